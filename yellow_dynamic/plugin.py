@@ -1,0 +1,663 @@
+"""The plugin: a Yellow platform whose ingestion DAGs are rows of a table instead of files.
+
+The data flows one way: the ecosystem model gives stream configs, these become the rows of
+`{platform}_airflow_dsg`, and the factory file in Airflow's DAG folder turns each row into a DAG.
+This module is the first half, up to the rows; `templates/yellow_platform_factory_dag.py.j2` is the
+second.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from sqlalchemy import TIMESTAMP, Column, MetaData, String, Table, Text
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+try:
+    from datasurface.md import (
+        Credential,
+        CredentialStore,
+        CronTrigger,
+        DataPlatform,
+        DataPlatformGraphHandler,
+        Datastore,
+        DataTransformerOutput,
+        Ecosystem,
+        ExternallyTriggered,
+        IngestionConsistencyType,
+        KafkaIngestion,
+        PlatformPipelineGraph,
+        SQLSnapshotIngestion,
+        ValidationTree,
+    )
+    from datasurface.md.credential import CredentialType
+    from datasurface.md.lint import ObjectWrongType, ProblemSeverity
+    from datasurface.md.repo import GitHubRepository
+    from datasurface.platforms.yellow import YellowDataPlatform
+    from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "datasurface":
+        raise
+    raise ImportError(
+        "yellow_dynamic is a plugin of DataSurface, and the package 'datasurface' with the Yellow "
+        f"platform is not installed here ({error}). Install DataSurface 0.0.35 to 0.0.38 as your "
+        "vendor ships it; its container image has it. To try yellow_dynamic on one machine "
+        "without it, install the stand-in from its source: pip install ./embedded"
+    ) from None
+
+__version__ = "0.1.0"
+
+if not hasattr(DataPlatform, "generateBootstrapArtifacts"):
+    raise ImportError(
+        f"yellow_dynamic {__version__} supports DataSurface 0.0.35 to 0.0.38, in which bootstrap "
+        "belongs to the data platform. The DataSurface installed here is a later one, in which it "
+        "belongs to the services provider."
+    )
+
+log = logging.getLogger(__name__)
+
+#: What the factory file accepts; a stream beyond these limits is a problem of the model.
+AIRFLOW_ID_CHARACTERS = 250
+STREAM_KEY_CHARACTERS = 255
+CONFIG_CHARACTERS = 1_000_000
+VALUE_CHARACTERS = 1024
+CONNECT_TIMEOUT_SECONDS = 10
+LOCK_TIMEOUT_SECONDS = 60
+
+StreamConfig = dict[str, Any]
+
+
+# --- The platform -----------------------------------------------------------------------------
+
+
+class YellowDynamicDataPlatform(YellowDataPlatform):
+    """A YellowDataPlatform whose ingestion DAGs Airflow builds from the rows of a table.
+
+    Bootstrap ring 0 renders, beside all that the base renders, `{platform}_factory_dag.py` for
+    Airflow's DAG folder; ring 1 creates the table `{platform}_airflow_dsg`; `renderGraph`, which
+    `handleModelMerge` calls, replaces the table's rows instead of rendering DAG files.
+
+    Args:
+        *args: the base class's arguments, unchanged.
+        slackCredential: an API_TOKEN credential; each job's pod gets it as `{name}_TOKEN`.
+        slackChannel: each job's pod gets it as DATASURFACE_SLACK_CHANNEL.
+        allowEmpty: let a merge remove the last streams of the platform. Without it, a merge
+            that would leave no stream where there were some is refused.
+        **kwargs: the base class's keyword arguments, unchanged.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        slackCredential: Credential | None = None,
+        slackChannel: str | None = None,
+        allowEmpty: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.slackCredential = slackCredential
+        self.slackChannel = slackChannel
+        self.allowEmpty = allowEmpty
+
+    def lint(self, eco: Ecosystem, tree: ValidationTree) -> None:
+        """Add the platform's problems to the tree: the base's, the Slack credential's, clashes."""
+        super().lint(eco, tree)
+        if self.slackCredential is not None:
+            self.getCredentialStore().lintCredential(self.slackCredential, tree)
+            if self.slackCredential.credentialType is not CredentialType.API_TOKEN:
+                tree.addRaw(
+                    ObjectWrongType(self.slackCredential, CredentialType, ProblemSeverity.ERROR)
+                )
+        for other in eco.dataPlatforms.values():
+            if other is not self and self.to_k8s_name(other.name) == self.to_k8s_name(self.name):
+                tree.addProblem(
+                    f"The platforms {self.name!r} and {other.name!r} would share the name "
+                    f"{self.to_k8s_name(self.name)!r} in Airflow and Kubernetes. Rename one."
+                )
+
+    def createGraphHandler(self, graph: PlatformPipelineGraph) -> DataPlatformGraphHandler:
+        """Return the handler that writes this platform's rows for the given pipeline graph."""
+        return YellowDynamicGraphHandler(self, graph)
+
+    def getAirflowDAGTable(self) -> Table:
+        """Return the table that holds one row per ingestion stream.
+
+        The plan's shape, but for `config_json`: the plan's VARCHAR(2048) does not hold a store of
+        about 100 datasets. Timestamps are UTC.
+        """
+        return Table(
+            self.getPhysDAGTableName(),
+            MetaData(),
+            Column("stream_key", String(length=STREAM_KEY_CHARACTERS), primary_key=True),
+            Column("config_json", Text()),
+            Column("status", String(length=50)),
+            Column("created_at", TIMESTAMP()),
+            Column("updated_at", TIMESTAMP()),
+        )
+
+    def generateBootstrapArtifacts(self, eco: Ecosystem, ringLevel: int) -> dict[str, str]:
+        """Render the platform's files (ring 0) or create its tables (ring 1).
+
+        Returns:
+            File texts by file name: all that the base renders and, on ring 0, the factory file.
+
+        Raises:
+            ValueError: for a ring the base does not know, or a repository not of form owner/name.
+            sqlalchemy.exc.SQLAlchemyError: when the table cannot be created or widened; notes on
+                it say on which platform, table and host, and what to grant.
+        """
+        files: dict[str, str] = super().generateBootstrapArtifacts(eco, ringLevel)
+        if ringLevel == 0:
+            files[f"{self.to_k8s_name(self.name)}_factory_dag.py"] = renderFactory(self, eco)
+        elif ringLevel == 1:
+            with mergeStoreTransaction(self, "create or widen") as connection:
+                createConfigTable(connection, self.getAirflowDAGTable())
+        return files
+
+
+class YellowDynamicGraphHandler(YellowGraphHandler):
+    """Fills the platform's table from a pipeline graph where the base renders one file a stream."""
+
+    dp: YellowDynamicDataPlatform
+    graph: PlatformPipelineGraph
+
+    def renderGraph(self, credStore: CredentialStore, issueTree: ValidationTree) -> dict[str, str]:
+        """Replace the platform's rows and return the base's files, without ingestion DAG files.
+
+        Problems of the model go on `issueTree`; then no row is written and no file returned.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: when the rows cannot be written; the old ones stay.
+        """
+        files: dict[str, str] = super().renderGraph(credStore, issueTree)
+        return {} if issueTree.hasErrors() else files
+
+    def createAirflowDAGs(self, eco: Ecosystem, issueTree: ValidationTree) -> dict[str, str]:
+        """Populate the table at the point where the static platform renders its DAG files."""
+        self.populateDAGConfigurations(eco, issueTree)
+        return {}
+
+    def populateDAGConfigurations(self, eco: Ecosystem, issueTree: ValidationTree) -> None:
+        """Make the table's rows equal the model's streams, in one transaction.
+
+        Everything is validated first. Readers see the old rows or the new ones. A stream that
+        stays keeps its `created_at` and its `status`, and its `updated_at` unless its
+        configuration changed.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: when the rows cannot be written; the old ones stay.
+        """
+        rows = renderRows(self.dp, createStreamConfigs(self.dp, self.graph, issueTree), issueTree)
+        if issueTree.hasErrors():
+            return
+        with mergeStoreTransaction(self.dp, "replace the rows of") as connection:
+            replaceRows(connection, self.dp, rows, issueTree)
+
+    def generateSecretsDocumentation(self, eco: Ecosystem, issueTree: ValidationTree) -> str:
+        """Return the base's secrets documentation, and what the factory file needs besides."""
+        return super().generateSecretsDocumentation(eco, issueTree) + secretsOfTheFactory(self.dp)
+
+
+# --- Model to stream configs ------------------------------------------------------------------
+
+
+def createStreamConfigs(
+    dp: YellowDynamicDataPlatform, graph: PlatformPipelineGraph, issueTree: ValidationTree
+) -> list[StreamConfig]:
+    """Return the config of each ingestion stream of the graph, in the order of the store names.
+
+    A store with MULTI_DATASET consistency is one stream, `Store`; with SINGLE_DATASET each of its
+    datasets is one, `Store_dataset`. What the factory file does not run is a problem on the tree.
+    """
+    try:
+        common = commonConfig(dp, graph.eco)
+    except ValueError as error:
+        issueTree.addProblem(str(error))
+        return []
+    configs: list[StreamConfig] = []
+    for storeName in sorted(graph.storesToIngest):
+        store: Datastore = graph.eco.cache_getDatastoreOrThrow(storeName).datastore
+        # The output of a transformer is ingested by the DAG that runs the transformer.
+        if not isinstance(store.cmd, DataTransformerOutput):
+            tree = issueTree.addSubTree(store)
+            configs += [common | config for config in storeConfigs(dp, store, tree)]
+    return configs
+
+
+def storeConfigs(
+    dp: YellowDynamicDataPlatform, store: Datastore, tree: ValidationTree
+) -> Iterator[StreamConfig]:
+    """Yield what is particular to each stream of one store."""
+    shared = {"store_name": store.name, **ingestionConfig(dp, store, tree)}
+    consistency = getattr(store.cmd, "singleOrMultiDatasetIngestion", None)
+    if consistency is IngestionConsistencyType.MULTI_DATASET:
+        datasets = list(store.datasets)
+        yield {**shared, "stream_key": store.name, "single_dataset": False, "datasets": datasets}
+    elif consistency is IngestionConsistencyType.SINGLE_DATASET:
+        for dataset in store.datasets:
+            yield {
+                **shared,
+                "stream_key": f"{store.name}_{dataset}",
+                "single_dataset": True,
+                "datasets": [dataset],
+                "dataset_name": dataset,
+            }
+    else:
+        tree.addProblem(
+            f"The ingestion of store {store.name!r} says neither SINGLE_DATASET nor MULTI_DATASET."
+        )
+
+
+def ingestionConfig(
+    dp: YellowDynamicDataPlatform, store: Datastore, tree: ValidationTree
+) -> StreamConfig:
+    """Return the kind, the schedule and the source's credential of a store's ingestion."""
+    cmd = store.cmd
+    config: StreamConfig = {"schedule_string": scheduleString(store, tree)}
+    if isinstance(cmd, KafkaIngestion):
+        config["ingestion_type"] = "kafka"
+        config |= credentialConfig(dp, "kafka_connect", host(dp).connectCredentials)
+    elif isinstance(cmd, SQLSnapshotIngestion):
+        config["ingestion_type"] = "sql_snapshot"
+        if cmd.credential is not None:
+            config |= credentialConfig(dp, "source", cmd.credential)
+    else:
+        kind = "no ingestion" if cmd is None else f"the ingestion {type(cmd).__name__}"
+        tree.addProblem(
+            f"The store {store.name!r} has {kind}; platform {dp.name!r} runs "
+            "SQLSnapshotIngestion and KafkaIngestion."
+        )
+    return config
+
+
+def scheduleString(store: Datastore, tree: ValidationTree) -> str | None:
+    """Return a cron expression or preset, or None for a stream that others trigger."""
+    trigger = getattr(store.cmd, "stepTrigger", None)
+    if trigger is None:
+        return "@hourly"
+    if isinstance(trigger, CronTrigger):
+        return str(trigger.cron)
+    if not isinstance(trigger, ExternallyTriggered):
+        tree.addProblem(
+            f"The trigger of store {store.name!r} is a {type(trigger).__name__}; it must be a "
+            "CronTrigger or an ExternallyTriggered."
+        )
+    return None
+
+
+def commonConfig(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
+    """Return what all streams of a platform share.
+
+    Raises:
+        ValueError: when the model's repository is not a GitHub repository of form owner/name.
+    """
+    psp = host(dp)
+    # DataSurface 0.0.38 has the repository of the live model apart from the owning one.
+    repo = getattr(eco, "liveRepo", None) or eco.owningRepo
+    if not isinstance(repo, GitHubRepository) or not re.fullmatch(
+        r"[\w.-]+/[\w.-]+", repo.repositoryName
+    ):
+        name = getattr(repo, "repositoryName", repo)
+        raise ValueError(
+            f"The repository of ecosystem {eco.name!r} is {name!r}; platform {dp.name!r} needs a "
+            "GitHubRepository with a name of the form owner/repository."
+        )
+    config: StreamConfig = {
+        "namespace_name": psp.namespace,
+        "platform_name": dp.to_k8s_name(dp.name),
+        "original_platform_name": dp.name,
+        "postgres_hostname": psp.mergeStore.hostPortPair.hostName,
+        "postgres_database": psp.mergeStore.databaseName,
+        "postgres_port": psp.mergeStore.hostPortPair.port,
+        "datasurface_docker_image": psp.datasurfaceDockerImage,
+        "git_repo_url": f"https://github.com/{repo.repositoryName}",
+        "git_repo_branch": repo.branchName,
+        **credentialConfig(dp, "postgres", psp.postgresCredential),
+        **credentialConfig(dp, "git", psp.gitCredential),
+        "git_cache_enabled": psp.git_cache_enabled,
+    }
+    if dp.slackCredential is not None:
+        config |= credentialConfig(dp, "slack", dp.slackCredential)
+    if psp.git_cache_enabled:
+        config |= {
+            "git_cache_storage_class": psp.git_cache_storage_class,
+            "git_cache_access_mode": psp.git_cache_access_mode,
+            "git_cache_storage_size": psp.git_cache_storage_size,
+            "git_cache_max_age_minutes": psp.git_cache_max_age_minutes,
+        }
+    return config
+
+
+def credentialConfig(
+    dp: YellowDynamicDataPlatform, role: str, credential: Credential
+) -> StreamConfig:
+    """Return the name of the credential's Kubernetes secret, and its own name where it differs.
+
+    The job reads the environment variable that carries the credential's own name; Kubernetes
+    cannot hold that name for its secret where it has capitals or underscores.
+    """
+    secret = dp.to_k8s_name(credential.name)
+    config = {f"{role}_credential_secret_name": secret}
+    if credential.name != secret:
+        config[f"{role}_credential_name"] = credential.name
+    return config
+
+
+def host(dp: YellowDynamicDataPlatform) -> Any:
+    """Return the object that holds credentials, namespace, image and merge store."""
+    return getattr(dp, "psp", dp)
+
+
+# --- Stream configs to rows -------------------------------------------------------------------
+
+
+def renderRows(
+    dp: YellowDynamicDataPlatform, configs: list[StreamConfig], issueTree: ValidationTree
+) -> dict[str, str]:
+    """Return each stream's config_json by its key; a stream Airflow cannot run is a problem.
+
+    The keys of the JSON are sorted, so that equal configs are equal text.
+    """
+    rows: dict[str, str] = {}
+    secrets: dict[str, str] = {}
+    for config in configs:
+        key = config["stream_key"]
+        if key in rows:
+            issueTree.addProblem(
+                f"Two streams of platform {dp.name!r} have the key {key!r}; one is of store "
+                f"{config['store_name']!r}. Rename a store or a dataset."
+            )
+        rows[key] = json.dumps(config, sort_keys=True)
+        for problem in streamProblems(config, rows[key]):
+            issueTree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
+        for name, secret in credentialsOf(config):
+            if secrets.setdefault(secret, name) != name:
+                issueTree.addProblem(
+                    f"The credentials {secrets[secret]!r} and {name!r} of platform {dp.name!r} "
+                    f"would share the Kubernetes secret {secret!r}. Rename one."
+                )
+    return rows
+
+
+def streamProblems(config: StreamConfig, text: str) -> Iterator[str]:
+    """Yield what makes the factory file refuse this stream."""
+    dagId = f"{config['platform_name']}__{config['stream_key']}_ingestion"
+    if len(dagId) > AIRFLOW_ID_CHARACTERS or not re.fullmatch(r"[\w.-]+", dagId):
+        yield (
+            f"Airflow refuses its dag id {dagId!a:.300}; at most {AIRFLOW_ID_CHARACTERS} letters, "
+            "digits, dashes, dots and underscores are allowed"
+        )
+    if len(text) > CONFIG_CHARACTERS:
+        yield f"its configuration has {len(text)} characters, more than {CONFIG_CHARACTERS}"
+    for key, value in config.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str) and not (item and item.isprintable()):
+                yield f"{key} is empty or holds a character that cannot be printed: {item!a:.100}"
+            elif isinstance(item, str) and len(item) > VALUE_CHARACTERS:
+                yield f"{key} has {len(item)} characters, more than {VALUE_CHARACTERS}"
+
+
+def credentialsOf(config: StreamConfig) -> Iterator[tuple[str, str]]:
+    """Yield the name and the secret's name of each credential of a stream."""
+    for key, secret in config.items():
+        if key.endswith("_credential_secret_name"):
+            yield config.get(key.replace("_secret_name", "_name"), secret), secret
+
+
+@dataclass
+class Population:
+    """What a merge does to the table, by stream key."""
+
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+    unchanged: list[str]
+
+    def __str__(self) -> str:
+        names = [
+            f"{len(keys)} {verb}" + (f" ({', '.join(keys[:10])}{', ...' if keys[10:] else ''})")
+            if keys
+            else f"0 {verb}"
+            for verb, keys in vars(self).items()
+            if verb != "unchanged"
+        ]
+        return ", ".join([*names, f"{len(self.unchanged)} unchanged"])
+
+
+def comparePopulation(old: dict[str, str | None], new: dict[str, str]) -> Population:
+    """Return the difference between the table's configs and the model's, each by stream key."""
+    return Population(
+        added=sorted(new.keys() - old.keys()),
+        changed=sorted(key for key in new.keys() & old.keys() if new[key] != old[key]),
+        removed=sorted(old.keys() - new.keys()),
+        unchanged=sorted(key for key in new.keys() & old.keys() if new[key] == old[key]),
+    )
+
+
+def replaceRows(
+    connection: Connection,
+    dp: YellowDynamicDataPlatform,
+    rows: dict[str, str],
+    issueTree: ValidationTree,
+) -> None:
+    """Make the table hold exactly these rows, or put the reason why not on the tree.
+
+    The lock keeps other merges out and lets the factory files read.
+    """
+    table = dp.getAirflowDAGTable()
+    quoted = connection.dialect.identifier_preparer.format_table(table)
+    connection.execute(sqlalchemy.text(f"LOCK TABLE {quoted} IN EXCLUSIVE MODE"))
+    old = {row.stream_key: row for row in connection.execute(sqlalchemy.select(table))}
+    population = comparePopulation({key: row.config_json for key, row in old.items()}, rows)
+    for problem in populationProblems(connection, dp, table, rows, population):
+        issueTree.addProblem(problem)
+    if issueTree.hasErrors():
+        return
+    log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
+    if not (population.added or population.changed or population.removed):
+        return
+    now = connection.scalar(
+        sqlalchemy.select(sqlalchemy.func.timezone("UTC", sqlalchemy.func.now()))
+    )
+    connection.execute(table.delete())
+    if rows:
+        values = [newRow(key, text, old.get(key), now) for key, text in rows.items()]
+        connection.execute(table.insert(), values)
+
+
+def newRow(key: str, configJson: str, old: Any, now: datetime | None) -> dict[str, Any]:
+    """Return the row's values: an operator's status and the row's history survive a merge."""
+    same = old is not None and old.config_json == configJson
+    return {
+        "stream_key": key,
+        "config_json": configJson,
+        "status": (old and old.status) or "active",
+        "created_at": (old and old.created_at) or now,
+        "updated_at": (same and old.updated_at) or now,
+    }
+
+
+def populationProblems(
+    connection: Connection,
+    dp: YellowDynamicDataPlatform,
+    table: Table,
+    rows: dict[str, str],
+    population: Population,
+) -> Iterator[str]:
+    """Yield why these rows must not replace the table's."""
+    if population.removed and not rows and not dp.allowEmpty:
+        yield (
+            f"The model leaves platform {dp.name!r} without a stream, and the table "
+            f"{table.name!r} has {len(population.removed)}. Nothing is removed. If that is what "
+            "you want, make the platform with allowEmpty=True."
+        )
+    limit = configLimit(connection, table)
+    for key in [key for key, text in rows.items() if limit is not None and len(text) > limit]:
+        yield (
+            f"The configuration of stream {key!r} has {len(rows[key])} characters, and the column "
+            f"config_json of table {table.name!r} holds {limit}. Run generatePlatformBootstrap "
+            "with --ringLevel 1, which widens it."
+        )
+
+
+# --- The merge store --------------------------------------------------------------------------
+
+
+@contextmanager
+def mergeStoreTransaction(dp: YellowDynamicDataPlatform, action: str) -> Iterator[Connection]:
+    """Yield a connection in a transaction on the merge store, which ends with the block.
+
+    A database error leaves the transaction rolled back and carries a note that says what could
+    not be done, where, and what to look at.
+    """
+    psp = host(dp)
+    store = psp.mergeStore
+    user, password = dp.getCredentialStore().getAsUserPassword(psp.postgresCredential)
+    driver = "psycopg2" if importlib.util.find_spec("psycopg2") else "psycopg"
+    url = URL.create(
+        f"postgresql+{driver}",
+        user,
+        password,
+        store.hostPortPair.hostName,
+        store.hostPortPair.port,
+        store.databaseName,
+    )
+    engine = sqlalchemy.create_engine(
+        url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    )
+    try:
+        with engine.begin() as connection:
+            timeout = f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"
+            connection.execute(sqlalchemy.text(timeout))
+            yield connection
+    except SQLAlchemyError as error:
+        error.add_note(
+            f"Platform {dp.name!r}: could not {action} table {dp.getPhysDAGTableName()!r} in "
+            f"database {store.databaseName!r} on {store.hostPortPair.hostName}:"
+            f"{store.hostPortPair.port} as user {user!r}. Nothing was changed. {advice(error)}"
+        )
+        raise
+
+
+def advice(error: SQLAlchemyError) -> str:
+    """Return what to do about a database error."""
+    advices = {
+        "UndefinedTable": "Run generatePlatformBootstrap with --ringLevel 1 to create the table.",
+        "InsufficientPrivilege": "Grant the role CREATE on the schema for bootstrap, and SELECT, "
+        "INSERT, UPDATE and DELETE on the table for merges.",
+        "LockNotAvailable": f"Another merge held the table for {LOCK_TIMEOUT_SECONDS} s; look for "
+        "a merge that hangs, and run this one again.",
+    }
+    cause = type(getattr(error, "orig", None)).__name__
+    return advices.get(cause, "Check that the database is up and reachable, then run this again.")
+
+
+def createConfigTable(connection: Connection, table: Table) -> None:
+    """Create the table, or widen the VARCHAR(2048) that earlier releases created, in place."""
+    if not sqlalchemy.inspect(connection).has_table(table.name):
+        table.create(connection)
+        log.info("Created table %r.", table.name)
+    elif configLimit(connection, table) is not None:
+        preparer = connection.dialect.identifier_preparer
+        connection.execute(
+            sqlalchemy.text(
+                f"ALTER TABLE {preparer.format_table(table)} ALTER COLUMN config_json TYPE TEXT"
+            )
+        )
+        log.info("Widened column config_json of table %r to TEXT.", table.name)
+
+
+def configLimit(connection: Connection, table: Table) -> int | None:
+    """Return how many characters config_json holds in the database, or None for no limit."""
+    for column in sqlalchemy.inspect(connection).get_columns(table.name):
+        if column["name"] == "config_json":
+            return getattr(column["type"], "length", None)
+    return None
+
+
+# --- What is rendered -------------------------------------------------------------------------
+
+
+def renderFactory(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> str:
+    """Return the text of the platform's factory file.
+
+    Raises:
+        ValueError: when the model's repository is not of form owner/name.
+    """
+    environment = Environment(
+        loader=PackageLoader("yellow_dynamic", "templates"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - Python is rendered, and only as a literal
+    )
+    template = environment.get_template("yellow_platform_factory_dag.py.j2")
+    return template.render(platform_literal=pythonLiteral(platformSettings(dp, eco)))
+
+
+def platformSettings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
+    """Return the settings that the factory file carries: the streams' common ones and its own."""
+    config = commonConfig(dp, eco)
+    names = {
+        key.replace("_secret_name", "_name"): secret
+        for key, secret in config.items()
+        if key.endswith("_credential_secret_name")
+    }
+    settings = {
+        **names,
+        **config,
+        "config_table": dp.getPhysDAGTableName(),
+        "ecosystem_k8s_name": dp.to_k8s_name(eco.name),
+        "plugin_version": __version__,
+    }
+    if dp.slackChannel is not None:
+        settings["slack_channel_name"] = dp.slackChannel
+    return settings
+
+
+def pythonLiteral(settings: StreamConfig) -> str:
+    """Return a dict of texts, numbers and booleans as Python source, one key a line.
+
+    `ascii` quotes every value, so none of them can become code.
+    """
+    lines = [f"    {key!a}: {settings[key]!a},\n" for key in sorted(settings)]
+    return "{\n" + "".join(lines) + "}"
+
+
+def secretsOfTheFactory(dp: YellowDynamicDataPlatform) -> str:
+    """Return the section on what Airflow itself needs to read the table, in Markdown."""
+    psp = host(dp)
+    credential, namespace = psp.postgresCredential.name, psp.namespace
+    keys = ["POSTGRES_USER", "POSTGRES_PASSWORD", f"{credential}_USER", f"{credential}_PASSWORD"]
+    text = (
+        "\n## Airflow's access to the configuration table\n\n"
+        f"The factory file of {dp.name} reads the table `{dp.getPhysDAGTableName()}`. Airflow's "
+        f"scheduler, DAG processor and workers need `{credential}_USER` and "
+        f"`{credential}_PASSWORD` in their environment (`envFrom` this secret); the jobs' pods "
+        "use the other two keys. Create the secret with all four:\n\n"
+        + kubectlCommand(dp.to_k8s_name(credential), namespace, keys)
+    )
+    if dp.slackCredential is not None:
+        secret = dp.to_k8s_name(dp.slackCredential.name)
+        text += "\n## Slack\n\n" + kubectlCommand(secret, namespace, ["token"])
+    return text
+
+
+def kubectlCommand(secret: str, namespace: str, keys: list[str]) -> str:
+    literals = " \\\n".join(f"  --from-literal={key}=<value>" for key in keys)
+    return (
+        "```bash\n"
+        f"kubectl create secret generic {secret} --namespace {namespace} \\\n{literals}\n"
+        "```\n"
+    )
