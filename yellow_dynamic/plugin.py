@@ -31,7 +31,6 @@ try:
         CredentialStore,
         CronTrigger,
         DataPlatform,
-        DataPlatformGraphHandler,
         Datastore,
         DataTransformerOutput,
         Ecosystem,
@@ -127,7 +126,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
                     f"{self.to_k8s_name(self.name)!r} in Airflow and Kubernetes. Rename one."
                 )
 
-    def createGraphHandler(self, graph: PlatformPipelineGraph) -> DataPlatformGraphHandler:
+    def createGraphHandler(self, graph: PlatformPipelineGraph) -> YellowGraphHandler:
         """Return the handler that writes this platform's rows for the given pipeline graph."""
         return YellowDynamicGraphHandler(self, graph)
 
@@ -199,7 +198,8 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
         Raises:
             sqlalchemy.exc.SQLAlchemyError: when the rows cannot be written; the old ones stay.
         """
-        rows = renderRows(self.dp, createStreamConfigs(self.dp, self.graph, issueTree), issueTree)
+        configs = createStreamConfigs(self.dp, eco, self.graph.storesToIngest, issueTree)
+        rows = renderRows(self.dp, configs, issueTree)
         if issueTree.hasErrors():
             return
         with mergeStoreTransaction(self.dp, "replace the rows of") as connection:
@@ -214,21 +214,24 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
 
 
 def createStreamConfigs(
-    dp: YellowDynamicDataPlatform, graph: PlatformPipelineGraph, issueTree: ValidationTree
+    dp: YellowDynamicDataPlatform,
+    eco: Ecosystem,
+    storesToIngest: set[str],
+    issueTree: ValidationTree,
 ) -> list[StreamConfig]:
-    """Return the config of each ingestion stream of the graph, in the order of the store names.
+    """Return the config of each ingestion stream of the stores, in the order of their names.
 
     A store with MULTI_DATASET consistency is one stream, `Store`; with SINGLE_DATASET each of its
     datasets is one, `Store_dataset`. What the factory file does not run is a problem on the tree.
     """
     try:
-        common = commonConfig(dp, graph.eco)
+        common = commonConfig(dp, eco)
     except ValueError as error:
         issueTree.addProblem(str(error))
         return []
     configs: list[StreamConfig] = []
-    for storeName in sorted(graph.storesToIngest):
-        store: Datastore = graph.eco.cache_getDatastoreOrThrow(storeName).datastore
+    for storeName in sorted(storesToIngest):
+        store: Datastore = eco.cache_getDatastoreOrThrow(storeName).datastore
         # The output of a transformer is ingested by the DAG that runs the transformer.
         if not isinstance(store.cmd, DataTransformerOutput):
             tree = issueTree.addSubTree(store)
@@ -413,7 +416,7 @@ def credentialsOf(config: StreamConfig) -> Iterator[tuple[str, str]]:
     """Yield the name and the secret's name of each credential of a stream."""
     for key, secret in config.items():
         if key.endswith("_credential_secret_name"):
-            yield config.get(key.replace("_secret_name", "_name"), secret), secret
+            yield str(config.get(key.replace("_secret_name", "_name"), secret)), str(secret)
 
 
 @dataclass
@@ -600,7 +603,7 @@ def renderFactory(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> str:
         loader=PackageLoader("yellow_dynamic", "templates"),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - Python is rendered, and only as a literal
+        autoescape=False,
     )
     template = environment.get_template("yellow_platform_factory_dag.py.j2")
     return template.render(platform_literal=pythonLiteral(platformSettings(dp, eco)))

@@ -1,0 +1,148 @@
+"""Fixtures that all tests share: a real PostgreSQL, and a platform installed on it."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+# Airflow reads its settings when it is imported, which some test modules do at their top.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+import pytest
+from yellow_models import Model
+
+from one_machine import Postgres
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A real PostgreSQL server; every host name of a model leads to it."""
+    with (
+        Postgres(tmp_path_factory.mktemp("postgres") / "data") as server,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv("PGHOSTADDR", server.address)
+        yield server
+
+
+class Site:
+    """One platform's merge store and DAG folder, with the login in the environment."""
+
+    def __init__(self, postgres: Postgres, folder: Path, environment: pytest.MonkeyPatch) -> None:
+        self.postgres = postgres
+        self.folder = folder
+        self.environment = environment
+        self.database = f"merge_{next(_numbers)}"
+        self.model = Model(database=self.database)
+        self.snapshots = folder / "snapshots"
+        postgres.create_database(self.database)
+        environment.setenv("YELLOW_DYNAMIC_SNAPSHOT_DIR", str(self.snapshots))
+        self.login(postgres.user, postgres.password)
+
+    def login(self, user: str, password: str) -> None:
+        """Set the login of the merge store's credential."""
+        self.environment.setenv(f"{self.model.postgresCredential}_USER", user)
+        self.environment.setenv(f"{self.model.postgresCredential}_PASSWORD", password)
+
+    def bootstrap(self) -> dict[str, str]:
+        """Run both rings, write the factory file, and return ring 0's files."""
+        eco = self.model.build()
+        platform = eco.getDataPlatformOrThrow(self.model.platform)
+        files = platform.generateBootstrapArtifacts(eco, 0)
+        assert platform.generateBootstrapArtifacts(eco, 1) == {}
+        self.factory_file.write_text(files[self.factory_file.name], encoding="utf-8")
+        return files
+
+    @property
+    def factory_file(self) -> Path:
+        platform = self.model.buildPlatform()
+        return self.folder / f"{platform.to_k8s_name(platform.name)}_factory_dag.py"
+
+    @property
+    def table(self) -> str:
+        return self.model.buildPlatform().getPhysDAGTableName()
+
+    def merge(self) -> tuple[dict[str, str], Any]:
+        """Render the graph as handleModelMerge does; return the files and the ValidationTree."""
+        from datasurface.md import ValidationTree
+
+        graph = self.model.graph(self.folder)
+        tree = ValidationTree(graph.eco)
+        handler = graph.platform.createGraphHandler(graph)
+        return handler.renderGraph(graph.platform.getCredentialStore(), tree), tree
+
+    def merge_cleanly(self) -> dict[str, str]:
+        files, tree = self.merge()
+        assert not tree.hasErrors(), problems(tree)
+        return files
+
+    def sql(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a statement on the merge store; `{table}` stands for the configuration table."""
+        return self.postgres.execute(
+            statement.format(table=self.table), values, database=self.database
+        )
+
+    def insert(self, key: str, config_json: str | None, status: str | None = "active") -> None:
+        """Write a row by hand, as an operator might."""
+        self.sql(
+            "INSERT INTO {table} VALUES (%s, %s, %s, now(), now())", (key, config_json, status)
+        )
+
+    def parse(self, dag_id: str | None = None) -> dict[str, Any]:
+        """Import the factory file as Airflow does, and return its DAGs by id.
+
+        Args:
+            dag_id: the DAG whose task is about to run, as Airflow tells the file.
+        """
+        return registered_dags(self.module(dag_id))
+
+    def module(self, dag_id: str | None = None) -> ModuleType:
+        with pytest.MonkeyPatch.context() as environment:
+            if dag_id is not None:
+                environment.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id)
+            return import_file(self.factory_file)
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a DAG file under a module name of its own."""
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_{next(_numbers)}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def registered_dags(module: ModuleType) -> dict[str, Any]:
+    """Return the DAGs that Airflow would find in a module."""
+    from airflow.sdk import DAG
+
+    return {name: value for name, value in vars(module).items() if isinstance(value, DAG)}
+
+
+def problems(tree: Any) -> list[str]:
+    """Return the texts of all problems in a ValidationTree."""
+    found = [str(problem.description) for problem in tree.getProblems()]
+    return found + [text for child in tree.children for text in problems(child)]
+
+
+@pytest.fixture
+def site(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """An empty merge store and DAG folder for the platform YellowLive."""
+    return Site(postgres, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def installed(site: Site) -> Site:
+    """The platform YellowLive with one stream, Store1, bootstrapped and merged."""
+    site.bootstrap()
+    site.merge_cleanly()
+    return site

@@ -1,0 +1,197 @@
+"""One bad row costs one stream: the others load, and the bad one says why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from conftest import Site
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from yellow_models import Store
+
+GOOD = ["yellowlive__Good1_ingestion", "yellowlive__Good2_ingestion"]
+
+
+@pytest.fixture
+def two_good(site: Site) -> Site:
+    site.model.stores = [Store("Good1"), Store("Good2")]
+    site.bootstrap()
+    site.merge_cleanly()
+    return site
+
+
+def good_config(site: Site, key: str, **changes: Any) -> dict[str, Any]:
+    [(text,)] = site.sql("SELECT config_json FROM {table} WHERE stream_key = 'Good1'")
+    return {**json.loads(text), "stream_key": key, "store_name": key, **changes}
+
+
+def without(config: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in keys}
+
+
+BAD_TEXTS = {
+    "broken JSON": ("{", "is not JSON"),
+    "a list": ("[]", "not an object but list"),
+    "null": ("null", "not an object but NoneType"),
+    "SQL NULL": (None, "is NULL"),
+    "deep nesting": ("[" * 100_000, "is not JSON"),
+    "5 MB": (json.dumps({"x": "y" * 5_000_000}), "more than 1000000"),
+}
+BAD_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "invalid cron": ({"schedule_string": "every day"}, "not a cron expression"),
+    "cron that never comes": ({"schedule_string": "0 0 30 2 *"}, "not a cron expression"),
+    "wrong-typed text": ({"store_name": 7}, "store_name is 7, not a text"),
+    "wrong-typed flag": ({"single_dataset": "no"}, "not true or false"),
+    "wrong-typed cache flag": ({"git_cache_enabled": 1}, "not true or false"),
+    "wrong-typed age": ({"git_cache_max_age_minutes": "5"}, "whole number"),
+    "datasets of a text": ({"datasets": "customers"}, "not a list"),
+    "no datasets": ({"datasets": []}, "not a list of at least one"),
+    "dataset that is a number": ({"datasets": [1]}, "datasets is 1, not a text"),
+    "single without its name": ({"single_dataset": True}, "dataset_name does not name"),
+    "another stream's config": ({"stream_key": "Other"}, "that of stream 'Other'"),
+    "another platform's config": ({"platform_name": "other"}, "belongs to platform 'other'"),
+    "line break in a name": ({"git_repo_branch": "main\nroot"}, "cannot be printed"),
+    "NUL": ({"store_name": "a\0b"}, "cannot be printed"),
+    "line separator": ({"store_name": "a\u2028b"}, "cannot be printed"),
+    "10 kB name": ({"store_name": "x" * 10_000}, "more than 1024"),
+    "namespace with capitals": ({"namespace_name": "Prod"}, "not a Kubernetes name"),
+    "credential with a space": ({"source_credential_name": "my cred"}, "environment variable"),
+    "unknown ingestion": ({"ingestion_type": "cdc"}, "not one this version knows"),
+    "repository without owner": ({"git_repo_url": "https://github.com/x"}, "owner/repository"),
+    "path in the repository": ({"git_repo_url": "https://github.com/a/../b"}, "owner/repository"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD_TEXTS.values(), ids=BAD_TEXTS)
+def test_row_that_is_no_config_costs_only_its_own_stream(
+    two_good: Site, text: str | None, reason: str
+) -> None:
+    two_good.insert("Bad", text)
+
+    assert_only_bad_is_broken(two_good, reason)
+
+
+@pytest.mark.parametrize(("changes", "reason"), BAD_CHANGES.values(), ids=BAD_CHANGES)
+def test_row_with_a_bad_value_costs_only_its_own_stream(
+    two_good: Site, changes: dict[str, Any], reason: str
+) -> None:
+    two_good.insert("Bad", json.dumps(good_config(two_good, "Bad") | changes))
+
+    assert_only_bad_is_broken(two_good, reason)
+
+
+@pytest.mark.parametrize("status", ["Active", "DISABLED", "paused", "", None])
+def test_row_with_an_unknown_status_is_shown_and_cannot_run(
+    two_good: Site, status: str | None
+) -> None:
+    two_good.insert("Bad", json.dumps(good_config(two_good, "Bad")), status)
+
+    assert_only_bad_is_broken(two_good, "must be 'active' or 'disabled'")
+
+
+def test_row_without_its_own_keys_says_which_are_missing(two_good: Site) -> None:
+    config = without(good_config(two_good, "Bad"), "store_name", "datasets")
+    two_good.insert("Bad", json.dumps(config))
+
+    assert_only_bad_is_broken(two_good, "lacks store_name, datasets")
+
+
+def test_row_without_platform_keys_takes_the_platforms(two_good: Site) -> None:
+    config = without(good_config(two_good, "Old"), "namespace_name", "git_repo_branch")
+    two_good.insert("Old", json.dumps(config))
+
+    job = two_good.parse()["yellowlive__Old_ingestion"].get_task("snapshot_merge_job")
+
+    assert job.namespace == "ns-test"
+
+
+def test_unknown_keys_of_a_newer_release_do_no_harm(two_good: Site) -> None:
+    two_good.insert("New", json.dumps(good_config(two_good, "New", priority={"of": "later"})))
+
+    assert "config-error" not in two_good.parse()["yellowlive__New_ingestion"].tags
+
+
+@pytest.mark.parametrize("key", ["with space", "a/../../b", "x" * 255, "quote\"'", "{{ now() }}"])
+def test_key_that_airflow_refuses_gets_a_legal_id(two_good: Site, key: str) -> None:
+    two_good.insert(key, json.dumps(good_config(two_good, key)))
+
+    dags = two_good.parse()
+
+    [(dag_id, dag)] = [item for item in dags.items() if item[0] not in GOOD]
+    assert "Airflow refuses the dag id" in dag.doc_md
+    assert dag.dag_id == dag_id
+    assert len(dag_id) <= 250
+
+
+def test_a_hundred_good_rows_load_beside_every_bad_one(two_good: Site) -> None:
+    for number in range(100):
+        two_good.insert(f"Row{number}", json.dumps(good_config(two_good, f"Row{number}")))
+    for number, (text, _) in enumerate(BAD_TEXTS.values()):
+        two_good.insert(f"BadText{number}", text)
+    for number, (changes, _) in enumerate(BAD_CHANGES.values()):
+        key = f"BadValue{number}"
+        two_good.insert(key, json.dumps(good_config(two_good, key) | changes))
+
+    dags = two_good.parse()
+
+    broken = [dag_id for dag_id, dag in dags.items() if "config-error" in dag.tags]
+    assert len(broken) == len(BAD_TEXTS) + len(BAD_CHANGES)
+    assert len(dags) - len(broken) == 102
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=5,
+)
+KNOWN_KEYS = sorted(
+    ["stream_key", "single_dataset", "datasets", "store_name", "dataset_name", "ingestion_type", "schedule_string", "namespace_name", "platform_name", "git_repo_url", "git_repo_branch", "git_cache_enabled", "source_credential_secret_name", "postgres_credential_name", "ecosystem_k8s_name"]
+)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_no_row_whatever_it_holds_stops_the_others(two_good: Site, data: Any) -> None:
+    module = two_good.module()
+    rows = module.read_table(None)
+    changes = data.draw(st.dictionaries(st.sampled_from(KNOWN_KEYS) | st.text(), JSON_VALUES))
+    config = good_config(two_good, "Bad") | changes
+    status = data.draw(st.sampled_from(["active", "disabled"]) | st.none() | st.text())
+    bad = module.Row("Bad", json.dumps(config), status, None)
+
+    dags = module.build_dags([*rows, bad])
+
+    assert set(GOOD) <= set(dags)
+    assert not any("config-error" in dags[dag_id].tags for dag_id in GOOD)
+    # What is registered must survive what Airflow does to it afterwards.
+    for dag in dags.values():
+        assert_airflow_can_store(dag)
+
+
+def assert_airflow_can_store(dag: Any) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    dag.validate()
+    dag.check_cycle()
+    json.dumps(DagSerialization.to_dict(dag))
+
+
+def assert_only_bad_is_broken(site: Site, reason: str) -> None:
+    dags = site.parse()
+    assert sorted(dags) == ["yellowlive__Bad_ingestion", *GOOD]
+    bad = dags.pop("yellowlive__Bad_ingestion")
+    assert not any("config-error" in dag.tags for dag in dags.values())
+    assert "config-error" in bad.tags
+    assert bad.schedule is None
+    assert reason in bad.doc_md
+    [task] = bad.tasks
+    with pytest.raises(AirflowFailException) as failure:
+        task.execute({})
+    assert reason in str(failure.value)

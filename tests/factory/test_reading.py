@@ -1,0 +1,172 @@
+"""How the factory file reads the table: what it asks for, with which rights, from where."""
+
+from __future__ import annotations
+
+import ast
+import py_compile
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Site
+from hypothesis import given
+from hypothesis import strategies as st
+from yellow_models import Model, Store
+
+from yellow_dynamic.plugin import pythonLiteral
+
+AWKWARD_PASSWORD = "@ : / % # ? ' \" \\ & = space"
+
+
+def test_parse_registers_the_streams_in_order_and_nothing_else(site: Site) -> None:
+    site.model.stores = [Store("b"), Store("a"), Store("C")]
+    site.bootstrap()
+    site.merge_cleanly()
+
+    assert sorted(site.parse()) == [f"yellowlive__{name}_ingestion" for name in ("C", "a", "b")]
+
+
+def test_a_task_start_reads_and_builds_its_own_stream_only(site: Site) -> None:
+    site.model.stores = [Store("One"), Store("Two")]
+    site.bootstrap()
+    site.merge_cleanly()
+    module = site.module("yellowlive__Two_ingestion")
+
+    assert [row.stream_key for row in module.load_rows("Two")] == ["Two"]
+    assert list(site.parse("yellowlive__Two_ingestion")) == ["yellowlive__Two_ingestion"]
+
+
+def test_a_task_of_another_file_costs_no_query(
+    installed: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("postgres_USER")
+
+    assert installed.parse("some_other_dag") == {}
+
+
+def test_a_bad_rows_dag_is_found_at_task_start_under_its_legal_id(installed: Site) -> None:
+    installed.insert("not legal", "{}")
+    [bad] = [dag_id for dag_id in installed.parse() if dag_id != "yellowlive__Store1_ingestion"]
+
+    assert bad in installed.parse(bad)
+
+
+def test_select_on_the_one_table_is_enough(installed: Site) -> None:
+    installed.postgres.create_role(f"reader_{installed.database}", AWKWARD_PASSWORD)
+    installed.sql(f"GRANT SELECT ON {{table}} TO reader_{installed.database}")
+    installed.login(f"reader_{installed.database}", AWKWARD_PASSWORD)
+
+    assert list(installed.parse()) == ["yellowlive__Store1_ingestion"]
+
+
+def test_airflows_environment_says_where_the_table_is(
+    installed: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = f"{installed.database}_moved"
+    installed.postgres.execute(f"ALTER DATABASE {installed.database} RENAME TO {moved}")
+    monkeypatch.delenv("PGHOSTADDR")
+    monkeypatch.setenv("DATASURFACE_POSTGRES_HOST", installed.postgres.address)
+    monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", str(installed.postgres.port))
+    monkeypatch.setenv("DATASURFACE_POSTGRES_DATABASE", moved)
+
+    assert list(installed.parse()) == ["yellowlive__Store1_ingestion"]
+
+
+def test_no_connection_is_left_open(installed: Site) -> None:
+    installed.parse()
+
+    assert installed.postgres.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = %s", (installed.database,)
+    ) == [(0,)]
+
+
+def test_file_compiles_and_imports_without_datasurface_and_the_plugin(installed: Site) -> None:
+    py_compile.compile(str(installed.factory_file), doraise=True)
+    program = (
+        "import runpy, sys\n"
+        "sys.modules['datasurface'] = sys.modules['yellow_dynamic'] = None\n"
+        f"found = runpy.run_path({str(installed.factory_file)!r})\n"
+        "print([name for name in found if name.endswith('_ingestion')])\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "['yellowlive__Store1_ingestion']"
+
+
+def test_file_holds_the_words_airflow_looks_for(installed: Site) -> None:
+    text = installed.factory_file.read_text().lower()
+
+    assert "airflow" in text
+    assert "dag" in text
+
+
+@pytest.mark.slow
+def test_parses_with_any_hash_seed_serialize_to_equal_bytes(installed: Site) -> None:
+    installed.insert("Bad", "{}")
+    program = (
+        "import json, runpy\n"
+        "from airflow.serialization.serialized_objects import DagSerialization\n"
+        f"found = runpy.run_path({str(installed.factory_file)!r})\n"
+        "dags = [dag for name, dag in found.items() if name.endswith('_ingestion')]\n"
+        # Airflow sorts the keys too before it compares a DAG with the version it has.
+        "print(json.dumps([DagSerialization.to_dict(dag) for dag in dags], sort_keys=True))\n"
+    )
+    outputs = set()
+    for seed in ("0", "1", "2"):
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("PYTHONHASHSEED", seed)
+            done = subprocess.run(
+                [sys.executable, "-c", program], capture_output=True, text=True, check=True
+            )
+        outputs.add(done.stdout.splitlines()[-1])
+
+    assert len(outputs) == 1
+    assert "Store1" in outputs.pop()
+
+
+HOSTILE = [
+    "'; import os; os.system('x') #",
+    '"""; x = 1; """',
+    "\\",
+    "\n\r\t\0",
+    "{{ 7 * 7 }} {% raw %} {# x #}",
+    "../../etc/passwd",
+    "\u2028\u2029\u202e",
+    "x" * 10_000,
+]
+
+
+@given(st.dictionaries(st.text(), st.sampled_from(HOSTILE) | st.text() | st.integers()))
+def test_no_setting_becomes_code(settings: dict[str, object]) -> None:
+    assert ast.literal_eval(pythonLiteral(settings)) == settings
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))
+def test_files_of_different_models_differ_in_one_literal(value: str, tmp_path: Path) -> None:
+    trees = []
+    for model in (Model(), Model(branch=value, host=value, database=value)):
+        eco = model.build()
+        platform = eco.getDataPlatformOrThrow(model.platform)
+        text = platform.generateBootstrapArtifacts(eco, 0)["yellowlive_factory_dag.py"]
+        trees.append(ast.parse(text))
+
+    plain, hostile = trees
+    settings = literal_of(hostile).value
+    assert settings is not None
+    assert ast.literal_eval(settings)["git_repo_branch"] == value
+    literal_of(hostile).value = literal_of(plain).value
+    assert ast.dump(hostile) == ast.dump(plain)
+
+
+def literal_of(tree: ast.Module) -> ast.AnnAssign:
+    [found] = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and node.target.id == "PLATFORM"
+    ]
+    return found

@@ -1,0 +1,160 @@
+"""What bootstrap writes and creates."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Site, problems
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from yellow_models import Model
+
+from datasurface.md import Credential
+from datasurface.md.credential import CredentialType
+from datasurface.platforms.yellow import YellowDataPlatform
+from one_machine import free_port
+
+
+def column_type(site: Site) -> str:
+    [(found,)] = site.sql(
+        "SELECT data_type FROM information_schema.columns "
+        "WHERE table_name = '{table}' AND column_name = 'config_json'"
+    )
+    return str(found)
+
+
+def test_ring_0_adds_the_factory_file_to_all_that_the_base_renders(tmp_path: Path) -> None:
+    del tmp_path
+    base = Model(platformClass=YellowDataPlatform).build()
+    eco = Model().build()
+
+    ours = eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 0)
+    theirs = base.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(base, 0)
+
+    assert set(ours) == set(theirs) | {"yellowlive_factory_dag.py"}
+    assert {"kubernetes-bootstrap.yaml", "yellowlive_infrastructure_dag.py"} <= set(theirs)
+
+
+def test_ring_0_needs_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
+    monkeypatch.setenv("PGPORT", str(free_port()))
+    eco = Model().build()
+
+    assert eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 0)
+
+
+def test_ring_1_creates_the_table_once(site: Site) -> None:
+    site.bootstrap()
+    site.insert("Kept", "{}")
+
+    site.bootstrap()
+
+    assert column_type(site) == "text"
+    assert site.sql("SELECT stream_key FROM {table}") == [("Kept",)]
+
+
+def test_ring_1_widens_the_plans_column_in_place(site: Site) -> None:
+    site.sql(
+        "CREATE TABLE {table} (stream_key VARCHAR(255) PRIMARY KEY, config_json VARCHAR(2048), "
+        "status VARCHAR(50), created_at TIMESTAMP, updated_at TIMESTAMP)"
+    )
+    site.insert("Kept", "{}")
+
+    site.bootstrap()
+
+    assert column_type(site) == "text"
+    assert site.sql("SELECT stream_key FROM {table}") == [("Kept",)]
+
+
+def test_unknown_ring_is_refused() -> None:
+    eco = Model().build()
+
+    with pytest.raises(ValueError):
+        eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 7)
+
+
+def test_role_that_may_not_create_tables_is_told_what_to_grant(site: Site) -> None:
+    site.postgres.create_role(f"weak_{site.database}", "weak")
+    site.postgres.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC", database=site.database)
+    site.login(f"weak_{site.database}", "weak")
+
+    with pytest.raises(ProgrammingError) as failure:
+        site.bootstrap()
+
+    assert "permission denied" in str(failure.value)
+
+
+def test_unreachable_database_is_named_without_the_password(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.bootstrap()
+    monkeypatch.setenv("PGHOSTADDR", "127.77.77.77")
+
+    with pytest.raises(OperationalError) as failure:
+        site.merge()
+
+    [note] = failure.value.__notes__
+    for part in ("YellowLive", site.table, site.model.host, site.database, "Nothing was changed"):
+        assert part in note
+    assert site.postgres.password not in note + str(failure.value)
+
+
+def test_repository_that_is_not_owner_and_name_is_refused() -> None:
+    eco = Model(repository="models").build()
+
+    with pytest.raises(ValueError, match="owner/"):
+        eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 0)
+
+
+def test_every_argument_of_the_base_class_is_accepted() -> None:
+    platform = Model(
+        platformArguments={"kafkaConnectName": "connect", "kafkaClusterName": "cluster"}
+    ).buildPlatform()
+
+    assert platform.name == "YellowLive"
+
+
+def test_slack_credential_must_be_a_token() -> None:
+    slack = Credential("slack", CredentialType.USER_PASSWORD)
+    eco = Model(platformArguments={"slackCredential": slack}).build()
+
+    tree = eco.lintAndHydrateCaches()
+
+    assert tree.hasErrors()
+    assert "slack" in " ".join(problems(tree))
+
+
+def test_platforms_that_would_share_a_name_in_airflow_are_refused() -> None:
+    eco = Model(platform="Yellow_Live").build()
+    twin = Model(platform="yellow-live").buildPlatform()
+    eco.dataPlatforms[twin.name] = twin
+
+    tree = eco.lintAndHydrateCaches()
+
+    assert any("would share the name 'yellow-live'" in text for text in problems(tree))
+
+
+def test_import_without_datasurface_says_what_to_install() -> None:
+    program = "import sys; sys.modules['datasurface'] = None; import yellow_dynamic"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert "Install DataSurface 0.0.35 to 0.0.38" in done.stderr
+    assert "During handling" not in done.stderr
+
+
+def test_later_datasurface_is_refused_with_what_is_supported() -> None:
+    program = (
+        "import datasurface.md as md\n"
+        "class DataPlatform: pass\n"
+        "md.DataPlatform = DataPlatform\n"
+        "import yellow_dynamic\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert "supports DataSurface 0.0.35 to 0.0.38" in done.stderr
