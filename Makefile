@@ -1,6 +1,6 @@
 PYTHON ?= python3
 VENV := .venv
-PIP := $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
+PIP := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python
 SOURCES := yellow_dynamic embedded examples tests
 
 .PHONY: help demo test lint format clean

@@ -147,9 +147,23 @@ JSON_VALUES = st.recursive(
     lambda children: st.lists(children) | st.dictionaries(st.text(), children),
     max_leaves=5,
 )
-KNOWN_KEYS = sorted(
-    ["stream_key", "single_dataset", "datasets", "store_name", "dataset_name", "ingestion_type", "schedule_string", "namespace_name", "platform_name", "git_repo_url", "git_repo_branch", "git_cache_enabled", "source_credential_secret_name", "postgres_credential_name", "ecosystem_k8s_name"]
-)
+KNOWN_KEYS = [
+    "stream_key",
+    "single_dataset",
+    "datasets",
+    "store_name",
+    "dataset_name",
+    "ingestion_type",
+    "schedule_string",
+    "namespace_name",
+    "platform_name",
+    "git_repo_url",
+    "git_repo_branch",
+    "git_cache_enabled",
+    "source_credential_secret_name",
+    "postgres_credential_name",
+    "ecosystem_k8s_name",
+]
 
 
 @settings(

@@ -1,4 +1,4 @@
-"""The job's result on its way from the pod to the branch: real operator, real HTTP, real process."""
+"""The job's result on its way from the pod to the branch, over real HTTP."""
 
 from __future__ import annotations
 

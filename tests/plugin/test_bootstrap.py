@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import Site, problems
@@ -25,8 +24,7 @@ def column_type(site: Site) -> str:
     return str(found)
 
 
-def test_ring_0_adds_the_factory_file_to_all_that_the_base_renders(tmp_path: Path) -> None:
-    del tmp_path
+def test_ring_0_adds_the_factory_file_to_all_that_the_base_renders() -> None:
     base = Model(platformClass=YellowDataPlatform).build()
     eco = Model().build()
 

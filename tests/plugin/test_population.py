@@ -132,12 +132,12 @@ def test_times_and_status_survive_as_they_should(site: Site) -> None:
 
     site.merge_cleanly()
 
-    rows = dict(
-        (key, (status, created.year, updated.year))
+    rows = {
+        key: (status, created.year, updated.year)
         for key, status, created, updated in site.sql(
             "SELECT stream_key, status, created_at, updated_at FROM {table}"
         )
-    )
+    }
     assert rows["Stays"] == ("active", 2001, 2002)
     assert rows["Off"] == ("disabled", 2001, 2002)
     assert rows["Changes"][:2] == ("active", 2001)
@@ -299,8 +299,8 @@ def test_failure_in_the_middle_leaves_the_old_rows(installed: Site) -> None:
 
 def test_readers_go_on_while_a_merge_holds_the_table(installed: Site) -> None:
     with closing(installed.postgres.connect(installed.database)) as merge:
-        merge.cursor().execute(f"LOCK TABLE {installed.table} IN EXCLUSIVE MODE")
-        merge.cursor().execute(f"DELETE FROM {installed.table}")
+        merge.cursor().execute("LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE")
+        merge.cursor().execute("DELETE FROM yellowlive_airflow_dsg")
 
         assert list(installed.parse()) == ["yellowlive__Store1_ingestion"]
 
@@ -308,7 +308,7 @@ def test_readers_go_on_while_a_merge_holds_the_table(installed: Site) -> None:
 def test_two_merges_at_once_take_turns(installed: Site) -> None:
     installed.model.stores = [Store("New")]
     with closing(installed.postgres.connect(installed.database)) as other:
-        other.cursor().execute(f"LOCK TABLE {installed.table} IN EXCLUSIVE MODE")
+        other.cursor().execute("LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE")
         merge = threading.Thread(target=installed.merge_cleanly)
         merge.start()
         wait_for_a_waiting_lock(installed)
@@ -332,7 +332,7 @@ def test_merge_that_waits_too_long_says_why(
     monkeypatch.setattr("yellow_dynamic.plugin.LOCK_TIMEOUT_SECONDS", 1)
     installed.model.stores = [Store("New")]
     with closing(installed.postgres.connect(installed.database)) as other:
-        other.cursor().execute(f"LOCK TABLE {installed.table} IN EXCLUSIVE MODE")
+        other.cursor().execute("LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE")
 
         with pytest.raises(OperationalError) as failure:
             installed.merge()
