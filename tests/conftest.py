@@ -24,10 +24,12 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL server; every host name of a model leads to it."""
     with (
-        Postgres(tmp_path_factory.mktemp("postgres") / "data") as server,
+        # Not below pytest's own folder, which another run of pytest may clear away.
+        tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder,
+        Postgres(Path(folder) / "data") as server,
         pytest.MonkeyPatch.context() as environment,
     ):
         environment.setenv("PGHOSTADDR", server.address)

@@ -71,7 +71,7 @@ class Store:
     name: str
     datasets: Iterable[str] = ("customers", "addresses")
     consistency: IngestionConsistencyType = MULTI
-    trigger: StepTrigger | None = EVERY_MINUTE
+    trigger: StepTrigger | None = field(default_factory=lambda: EVERY_MINUTE)
     credential: str = "postgres"
     kafka: bool = False
 

@@ -1,0 +1,1 @@
+"""The data platforms that can run an ecosystem model."""

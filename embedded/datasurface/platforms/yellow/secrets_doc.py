@@ -1,0 +1,159 @@
+"""The page that tells an operator which Kubernetes Secrets a platform needs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from datasurface.md.credential import Credential, CredentialType
+from datasurface.platforms.yellow.credential_store import SECRET_KEYS
+from datasurface.platforms.yellow.naming import toK8sName
+
+PLATFORM_CORE: Final = "Platform Core"
+INGESTION_SOURCE: Final = "Ingestion Source"
+
+
+@dataclass
+class RequiredSecret:
+    """A Secret to create, and why."""
+
+    credential: Credential
+    #: The heading it stands under: one of the constants above.
+    category: str
+    #: What reads it, a phrase each.
+    purposes: list[str]
+    #: Keys besides those of the credential's type.
+    extraKeys: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The Secret's name in Kubernetes."""
+        return toK8sName(self.credential.name)
+
+    @property
+    def keys(self) -> list[str]:
+        """All keys of the Secret, each once."""
+        keys = list(SECRET_KEYS.get(self.credential.credentialType, {}).values())
+        return list(dict.fromkeys([*keys, *self.extraKeys]))
+
+
+def mergeStoreKeys(credential: Credential) -> list[str]:
+    """Return the keys that the merge store's Secret needs besides those that pods read.
+
+    Airflow gets the Secret by `envFrom`, so that a key is the name of an environment variable.
+    """
+    return [f"{credential.name}_USER", f"{credential.name}_PASSWORD"]
+
+
+def kafkaConnectKeys() -> list[str]:
+    """Return the keys that pods of Kafka streams read, whatever the credential's type says."""
+    return list(SECRET_KEYS[CredentialType.API_KEY_PAIR].values())
+
+
+def mergeSecrets(required: Iterable[RequiredSecret]) -> list[RequiredSecret]:
+    """Return one entry per credential; the first one met gives the category."""
+    merged: dict[Credential, RequiredSecret] = {}
+    for secret in required:
+        first = merged.setdefault(secret.credential, secret)
+        if first is not secret:
+            first.purposes = list(dict.fromkeys([*first.purposes, *secret.purposes]))
+            first.extraKeys = list(dict.fromkeys([*first.extraKeys, *secret.extraKeys]))
+    return list(merged.values())
+
+
+def renderSecretsDocumentation(
+    platformName: str, namespace: str, secrets: list[RequiredSecret]
+) -> str:
+    """Return the page in Markdown.
+
+    Args:
+        platformName: The platform's name in the model.
+        namespace: The Kubernetes namespace that holds the Secrets.
+        secrets: One entry per Secret.
+    """
+    parts = [_overview(platformName, namespace, len(secrets)), "## Required Secrets\n"]
+    for category in (PLATFORM_CORE, INGESTION_SOURCE):
+        members = [secret for secret in secrets if secret.category == category]
+        if members:
+            parts.append(f"### {category}\n")
+            parts.extend(_section(secret, namespace) for secret in members)
+    parts.append(_verification(namespace, secrets))
+    parts.append(_NOTES)
+    return "\n".join(parts)
+
+
+def _overview(platformName: str, namespace: str, count: int) -> str:
+    return f"""\
+# Kubernetes Secrets for {platformName}
+
+## Overview
+
+Create these Secrets before the platform's first run. This page holds names only.
+
+**Namespace:** {namespace}
+
+Total secrets required: {count}
+"""
+
+
+def _section(secret: RequiredSecret, namespace: str) -> str:
+    purposes = "\n".join(f"- {purpose}" for purpose in secret.purposes)
+    return f"""\
+#### `{secret.name}`
+
+**Type:** {secret.credential.credentialType.name.lower()}
+
+Credential in the model: `{secret.credential.name}`. Read by:
+
+{purposes}
+
+```bash
+{_command(secret, namespace)}
+```
+"""
+
+
+def _command(secret: RequiredSecret, namespace: str) -> str:
+    literals = [f"  --from-literal={shlex.quote(key)}='{_sample(key)}'" for key in secret.keys]
+    create = f"kubectl create secret generic {shlex.quote(secret.name)}"
+    return " \\\n".join([create, *literals, f"  --namespace {shlex.quote(namespace)}"])
+
+
+def _sample(key: str) -> str:
+    """Say what to fill in: keys that end alike take the same value."""
+    lowered = key.lower()
+    return next((f"<{end}>" for end in ("user", "password") if lowered.endswith(end)), f"<{key}>")
+
+
+def _verification(namespace: str, secrets: list[RequiredSecret]) -> str:
+    described = "\n".join(
+        f"kubectl describe secret {shlex.quote(secret.name)} -n {shlex.quote(namespace)}"
+        for secret in secrets
+    )
+    return f"""\
+## Verification
+
+The list must show each Secret above, and each description its keys (not their values).
+
+```bash
+kubectl get secrets -n {shlex.quote(namespace)}
+{described}
+```
+"""
+
+
+_NOTES: Final = """\
+## Notes
+
+- Never commit actual secret values to a repository.
+- A pod gets its login in variables that start with the credential's name in the model. The Secret
+  behind them has the Kubernetes form of that name: lower case, with hyphens.
+- Airflow's scheduler and DAG processor get the merge store's Secret by `envFrom`, which makes each
+  key a variable. That is why this Secret has the same login twice: `POSTGRES_USER` and
+  `POSTGRES_PASSWORD` are what pods refer to, the keys that start with the credential's name are
+  what Airflow itself reads.
+- To change a value, delete the Secret and create it again; pods started from then on use it.
+  Restart Airflow's scheduler and DAG processor after a change to the merge store's Secret.
+"""

@@ -1,0 +1,1 @@
+"""The Jinja templates; a package, so that an installed distribution carries them."""

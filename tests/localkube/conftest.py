@@ -1,0 +1,53 @@
+"""A running localkube for the tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .running import CLUSTER_ENV, IMAGE, Cluster, Server
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image: a folder with one command of its own."""
+    folder = tmp_path_factory.mktemp("image")
+    greet = folder / "greet"
+    greet.write_text('#!/bin/sh\necho "greetings $*"\n')
+    greet.chmod(0o755)
+    (folder / "python").symlink_to(sys.executable)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start(tools: Path) -> Iterator[Callable[..., Server]]:
+    """Start servers that end with the tests."""
+    servers: list[Server] = []
+
+    def start_server(state_dir: Path, *arguments: str, **options: Any) -> Server:
+        image = ("--image", f"{IMAGE}={tools}")
+        variables = [part for item in CLUSTER_ENV.items() for part in ("--env", "=".join(item))]
+        server = Server(state_dir, *image, *variables, *arguments, **options)
+        servers.append(server)
+        return server
+
+    yield start_server
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop()
+        server.process.communicate()
+
+
+@pytest.fixture(scope="session")
+def server(start: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """The server that most tests share, each in a namespace of its own."""
+    return start(tmp_path_factory.mktemp("localkube"), env={"SERVER_ONLY": "must not be seen"})
+
+
+@pytest.fixture
+def cluster(server: Server) -> Cluster:
+    return Cluster(server)

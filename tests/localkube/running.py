@@ -1,0 +1,147 @@
+"""A localkube process, and short ways to use it with the real Kubernetes client."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from kubernetes import client, config, watch
+
+IMAGE = "registry.example/tools:1"
+CLUSTER_ENV = {"PGHOSTADDR": "127.0.0.7"}
+
+_numbers = itertools.count(1)
+
+
+class Server:
+    """A localkube process."""
+
+    def __init__(self, state_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.state_dir = state_dir
+        command = [sys.executable, "-m", "localkube", "--state-dir", str(state_dir), *arguments]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
+        assert self.process.stdout is not None
+        self.ready = self.process.stdout.readline()
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.state_dir / "kubeconfig"
+
+    def api(self) -> client.CoreV1Api:
+        return client.CoreV1Api(config.new_client_from_config(str(self.kubeconfig)))
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=20)
+
+
+class Cluster:
+    """One namespace of a server, and short ways to use it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.api = server.api()
+        self.namespace = f"ns-{next(_numbers)}"
+        self.api.create_namespace({"metadata": {"name": self.namespace}})
+
+    def container(self, *command: str, **fields: Any) -> dict[str, Any]:
+        return {"name": "base", "image": IMAGE, "command": list(command), **fields}
+
+    def pod(self, container: dict[str, Any], name: str = "", **spec: Any) -> dict[str, Any]:
+        return {
+            "metadata": {"name": name or f"pod-{next(_numbers)}"},
+            "spec": {"restartPolicy": "Never", "containers": [container], **spec},
+        }
+
+    def create(self, pod: dict[str, Any]) -> str:
+        created = self.api.create_namespaced_pod(self.namespace, pod)
+        name: str = created.metadata.name
+        return name
+
+    def shell(self, script: str, **fields: Any) -> str:
+        return self.create(self.pod(self.container("sh", "-c", script, **fields)))
+
+    def read(self, name: str) -> Any:
+        return self.api.read_namespaced_pod(name, self.namespace)
+
+    def wait(self, name: str, reached: Callable[[Any], bool]) -> Any:
+        """Return the pod as soon as a watch shows it as wanted."""
+        stream = watch.Watch().stream(
+            self.api.list_namespaced_pod,
+            self.namespace,
+            field_selector=f"metadata.name={name}",
+            timeout_seconds=20,
+        )
+        for event in stream:
+            if reached(event["object"]):
+                return event["object"]
+        raise AssertionError(f"{name} stayed as it was: {self.read(name).status}")
+
+    def wait_phase(self, name: str, *phases: str) -> Any:
+        return self.wait(name, lambda pod: pod.status.phase in phases)
+
+    def wait_end(self, name: str) -> Any:
+        return self.wait_phase(name, "Succeeded", "Failed")
+
+    def wait_waiting(self, name: str, reason: str) -> Any:
+        def waiting(pod: Any) -> bool:
+            statuses = pod.status.container_statuses
+            return bool(statuses and statuses[0].state.waiting) and (
+                statuses[0].state.waiting.reason == reason
+            )
+
+        return self.wait(name, waiting)
+
+    def log(self, name: str, **options: Any) -> str:
+        # The client's own decoding of logs differs between its versions.
+        response = self.api.read_namespaced_pod_log(
+            name, self.namespace, _preload_content=False, **options
+        )
+        text: str = response.data.decode()
+        return text
+
+    def output(self, script: str, **fields: Any) -> str:
+        """Run a script to its end and return what it printed."""
+        name = self.shell(script, **fields)
+        self.wait_end(name)
+        return self.log(name)
+
+    def secret(self, name: str, **data: str) -> None:
+        self.api.create_namespaced_secret(
+            self.namespace, {"metadata": {"name": name}, "stringData": data}
+        )
+
+    def events(self, name: str) -> list[Any]:
+        selector = f"involvedObject.name={name}"
+        found = self.api.list_namespaced_event(self.namespace, field_selector=selector).items
+        return sorted(found, key=lambda event: int(event.metadata.resource_version))
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    """Wait for something that gives no signal, outside the server."""
+    for _ in range(400):
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"never came true: {what}")
+
+
+def is_running(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
