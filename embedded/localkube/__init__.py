@@ -2,7 +2,8 @@
 
 Start it with ``python -m localkube --state-dir DIR --image NAME=BIN_DIR`` and point any
 Kubernetes client at the ``kubeconfig`` file it writes. It is for one user on one machine:
-it isolates nothing, and a pod can do whatever its user can do.
+it isolates nothing, and a pod can do whatever its user can do. The connection is plain HTTP
+with a token, which the Python clients and Airflow send; kubectl sends no token without TLS.
 
 Covered: pods (create, get, list, watch, patch of labels and annotations, log, delete),
 secrets, events and namespaces, with the names, labels and errors of the real API. A pod has

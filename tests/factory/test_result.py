@@ -55,9 +55,10 @@ class TaskInstance:
         self.xcoms[key] = value
 
 
-def run_job(site: Site, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> TaskInstance:
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kube.kubeconfig))
+def run_job(site: Site, cluster: Cluster) -> TaskInstance:
     job = site.parse()[DAG_ID].get_task("snapshot_merge_job")
+    # KUBECONFIG would do, but the client reads it only once, when it is first imported.
+    job.config_file = str(cluster.kube.kubeconfig)
     ti = TaskInstance(job)
     job.execute({"ti": ti, "task_instance": ti, "dag": job.dag, "run_id": ti.run_id})
     return ti
@@ -78,35 +79,32 @@ def run_job(site: Site, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Ta
 def test_result_is_read_from_the_pods_log(
     installed: Site,
     cluster: Cluster,
-    monkeypatch: pytest.MonkeyPatch,
     output: str,
     result: str | None,
 ) -> None:
     cluster.job_is(f"cat <<'END'\n{output}\nEND")
 
-    ti = run_job(installed, cluster, monkeypatch)
+    ti = run_job(installed, cluster)
 
     assert ti.xcoms["result_code"] == result
 
 
 @pytest.mark.slow
-def test_job_that_exits_non_zero_fails_its_task(
-    installed: Site, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_job_that_exits_non_zero_fails_its_task(installed: Site, cluster: Cluster) -> None:
     cluster.job_is("echo DATASURFACE_RESULT_CODE=-1; exit 1")
 
     with pytest.raises(AirflowException, match="returned a failure"):
-        run_job(installed, cluster, monkeypatch)
+        run_job(installed, cluster)
 
 
 @pytest.mark.slow
 def test_job_sees_its_credentials_and_model_folder(
-    installed: Site, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    installed: Site, cluster: Cluster, tmp_path: Path
 ) -> None:
     seen = tmp_path / "seen"
     cluster.job_is(f'echo "$postgres_USER $git_TOKEN $DATASURFACE_PLATFORM_NAME $*" > {seen}')
 
-    run_job(installed, cluster, monkeypatch)
+    run_job(installed, cluster)
 
     text = seen.read_text()
     assert text.startswith("u planted-token YellowLive -m datasurface.platforms.yellow.jobs")

@@ -126,8 +126,8 @@ def makeFitForModel(connection: Connection, table: Table) -> None:
         raise JobError(
             f"Table {table.name} of the merge store was made for another model: its primary key "
             f"is ({', '.join(existing)}), and the model now needs ({', '.join(wanted)}). Either "
-            f"the dataset's primary key or the platform's milestoning has changed. Rename or drop "
-            f"the table, then run this job again."
+            f"the dataset's primary key or the platform's milestoning has changed. Copy the rows "
+            f"you need, drop the table, then run this job again."
         )
     for name, column in columns.items():
         if name not in table.c and not column["nullable"]:
