@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,3 +111,20 @@ def test_job_sees_its_credentials_and_model_folder(
     assert text.startswith("u planted-token YellowLive -m datasurface.platforms.yellow.jobs")
     claim = cluster.kube.volume_dir("ns-test", "test-git-model-cache")
     assert f"--git-repo-path {claim} " in text
+
+
+@pytest.mark.slow
+def test_no_value_of_the_model_is_expanded_into_a_secret(
+    installed: Site, cluster: Cluster, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    branch = "$(postgres_PASSWORD)$$(git_TOKEN)$postgres_USER{{ conf }}"
+    installed.sql(
+        "UPDATE {table} SET config_json = (config_json::jsonb || %s::jsonb)::text",
+        (json.dumps({"git_repo_branch": branch}),),
+    )
+    cluster.job_is(f'printf "%s\\n" "$@" > {seen}')
+
+    run_job(installed, cluster)
+
+    assert branch in seen.read_text().splitlines()
