@@ -362,7 +362,7 @@ class Postgres(Service):
         )
         try:
             wait_until(self._answers, seconds=30, every=0.1)
-        except ServiceError:
+        except BaseException:
             self.stop()
             raise
 
@@ -531,7 +531,7 @@ class LocalKube(Service):
         self._process = ChildProcess("localkube", argv, env=clean_environment(), log=log)
         try:
             self.kubeconfig = wait_until(self._ready_line, seconds=30)
-        except ServiceError:
+        except BaseException:
             self.stop()
             raise
 
