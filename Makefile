@@ -1,18 +1,33 @@
 PYTHON ?= python3
 VENV := .venv
-PIP := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python
+VENV2 := .venv-airflow2
+INSTALL := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python
+PIP := $(INSTALL) $(VENV)/bin/python
+PIP2 := $(INSTALL) $(VENV2)/bin/python
 SOURCES := yellow_dynamic embedded examples tests
+AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processor.py \
+	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
+	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test test-airflow2 test-scheduler faults lint format clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/.demo  ## From a model to running DAGs on this machine; KEEP=1 leaves Airflow up
 	@$(VENV)/bin/python examples/demo.py
 
 test: $(VENV)/.dev  ## Run the tests on real PostgreSQL and Airflow, with the coverage of the plugin
-	$(VENV)/bin/pytest --cov --cov-report=term-missing --cov-fail-under=95 $(ARGS)
+	$(VENV)/bin/pytest -m "not scheduler" --cov --cov-report=term-missing --cov-fail-under=95 $(ARGS)
+
+test-airflow2: $(VENV2)/.dev  ## The tests of the DAGs again, on Airflow 2.11 and SQLAlchemy 1.4
+	$(VENV2)/bin/pytest $(AIRFLOW2_TESTS) $(ARGS)
+
+test-scheduler: $(VENV)/.dev  ## A real scheduler runs the DAGs; with chromium and playwright, its UI too
+	$(VENV)/bin/pytest -m scheduler tests/scheduler -rs $(ARGS)
+
+faults: $(VENV)/.dev  ## Inject every fault for real, and print what survived and what was lost
+	$(VENV)/bin/pytest tests/reliability tests/embedded/test_job_process.py::test_killed_anywhere_the_job_does_nothing_or_everything $(ARGS)
 
 lint: $(VENV)/.dev  ## Check format, style and types
 	$(VENV)/bin/ruff format --check $(SOURCES)
@@ -23,8 +38,8 @@ format: $(VENV)/.dev  ## Format the sources
 	$(VENV)/bin/ruff format $(SOURCES)
 	$(VENV)/bin/ruff check --fix $(SOURCES)
 
-clean:  ## Remove the environment and what runs leave behind
-	rm -rf $(VENV) .demo build dist *.egg-info embedded/*.egg-info
+clean:  ## Remove the environments and what runs leave behind
+	rm -rf $(VENV) $(VENV2) .demo build dist *.egg-info embedded/*.egg-info
 
 $(VENV)/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
@@ -37,4 +52,10 @@ $(VENV)/.demo: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 
 $(VENV)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 	$(PIP) --editable '.[dev]' --editable ./embedded
+	@touch $@
+
+# Airflow 2.11 needs Python 3.12 or older.
+$(VENV2)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
+	$(VENV)/bin/python -m venv $(VENV2)
+	$(PIP2) --editable '.[test-airflow2]' --editable ./embedded
 	@touch $@

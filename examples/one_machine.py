@@ -587,6 +587,7 @@ class Airflow(Service):
         *,
         env: Mapping[str, str] | None = None,
         port: int | None = None,
+        triggerer: bool = False,
     ) -> None:
         """Prepare an Airflow.
 
@@ -596,8 +597,11 @@ class Airflow(Service):
             metadata_url: An empty database of its own.
             env: Further environment variables for all of its processes.
             port: Port of the web UI and API on 127.0.0.1; a free one when left out.
+            triggerer: Run a triggerer too, which the ingestion DAGs do not need.
         """
         self.home = home
+        self._components = ["api-server", "scheduler", "dag-processor"]
+        self._components += ["triggerer"] * triggerer
         self.port = port or free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.password = secrets.token_urlsafe(9)
@@ -628,7 +632,7 @@ class Airflow(Service):
             self._migration.wait(180)
             self._migration.stop()
             self._migration = None
-            for component in ("api-server", "scheduler", "dag-processor"):
+            for component in self._components:
                 self._processes.append(self._spawn(component))
             wait_until(self._healthy, seconds=180, every=0.5)
         except BaseException:
@@ -668,6 +672,10 @@ class Airflow(Service):
         """Start a run of a DAG now and return its run id."""
         run = self._request("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None})
         return str(run["dag_run_id"])
+
+    def clear(self, dag_id: str, run_id: str) -> None:
+        """Let a run that has ended run again."""
+        self._request("POST", f"dags/{dag_id}/dagRuns/{run_id}/clear", json={"dry_run": False})
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the runs of a DAG, or of all DAGs for "~", newest first, at most 100.
@@ -740,7 +748,7 @@ class Airflow(Service):
             answer = self._http.get("/api/v2/monitor/health").raise_for_status().json()
         except httpx.HTTPError as error:
             raise NotYetError(f"Airflow's API at {self.address} says: {error}") from error
-        for part in ("metadatabase", "scheduler", "dag_processor"):
+        for part in ("metadatabase", *(name.replace("-", "_") for name in self._components[1:])):
             if answer[part]["status"] != "healthy":
                 raise NotYetError(f"Airflow's {part} is {answer[part]['status']}.")
 

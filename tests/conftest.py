@@ -11,11 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-# Airflow reads its settings when it is imported, which some test modules do at their top.
+# Airflow reads its settings, and sets logging up anew, when it is first imported: just below.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 import pytest
+from airflow_names import DAG
 from yellow_models import Model
 
 from one_machine import Postgres
@@ -125,8 +126,6 @@ def import_file(path: Path) -> ModuleType:
 
 def registered_dags(module: ModuleType) -> dict[str, Any]:
     """Return the DAGs that Airflow would find in a module."""
-    from airflow.sdk import DAG
-
     return {name: value for name, value in vars(module).items() if isinstance(value, DAG)}
 
 

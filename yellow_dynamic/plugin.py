@@ -72,8 +72,14 @@ AIRFLOW_ID_CHARACTERS = 250
 STREAM_KEY_CHARACTERS = 255
 CONFIG_CHARACTERS = 1_000_000
 VALUE_CHARACTERS = 1024
+KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+ENVIRONMENT_NAME = re.compile(r"[-._A-Za-z][-._A-Za-z0-9]*")
+
 CONNECT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT_SECONDS = 60
+#: After how long without a sign of life from a merge the database gives its lock away.
+LOST_CLIENT_SECONDS = 60
 
 StreamConfig = dict[str, Any]
 
@@ -404,12 +410,30 @@ def streamProblems(config: StreamConfig, text: str) -> Iterator[str]:
         )
     if len(text) > CONFIG_CHARACTERS:
         yield f"its configuration has {len(text)} characters, more than {CONFIG_CHARACTERS}"
+    yield from nameProblems(config)
     for key, value in config.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, str) and not (item and item.isprintable()):
                 yield f"{key} is empty or holds a character that cannot be printed: {item!a:.100}"
             elif isinstance(item, str) and len(item) > VALUE_CHARACTERS:
                 yield f"{key} has {len(item)} characters, more than {VALUE_CHARACTERS}"
+
+
+def nameProblems(config: StreamConfig) -> Iterator[str]:
+    """Yield what Kubernetes refuses as a name."""
+    for key, value in config.items():
+        if key == "namespace_name" and not NAMESPACE.fullmatch(value):
+            yield (
+                f"Kubernetes refuses the namespace {value!a:.300}; at most 63 lower case letters, "
+                "digits and dashes are allowed, and no dash at either end"
+            )
+        elif key.endswith("_credential_secret_name") and not KUBERNETES_NAME.fullmatch(value):
+            yield (
+                f"the credential {config.get(key.replace('_secret', ''), value)!a:.300} has no "
+                f"name that Kubernetes takes for a secret; {value!a:.300} is not one"
+            )
+        elif key.endswith("_credential_name") and not ENVIRONMENT_NAME.fullmatch(value):
+            yield f"the credential {value!a:.300} cannot start an environment variable's name"
 
 
 def credentialsOf(config: StreamConfig) -> Iterator[tuple[str, str]]:
@@ -430,13 +454,19 @@ class Population:
 
     def __str__(self) -> str:
         names = [
-            f"{len(keys)} {verb}" + (f" ({', '.join(keys[:10])}{', ...' if keys[10:] else ''})")
+            f"{len(keys)} {verb} ({', '.join(map(printable, keys[:10]))}"
+            f"{', ...' if keys[10:] else ''})"
             if keys
             else f"0 {verb}"
             for verb, keys in vars(self).items()
             if verb != "unchanged"
         ]
         return ", ".join([*names, f"{len(self.unchanged)} unchanged"])
+
+
+def printable(key: str) -> str:
+    """Return a key as it may stand in a log: one that was written by hand may forge lines."""
+    return key if key.isprintable() else ascii(key)
 
 
 def comparePopulation(old: dict[str, str | None], new: dict[str, str]) -> Population:
@@ -522,8 +552,8 @@ def populationProblems(
 def mergeStoreTransaction(dp: YellowDynamicDataPlatform, action: str) -> Iterator[Connection]:
     """Yield a connection in a transaction on the merge store, which ends with the block.
 
-    A database error leaves the transaction rolled back and carries a note that says what could
-    not be done, where, and what to look at.
+    A database error carries a note that says what could not be done, where, what has become of
+    the transaction, and what to look at.
     """
     psp = host(dp)
     store = psp.mergeStore
@@ -540,18 +570,29 @@ def mergeStoreTransaction(dp: YellowDynamicDataPlatform, action: str) -> Iterato
     engine = sqlalchemy.create_engine(
         url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS}
     )
+    outcome = "Nothing was changed."
     try:
         with engine.begin() as connection:
-            timeout = f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"
-            connection.execute(sqlalchemy.text(timeout))
+            setTimeouts(connection)
             yield connection
+            # The answer to a COMMIT may get lost after it took effect.
+            outcome = "The table holds the old rows or the new ones, and no mixture."
     except SQLAlchemyError as error:
         error.add_note(
             f"Platform {dp.name!r}: could not {action} table {dp.getPhysDAGTableName()!r} in "
             f"database {store.databaseName!r} on {store.hostPortPair.hostName}:"
-            f"{store.hostPortPair.port} as user {user!r}. Nothing was changed. {advice(error)}"
+            f"{store.hostPortPair.port} as user {user!r}. {outcome} {advice(error)}"
         )
         raise
+
+
+def setTimeouts(connection: Connection) -> None:
+    """Bound how long this transaction waits for a lock, and holds it when its client is lost."""
+    for setting, seconds in (
+        ("lock_timeout", LOCK_TIMEOUT_SECONDS),
+        ("idle_in_transaction_session_timeout", LOST_CLIENT_SECONDS),
+    ):
+        connection.execute(sqlalchemy.text(f"SET LOCAL {setting} = '{seconds}s'"))
 
 
 def advice(error: SQLAlchemyError) -> str:

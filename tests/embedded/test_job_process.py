@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from fault_table import FaultTable
 from job_site import JobSite, log_entries
 from psycopg2 import sql
 
@@ -17,7 +19,8 @@ from datasurface.platforms.yellow import jobs
 
 pytestmark = pytest.mark.embedded
 
-ROWS = 60_000
+ROWS = 30_000
+KILLS = 20
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -110,16 +113,18 @@ def seconds_of(site: JobSite, operation: str) -> float:
 
 
 def moments() -> Iterator[tuple[str, float]]:
+    """Yield an operation and the share of its usual time after which to kill the job, endlessly."""
     chance = random.Random(20130101)
-    for operation in ("Ingesting", "Merging"):
-        yield operation, 0.0
-        for _ in range(4):
-            yield operation, chance.random()
+    for share in itertools.chain([0.0], iter(chance.random, None)):
+        yield "Ingesting", share
+        yield "Merging", share
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["live_only", "batch_milestoned"])
-def test_killed_anywhere_the_job_does_nothing_or_everything(site: JobSite, strategy: str) -> None:
+def test_killed_anywhere_the_job_does_nothing_or_everything(
+    site: JobSite, strategy: str, faults: FaultTable
+) -> None:
     site.write_model(strategy=strategy)
     site.source("INSERT INTO people SELECT n, 'x' FROM generate_series(1, %s) n", ROWS)
     assert site.run() == 1
@@ -128,7 +133,7 @@ def test_killed_anywhere_the_job_does_nothing_or_everything(site: JobSite, strat
     usual["Merging"] = seconds_of(site, "Merging")
     live = "ds_surf_batch_out = 2147483647" if strategy == "batch_milestoned" else "true"
     snapshots = [site.source("SELECT id, name FROM people ORDER BY 1")]
-    hits = []
+    hits: list[str] = []
     for number, (operation, share) in enumerate(moments()):
         site.source("DELETE FROM people WHERE id %% 31 = %s", number)
         site.source("UPDATE people SET name = %s WHERE id %% 17 = %s", f"b{number}", number)
@@ -146,12 +151,19 @@ def test_killed_anywhere_the_job_does_nothing_or_everything(site: JobSite, strat
         while site.run() != 0:
             pass
         assert site.live_equals_source()
+        if len(hits) == KILLS:
+            break
     assert {"Ingesting", "Merging"} == set(hits)
     assert site.batches() == [
         ("Store1", batch, "committed") for batch in range(1, len(site.batches()) + 1)
     ]
     if strategy == "batch_milestoned":
         assert_history(site, snapshots)
+    faults.record(
+        f"SIGKILL of the job at a random point, {strategy.replace('_', ' ')}",
+        injected=len(hits),
+        survived=len(hits),
+    )
 
 
 def assert_history(site: JobSite, snapshots: list[list[tuple[object, ...]]]) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy
 from small_estate import dataset
-from sqlalchemy import Column, Engine, MetaData, Table
-from sqlalchemy.engine import URL
+from sqlalchemy import Column, MetaData, Table
+from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DataError
 
 from datasurface.md.schema import DDLColumn, NullableStatus, PrimaryKeyStatus
@@ -77,7 +77,7 @@ def engine(postgres: Postgres) -> Iterator[Engine]:
 def columns(engine: Engine, table: str = "t") -> dict[str, str]:
     """Return the SQL type of each column of a table."""
     found = sqlalchemy.inspect(engine).get_columns(table)
-    return {column["name"]: str(column["type"]) for column in found}
+    return {column["name"]: column["type"].compile(engine.dialect) for column in found}
 
 
 def table(**types: sqlalchemy.types.TypeEngine) -> Table:
@@ -108,7 +108,7 @@ def test_a_dataset_becomes_a_table_with_its_types_keys_and_nulls(engine: Engine)
         "a_double": "DOUBLE PRECISION",
         "a_decimal": "NUMERIC(10, 2)",
         "a_date": "DATE",
-        "a_timestamp": "TIMESTAMP",
+        "a_timestamp": "TIMESTAMP WITHOUT TIME ZONE",
         "an_interval": "INTERVAL",
         "a_char": "CHAR(3)",
         "a_varchar": "VARCHAR(20)",

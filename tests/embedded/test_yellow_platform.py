@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow_names import schedule_of
 from conftest import import_file, registered_dags
 from hypothesis import given
 from hypothesis import strategies as st
@@ -313,7 +314,7 @@ def test_the_infrastructure_dag_merges_the_model_daily_once_it_is_unpaused(
     dag = infrastructure_dag(static(platform="Test_DP"), tmp_path)
 
     assert dag.dag_id == "test-dp_infrastructure"
-    assert dag.schedule == "@daily"
+    assert schedule_of(dag) == "@daily"
     assert (dag.catchup, dag.is_paused_upon_creation, dag.max_active_runs) == (False, True, 1)
     assert [task.task_id for task in dag.topological_sort()] == [
         "start_infrastructure_tasks",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow_names import AirflowFailException, schedule_of
 from conftest import Site
 from yellow_models import SINGLE, Store
 
@@ -130,7 +130,7 @@ def test_schedule_without_a_cron(site: Site, trigger: Any, schedule: str | None)
         # DataSurface refuses a SQL snapshot without a trigger; rows of old releases have no key.
         site.sql("UPDATE {table} SET config_json = (config_json::jsonb - 'schedule_string')::text")
 
-    assert site.parse()[DAG_ID].schedule == schedule
+    assert schedule_of(site.parse()[DAG_ID]) == schedule
 
 
 def test_upstreams_text_none_means_no_schedule(installed: Site) -> None:
@@ -139,7 +139,7 @@ def test_upstreams_text_none_means_no_schedule(installed: Site) -> None:
         '(config_json::jsonb || \'{{"schedule_string": "None"}}\')::text'
     )
 
-    assert installed.parse()[DAG_ID].schedule is None
+    assert schedule_of(installed.parse()[DAG_ID]) is None
 
 
 def test_without_git_cache_nothing_is_mounted(site: Site) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowException
+from airflow_names import AirflowException
 from conftest import Site
+from kubernetes.client import CoreV1Api
+from kubernetes.config import new_client_from_config
+from kubernetes.watch import Watch
 
 from one_machine import LocalKube
 
@@ -24,11 +30,37 @@ class Cluster:
         self.bin_dir = bin_dir
         self.kube = kube
 
+    @cached_property
+    def api(self) -> CoreV1Api:
+        return CoreV1Api(new_client_from_config(str(self.kube.kubeconfig)))
+
     def job_is(self, script: str) -> None:
         """Let `python` in the image be this shell script."""
         python = self.bin_dir / "python"
         python.write_text(f"#!/bin/sh\n{script}\n")
         python.chmod(0o755)
+
+    def pods(self) -> list[str]:
+        """Return the names of all pods."""
+        return [pod.metadata.name for pod in self.api.list_namespaced_pod("ns-test").items]
+
+    @contextmanager
+    def once_a_pod_runs(self, act: Callable[[str], Any]) -> Iterator[None]:
+        """Do something to the pod that the block starts, as soon as its job runs."""
+
+        def watch() -> None:
+            stream = Watch().stream(
+                self.api.list_namespaced_pod, namespace="ns-test", timeout_seconds=30
+            )
+            for event in stream:
+                if event["object"].status.phase == "Running":
+                    act(event["object"].metadata.name)
+                    return
+
+        with ThreadPoolExecutor(1) as others:
+            done = others.submit(watch)
+            yield
+            done.result(30)
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +88,42 @@ class TaskInstance:
         self.xcoms[key] = value
 
 
-def run_job(site: Site, cluster: Cluster) -> TaskInstance:
+def job_of(site: Site, cluster: Cluster) -> Any:
+    """Return the operator that runs the job, ready to be executed on the cluster."""
     job = site.parse()[DAG_ID].get_task("snapshot_merge_job")
     # KUBECONFIG would do, but the client reads it only once, when it is first imported.
     job.config_file = str(cluster.kube.kubeconfig)
+    job.startup_check_interval_seconds = 0.2
+    return job
+
+
+def run_job(site: Site, cluster: Cluster) -> TaskInstance:
+    job = job_of(site, cluster)
     ti = TaskInstance(job)
-    job.execute({"ti": ti, "task_instance": ti, "dag": job.dag, "run_id": ti.run_id})
+    job.execute(context_of(job, ti))
     return ti
+
+
+def context_of(job: Any, ti: TaskInstance) -> dict[str, Any]:
+    return {"ti": ti, "task_instance": ti, "dag": job.dag, "run_id": ti.run_id}
+
+
+def why_the_job_failed(site: Site, cluster: Cluster) -> str:
+    """Run a job that fails, and return the reason in the error that ends its task's log."""
+    with pytest.raises(AirflowException) as failure:
+        run_job(site, cluster)
+    assert cluster.pods() == []
+    name, _, reason = str(failure.value).removeprefix("The job's pod ").partition(" failed: ")
+    assert name.startswith("yellowlive-store1-job-")
+    return reason
+
+
+def change(site: Site, **changes: Any) -> None:
+    """Change the configuration of all streams."""
+    site.sql(
+        "UPDATE {table} SET config_json = (config_json::jsonb || %s::jsonb)::text",
+        (json.dumps(changes),),
+    )
 
 
 @pytest.mark.slow
@@ -92,10 +153,111 @@ def test_result_is_read_from_the_pods_log(
 
 @pytest.mark.slow
 def test_job_that_exits_non_zero_fails_its_task(installed: Site, cluster: Cluster) -> None:
-    cluster.job_is("echo DATASURFACE_RESULT_CODE=-1; exit 1")
+    cluster.job_is("echo DATASURFACE_RESULT_CODE=0; exit 3")
 
-    with pytest.raises(AirflowException, match="returned a failure"):
-        run_job(installed, cluster)
+    reason = why_the_job_failed(installed, cluster)
+
+    assert reason == "its container ended with exit code 3 (Error)."
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("OOMKilled", "its container ended with exit code 137 (OOMKilled)."),
+        ("Evicted", "Evicted: The node was low on resource: memory."),
+    ],
+)
+def test_killed_pod_fails_its_task_although_its_job_was_done(
+    installed: Site, cluster: Cluster, how: str, reason: str
+) -> None:
+    cluster.job_is("echo DATASURFACE_RESULT_CODE=0; exec sleep 60")
+    mark = {"metadata": {"annotations": {"localkube/fail-with": how}}}
+
+    with cluster.once_a_pod_runs(
+        lambda name: cluster.api.patch_namespaced_pod(name, "ns-test", mark)
+    ):
+        assert why_the_job_failed(installed, cluster) == reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("grace", [0, 30])
+def test_pod_deleted_under_its_task_fails_it(installed: Site, cluster: Cluster, grace: int) -> None:
+    cluster.job_is("echo DATASURFACE_RESULT_CODE=0; exec sleep 60")
+
+    with cluster.once_a_pod_runs(
+        lambda name: cluster.api.delete_namespaced_pod(name, "ns-test", grace_period_seconds=grace)
+    ):
+        reason = why_the_job_failed(installed, cluster)
+
+    assert reason == "it was deleted before it ended."
+
+
+@pytest.mark.slow
+def test_image_that_cannot_be_pulled_fails_the_task_at_once(
+    installed: Site, cluster: Cluster
+) -> None:
+    change(installed, datasurface_docker_image="no/such:image")
+
+    reason = why_the_job_failed(installed, cluster)
+
+    assert reason.startswith("its container could not start, ImagePullBackOff: Back-off pulling")
+    assert 'image "no/such:image"' in reason
+
+
+@pytest.mark.slow
+def test_secret_that_does_not_exist_fails_the_task(installed: Site, cluster: Cluster) -> None:
+    change(installed, git_credential_secret_name="absent")
+    job = job_of(installed, cluster)
+    job.startup_timeout_seconds = 1
+
+    with pytest.raises(AirflowException, match=r"CreateContainerConfigError: .*absent"):
+        job.execute(context_of(job, TaskInstance(job)))
+
+    assert cluster.pods() == []
+
+
+@pytest.mark.slow
+def test_retry_takes_over_the_pod_that_still_runs(
+    installed: Site, cluster: Cluster, tmp_path: Path
+) -> None:
+    jobs, go_on = tmp_path / "jobs", tmp_path / "go-on"
+    cluster.job_is(
+        f"echo started >> {jobs}; until [ -e {go_on} ]; do sleep 0.1; done;"
+        "echo DATASURFACE_RESULT_CODE=1"
+    )
+    lost = job_of(installed, cluster)
+    context = context_of(lost, TaskInstance(lost))
+    lost.get_or_create_pod(lost.build_pod_request_obj(context), context)
+    job = job_of(installed, cluster)
+    ti = TaskInstance(job)
+    ti.try_number = 2
+
+    with cluster.once_a_pod_runs(lambda _: go_on.touch()):
+        job.execute(context_of(job, ti))
+
+    assert ti.xcoms["result_code"] == "1"
+    assert jobs.read_text() == "started\n"
+
+
+@pytest.mark.slow
+def test_retry_after_a_lost_pod_runs_the_job_anew(
+    installed: Site, cluster: Cluster, tmp_path: Path
+) -> None:
+    jobs = tmp_path / "jobs"
+    cluster.job_is(
+        f"echo started >> {jobs}; [ $(wc -l < {jobs}) = 1 ] && exec sleep 60;"
+        "echo DATASURFACE_RESULT_CODE=0"
+    )
+    with cluster.once_a_pod_runs(
+        lambda name: cluster.api.delete_namespaced_pod(name, "ns-test", grace_period_seconds=0)
+    ):
+        why_the_job_failed(installed, cluster)
+
+    ti = run_job(installed, cluster)
+
+    assert ti.xcoms["result_code"] == "0"
+    assert jobs.read_text() == "started\nstarted\n"
 
 
 @pytest.mark.slow
@@ -119,10 +281,7 @@ def test_no_value_of_the_model_is_expanded_into_a_secret(
 ) -> None:
     seen = tmp_path / "seen"
     branch = "$(postgres_PASSWORD)$$(git_TOKEN)$postgres_USER{{ conf }}"
-    installed.sql(
-        "UPDATE {table} SET config_json = (config_json::jsonb || %s::jsonb)::text",
-        (json.dumps({"git_repo_branch": branch}),),
-    )
+    change(installed, git_repo_branch=branch)
     cluster.job_is(f'printf "%s\\n" "$@" > {seen}')
 
     run_job(installed, cluster)

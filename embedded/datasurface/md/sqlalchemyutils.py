@@ -3,7 +3,8 @@
 import re
 
 import sqlalchemy
-from sqlalchemy import Column, Connection, Engine, MetaData, Table, inspect
+from sqlalchemy import Column, MetaData, Table, inspect
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.types import TypeEngine
 
 from datasurface.md._datastore import Dataset

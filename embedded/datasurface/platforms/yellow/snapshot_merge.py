@@ -11,7 +11,6 @@ from typing import Any, Final
 import psycopg2
 from psycopg2 import errors, sql
 from sqlalchemy import (
-    ColumnElement,
     Table,
     delete,
     exists,
@@ -24,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql import ColumnElement
 
 from datasurface.md.governance import PostgresDatabase
 from datasurface.platforms.yellow.batch_state import MergeCounts

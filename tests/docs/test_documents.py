@@ -1,0 +1,59 @@
+"""What the documents say of tests and commands is so."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from yellow_dynamic.cli import app
+
+ROOT = Path(__file__).parents[2]
+FIXES = (ROOT / "docs" / "Dynamic_DAG_Factory_Fixes.md").read_text(encoding="utf-8")
+HOWTO = (ROOT / "docs" / "HOWTO_Setup_Dynamic_DAG_Factory.md").read_text(encoding="utf-8")
+ENTRIES = re.split(r"^## ", FIXES, flags=re.MULTILINE)[1:]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: str(entry.splitlines()[0]))
+def test_every_fix_names_tests_that_exist(entry: str) -> None:
+    existing = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+    named = set(re.findall(r"`(test_\w+)`", entry))
+
+    assert named
+    assert named <= existing
+
+
+def test_fixes_begin_with_the_four_of_the_first_deployment() -> None:
+    numbers = [int(entry.partition(".")[0]) for entry in ENTRIES]
+
+    assert numbers == list(range(1, len(ENTRIES) + 1))
+    words = ["Hostname", "key mismatch", "access to the database", "not visible in the UI"]
+    assert [word in entry.splitlines()[0] for word, entry in zip(words, ENTRIES, strict=False)] == [
+        True
+    ] * 4
+
+
+def test_every_yellow_dynamic_command_of_the_howto_is_understood() -> None:
+    text = HOWTO.replace("\\\n", " ")
+    commands = re.findall(r"^ +yellow-dynamic (.+)$", text, re.MULTILINE)
+    assert len(commands) == 3
+
+    for command in commands:
+        # A Python that cannot be started ends the command after all its options were read.
+        words = [word if " " not in word else "/not/there" for word in shlex.split(command)]
+        result = CliRunner().invoke(app, words)
+        assert (result.exit_code, "cannot be started" in result.stderr) in {(0, False), (1, True)}
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    for document in (*ROOT.glob("docs/*.md"), ROOT / "README.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"

@@ -1,0 +1,67 @@
+"""DataSurface's commands in processes of their own, on a model of the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from yellow_models import Model
+
+TESTS = Path(__file__).parent
+
+
+class Commands:
+    """A folder with a model, and the two commands on it.
+
+    Args:
+        folder: gets `eco.py`, the assignment and the output.
+        model: supplies database and platform.
+        stores: the model's stores, as a Python expression in the terms of `yellow_models`.
+    """
+
+    def __init__(self, folder: Path, model: Model, stores: str = "[Store('Store1')]") -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.model = model
+        folder.joinpath("eco.py").write_text(
+            "from yellow_models import MULTI, SINGLE, Model, Store\n"
+            f"model = Model(database={model.database!r}, platform={model.platform!r}, "
+            f"host={model.host!r}, stores={stores})\n"
+            "def createEcosystem():\n    return model.build()\n"
+        )
+        folder.joinpath("dsg_platform_mapping.json").write_text(json.dumps([model.assignment()]))
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    def merge(self, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run handleModelMerge."""
+        return finish(self.start("handleModelMerge", **environment))
+
+    def bootstrap(self, ring: int, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run one ring of generatePlatformBootstrap."""
+        return finish(self.start("generatePlatformBootstrap", f"--ringLevel={ring}", **environment))
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command; `environment` is added to that of this process."""
+        return subprocess.Popen(
+            [
+                sys.executable, "-m", "datasurface.cmd.platform", *command,
+                f"--model={self.folder}", f"--output={self.output}",
+                "--platform", self.model.platform,
+            ],
+            env={**os.environ, "PYTHONPATH": str(TESTS), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Wait for a process and return what it said."""
+    output, errors = process.communicate(timeout=180)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)

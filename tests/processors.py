@@ -1,0 +1,206 @@
+"""A real dag-processor of the installed Airflow, and what it makes of the files in its folder."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from psycopg2 import sql
+
+from one_machine import ChildProcess, NotYetError, Postgres, Service, clean_environment, wait_until
+
+AIRFLOW_VERSION = ".".join(version("apache-airflow").split(".")[:2])
+IS_AIRFLOW_2 = AIRFLOW_VERSION.startswith("2.")
+
+#: Seconds after which Airflow takes a DAG out of service that its file no longer yields.
+STALE_AFTER = 6
+#: Seconds between two looks at which DAGs these are.
+CLEANUP_EVERY = 2
+
+_STATES = sql.SQL(
+    "SELECT dag_id, {active}, is_paused, has_import_errors, next_dagrun_create_after IS NOT NULL, "
+    "array(SELECT name FROM dag_tag WHERE dag_tag.dag_id = dag.dag_id) "
+    "FROM dag WHERE starts_with(dag_id, %s)"
+).format(active=sql.SQL("is_active" if IS_AIRFLOW_2 else "NOT is_stale"))
+_PARSED = re.compile(r"Platform \S+: \d+ ingestion DAGs, \d+ of them not valid, in (\d+) ms")
+
+
+class DagState(NamedTuple):
+    """What Airflow's database says of one DAG."""
+
+    active: bool
+    paused: bool
+    has_import_errors: bool
+    scheduled: bool
+    tags: set[str]
+
+
+class DagProcessor(Service):
+    """A standalone dag-processor with a DAG folder and a metadata database of its own."""
+
+    def __init__(self, folder: Path, metadata: Postgres, env: Mapping[str, str]) -> None:
+        """Prepare a dag-processor.
+
+        Args:
+            folder: For its DAG folder, AIRFLOW_HOME and logs; must exist.
+            metadata: The server that gets its metadata database.
+            env: Further environment variables of the processor and its parses.
+        """
+        self.folder = folder
+        self.dags_dir = folder / "dags"
+        self.snapshots = folder / "snapshots"
+        self._logs = folder / "logs"
+        self._metadata = metadata
+        self._database = f"airflow_{folder.name.replace('-', '_')}"
+        self._process: ChildProcess | None = None
+        self.env = clean_environment(**{**self._settings(), **env})
+
+    def start(self) -> None:
+        """Create the metadata database and start the processor; files can be deployed then.
+
+        Raises:
+            ServiceError: With the end of the log, when Airflow refuses.
+        """
+        self.dags_dir.mkdir()
+        self._metadata.create_database(self._database)
+        migration = self._spawn("db", "migrate")
+        try:
+            migration.wait(180)
+        finally:
+            migration.stop()
+        self._process = self._spawn("dag-processor")
+
+    def stop(self) -> None:
+        """Stop the processor. Does nothing when it is not running."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def deploy(self, file: Path) -> None:
+        """Put a DAG file into the folder, whole at once."""
+        arriving = self.dags_dir / f".{file.name}"
+        arriving.write_bytes(file.read_bytes())
+        arriving.replace(self.dags_dir / file.name)
+
+    def dags(self, prefix: str) -> dict[str, DagState]:
+        """Return the state of every DAG whose id starts with `prefix`."""
+        self.raise_if_ended()
+        rows = self._metadata.execute(_STATES, (prefix,), self._database)
+        return {
+            dag_id: DagState(active, paused, has_import_errors, scheduled, set(tags))
+            for dag_id, active, paused, has_import_errors, scheduled, tags in rows
+        }
+
+    def lost(self, dag_ids: Iterable[str]) -> set[str]:
+        """Return those DAGs that would not run: unknown, stale, paused or in a broken file."""
+        states = self.dags("")
+        broken_files = bool(self.import_errors())
+        return {
+            dag_id
+            for dag_id in dag_ids
+            if (state := states.get(dag_id)) is None
+            or not state.active
+            or state.paused
+            or state.has_import_errors
+            or broken_files
+        }
+
+    def import_errors(self) -> list[str]:
+        """Return the traceback texts of files that failed to import."""
+        rows = self._metadata.execute("SELECT stacktrace FROM import_error", (), self._database)
+        return [text for (text,) in rows]
+
+    def wait_for(self, dag_ids: Iterable[str], seconds: float = 60) -> None:
+        """Wait until all these DAGs are in service.
+
+        Raises:
+            ServiceError: When that takes longer; it names those that are not.
+        """
+        wanted = set(dag_ids)
+
+        def in_service() -> None:
+            if missing := self.lost(wanted):
+                raise NotYetError(f"Not in service: {missing}; {self.import_errors()}")
+
+        wait_until(in_service, seconds=seconds, every=0.3)
+
+    def log(self, file_name: str) -> str:
+        """Return the log of all parses of a file so far; it only ever grows."""
+        paths = sorted(self._logs.rglob(f"{file_name}.log"))
+        # Airflow 2 links the folder of the day as "latest" too.
+        return "".join(
+            path.read_text(errors="replace") for path in paths if "latest" not in path.parts
+        )
+
+    def raise_if_ended(self) -> None:
+        """Raise `ServiceError` with the end of its log when the processor has ended by itself."""
+        assert self._process is not None
+        self._process.raise_if_ended()
+
+    def start_a_task(self, file_name: str, dag_id: str) -> tuple[list[str], float]:
+        """Import a file in a new process as Airflow does to run one task.
+
+        Returns:
+            The ids of the DAGs that the file yields there, and the seconds that its import took
+            when all it imports was there.
+        """
+        program = (
+            "import runpy, sys, time\n"
+            "import sqlalchemy.dialects.postgresql.psycopg2\n"
+            "import airflow.providers.cncf.kubernetes.operators.pod\n"
+            "started = time.monotonic()\n"
+            "found = runpy.run_path(sys.argv[1])\n"
+            "print(time.monotonic() - started, *[n for n in found if n.endswith('_ingestion')])\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(self.dags_dir / file_name)],
+            env={**self.env, "_AIRFLOW_PARSING_CONTEXT_DAG_ID": dag_id},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        seconds, *dag_ids = done.stdout.splitlines()[-1].split()
+        return dag_ids, float(seconds)
+
+    def _spawn(self, *command: str) -> ChildProcess:
+        return ChildProcess(
+            f"`airflow {' '.join(command)}`",
+            [sys.executable, "-m", "airflow", *command],
+            env=self.env,
+            log=self.folder / f"{'-'.join(command)}.log",
+        )
+
+    def _settings(self) -> dict[str, str]:
+        """Return Airflow's settings as environment variables, for either release."""
+        section = "SCHEDULER" if IS_AIRFLOW_2 else "DAG_PROCESSOR"
+        url = self._metadata.url(self._database).render_as_string(hide_password=False)
+        return {
+            "AIRFLOW_HOME": str(self.folder / "home"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags_dir),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url,
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self._logs),
+            "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(self._logs),
+            "AIRFLOW__SCHEDULER__CHILD_PROCESS_LOG_DIRECTORY": str(self._logs),
+            "AIRFLOW__SCHEDULER__STANDALONE_DAG_PROCESSOR": "True",
+            "AIRFLOW__SCHEDULER__PARSING_CLEANUP_INTERVAL": str(CLEANUP_EVERY),
+            "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "1",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "1",
+            "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
+            f"AIRFLOW__{section}__MIN_FILE_PROCESS_INTERVAL": "1",
+            f"AIRFLOW__{section}__STALE_DAG_THRESHOLD": str(STALE_AFTER),
+            f"AIRFLOW__{section}__PARSING_PROCESSES": "1",
+            "YELLOW_DYNAMIC_SNAPSHOT_DIR": str(self.snapshots),
+        }
+
+
+def parse_seconds(log: str) -> list[float]:
+    """Return how long each parse took, from the log of a factory file."""
+    return [int(found) / 1000 for found in _PARSED.findall(log)]

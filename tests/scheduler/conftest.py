@@ -1,0 +1,45 @@
+"""One installation for all tests of this folder, and the figures that they measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from one_machine import Postgres
+
+from .installation import STREAMS, Installation
+
+FIGURES = pytest.StashKey[dict[str, float]]()
+
+
+@pytest.fixture(scope="session")
+def installation(
+    postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """The platform, installed and running, with a DAG for each of its streams."""
+    whole = Installation(postgres, tmp_path_factory.mktemp("installation"))
+    whole.airflow.prepare()
+    whole.set_up()
+    with whole.kube:
+        whole.fill_cluster()
+        with whole.airflow:
+            whole.wait_for_dags(STREAMS)
+            yield whole
+
+
+@pytest.fixture
+def figures(pytestconfig: pytest.Config) -> dict[str, float]:
+    """Seconds that were measured, by what they are; printed at the end of the run."""
+    return pytestconfig.stash.setdefault(FIGURES, {})
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print the figures."""
+    figures = config.stash.get(FIGURES, {})
+    if figures:
+        terminalreporter.section("figures")
+        for what, seconds in figures.items():
+            terminalreporter.line(f"{seconds:6.1f} s  {what}")

@@ -1,0 +1,229 @@
+"""One whole installation for these tests: PostgreSQL, Kubernetes, Airflow and the two commands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kubernetes.client import CoreV1Api
+from kubernetes.config import new_client_from_config
+from merge_command import Commands
+from yellow_models import Model
+
+from one_machine import Airflow, LocalKube, NotYetError, Postgres, wait_until
+
+IMAGE = "datasurface/datasurface:latest"
+NAMESPACE = "ns-test"
+
+STEADY, BUSY, SLOW = "Customers", "Orders", "Shipments"
+BROKEN, FRAGILE, LEAVING = "Payments", "Returns", "Leads"
+STREAMS = (STEADY, BUSY, SLOW, BROKEN, FRAGILE, LEAVING)
+
+#: What the pods run instead of the real job. It knows its stream by the argument --store-name.
+JOB = """#!/bin/sh
+while [ "$1" != --store-name ]; do shift; done
+cd {state} && mkdir -p "$2" && echo run >> "$2/runs"
+runs=$(wc -l < "$2/runs")
+code=0
+case $2 in
+    {busy}) [ $((runs % 3)) = 0 ] || code=1;;
+    {slow})
+        [ ! -e running ] || touch overlap
+        touch running; sleep 6; rm running;;
+    {broken}) echo "The source is on fire."; code=-1;;
+    {fragile}) [ "$runs" != 1 ] || exec sleep 600;;
+esac
+echo "DATASURFACE_RESULT_CODE=$code"
+"""
+
+
+class Installation:
+    """The platform YellowLive as its operator has it: only the factory file in the DAG folder."""
+
+    def __init__(self, postgres: Postgres, folder: Path) -> None:
+        self.postgres = postgres
+        self.folder = folder
+        self.dags = folder / "dags"
+        self.jobs = folder / "jobs"
+        self.model = Model(database="merge_of_the_scheduler")
+        self.kube = LocalKube(folder / "kube", {IMAGE: folder / "bin"}, {})
+        postgres.create_database(self.model.database)
+        postgres.create_database("airflow")
+        login = {"postgres_USER": postgres.user, "postgres_PASSWORD": postgres.password}
+        self._login = login
+        self.airflow = Airflow(
+            folder / "airflow",
+            self.dags,
+            postgres.url("airflow"),
+            env={
+                **login,
+                "KUBECONFIG": str(self.kube.state_dir / "kubeconfig"),
+                "PGHOSTADDR": postgres.address,
+            },
+            triggerer=True,
+        )
+
+    def set_up(self) -> None:
+        """Bootstrap and merge, put the factory file into the DAG folder, and fill the cluster."""
+        for path in (self.dags, self.jobs, self.folder / "bin"):
+            path.mkdir()
+        job = self.folder / "bin" / "python"
+        job.write_text(
+            JOB.format(state=self.jobs, busy=BUSY, slow=SLOW, broken=BROKEN, fragile=FRAGILE)
+        )
+        job.chmod(0o755)
+        commands = self._commands(STREAMS)
+        for ring in (0, 1):
+            succeeded(commands.bootstrap(ring, **self._login))
+        self.merge(STREAMS)
+        [factory] = (commands.output / self.model.platform).glob("*_factory_dag.py")
+        factory.rename(self.dags / factory.name)
+
+    def fill_cluster(self) -> None:
+        """Create the secrets that the jobs' pods ask for."""
+        login = {"POSTGRES_USER": "u", "POSTGRES_PASSWORD": "p"}
+        self.kube.create_secret(NAMESPACE, "postgres", login)
+        self.kube.create_secret(NAMESPACE, "git", {"token": "t"})
+
+    def merge(self, streams: tuple[str, ...]) -> None:
+        """Run handleModelMerge on a model with these streams, each due every minute."""
+        succeeded(self._commands(streams).merge(**self._login))
+
+    def _commands(self, streams: tuple[str, ...]) -> Commands:
+        stores = f"[Store(name) for name in {streams!r}]"
+        return Commands(self.folder / "model", self.model, stores)
+
+    @property
+    def kubernetes(self) -> CoreV1Api:
+        return CoreV1Api(new_client_from_config(str(self.kube.kubeconfig)))
+
+    def pod_of(self, stream: str) -> str:
+        """Return the name of the running pod of a stream, as soon as there is one."""
+
+        def found() -> str:
+            for pod in self.kubernetes.list_namespaced_pod(NAMESPACE).items:
+                if f"-{stream.lower()}-job-" in pod.metadata.name and pod.status.phase == "Running":
+                    return str(pod.metadata.name)
+            raise NotYetError(f"No pod of {stream} is running.")
+
+        return str(wait_until(found, seconds=120))
+
+    def runs(self, stream: str) -> list[dict[str, Any]]:
+        """Return the started runs of a stream, oldest first."""
+        runs = self.airflow.runs(dag_id(stream))
+        return sorted((run for run in runs if run["start_date"]), key=lambda run: run["start_date"])
+
+    def ended(self, stream: str, at_least: int = 1) -> list[dict[str, Any]]:
+        """Return the ended runs of a stream, oldest first, once there are so many."""
+
+        def enough() -> list[dict[str, Any]]:
+            self.airflow.raise_if_ended()
+            found = [run for run in self.runs(stream) if run["state"] in ("success", "failed")]
+            if len(found) < at_least:
+                raise NotYetError(f"{len(found)} of {at_least} runs of {stream} have ended.")
+            return found
+
+        runs: list[dict[str, Any]] = wait_until(enough, seconds=240, every=0.5)
+        return runs
+
+    def states(self, run: dict[str, Any]) -> dict[str, str]:
+        """Return the states of a run's tasks by task id."""
+        tasks = self.airflow.task_instances(run["dag_id"], run["dag_run_id"])
+        return {task["task_id"]: task["state"] for task in tasks}
+
+    def log(self, run: dict[str, Any], task: str, attempt: int = 1) -> str:
+        """Return the log of a task, from Airflow's API."""
+        return self.airflow.task_log(run["dag_id"], run["dag_run_id"], task, attempt)
+
+    def wait_for_dags(self, streams: tuple[str, ...], seconds: float = 60) -> None:
+        """Wait until Airflow's DAGs are exactly those of these streams."""
+        expected = {dag_id(stream) for stream in streams}
+
+        def exactly_these() -> None:
+            self.airflow.raise_if_ended()
+            assert self.airflow.import_errors() == []
+            found = self.airflow.dag_ids()
+            if found != expected:
+                raise NotYetError(f"Airflow's DAGs are {sorted(found)}, not {sorted(expected)}.")
+
+        wait_until(exactly_these, seconds=seconds)
+
+    def dag_folder_state(self) -> dict[str, tuple[str, int]]:
+        """Return content hash and modification time of every file in the DAG folder."""
+        return {
+            file.name: (hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_mtime_ns)
+            for file in self.dags.rglob("*.py")
+        }
+
+    def services(self) -> dict[str, int]:
+        """Return the ids of Airflow's living services, which are new after a restart."""
+        return {
+            job["job_type"]: job["id"] for job in self.airflow.get("jobs", is_alive=True)["jobs"]
+        }
+
+    def insert_row(self, key: str, **changes: Any) -> None:
+        """Write or replace a row by hand: the configuration of another stream with changes."""
+        self.delete_row(key)
+        self.postgres.execute(
+            "INSERT INTO yellowlive_airflow_dsg SELECT %s, (config_json::jsonb || %s::jsonb)::text,"
+            " 'active', now(), now() FROM yellowlive_airflow_dsg WHERE stream_key = %s",
+            [key, json.dumps({"stream_key": key, "store_name": key, **changes}), STEADY],
+            database=self.model.database,
+        )
+
+    @contextmanager
+    def row(self, key: str, **changes: Any) -> Iterator[None]:
+        """Have a row that was written by hand in the table for a while, and its DAG in Airflow."""
+        self.insert_row(key, **changes)
+        self.dag(key)
+        try:
+            yield
+        finally:
+            self.delete_row(key)
+
+        def gone() -> None:
+            if dag_id(key) in self.airflow.dag_ids():
+                raise NotYetError(f"The DAG of {key} is still there.")
+
+        wait_until(gone, seconds=60)
+
+    def dag(self, stream: str) -> dict[str, Any]:
+        """Return a stream's DAG as Airflow's API describes it, as soon as there is one."""
+
+        def found() -> dict[str, Any]:
+            if dag_id(stream) not in self.airflow.dag_ids():
+                raise NotYetError(f"{stream} has no DAG.")
+            return dict(self.airflow.get(f"dags/{dag_id(stream)}/details"))
+
+        dag: dict[str, Any] = wait_until(found, seconds=60)
+        return dag
+
+    def delete_row(self, key: str) -> None:
+        self.postgres.execute(
+            "DELETE FROM yellowlive_airflow_dsg WHERE stream_key = %s",
+            [key],
+            database=self.model.database,
+        )
+
+
+def dag_id(stream: str) -> str:
+    return f"yellowlive__{stream}_ingestion"
+
+
+def moment(text: str) -> datetime:
+    """Return a time as Airflow's API writes it."""
+    return datetime.fromisoformat(text)
+
+
+def seconds_between(start: str, end: str) -> float:
+    return (moment(end) - moment(start)).total_seconds()
+
+
+def succeeded(process: subprocess.CompletedProcess[str]) -> None:
+    assert process.returncode == 0, process.stderr
