@@ -111,9 +111,12 @@ class DagProcessor(Service):
         }
 
     def import_errors(self) -> list[str]:
-        """Return the traceback texts of files that failed to import."""
-        rows = self._metadata.execute("SELECT stacktrace FROM import_error", (), self._database)
-        return [text for (text,) in rows]
+        """Return the traceback texts of files in the folder that failed to import."""
+        rows = self._metadata.execute(
+            "SELECT filename, stacktrace FROM import_error", (), self._database
+        )
+        # Airflow may still be busy with a file that has just left the folder.
+        return [text for name, text in rows if (self.dags_dir / Path(name).name).exists()]
 
     def wait_for(self, dag_ids: Iterable[str], seconds: float = 60) -> None:
         """Wait until all these DAGs are in service.

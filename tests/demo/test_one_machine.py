@@ -191,8 +191,8 @@ def test_nothing_outlives_the_program(
         end_on_signals()
         log = Path({str(folder)!r}, "sleep.log")
         sleep = ChildProcess("sleep", ["sleep", "600"], env=clean_environment(), log=log)
-        print(sleep.pid, flush=True)
         try:
+            print(sleep.pid, flush=True)
             {ending}
         except KeyboardInterrupt:
             sys.exit(130)
