@@ -83,9 +83,13 @@ class DagProcessor(Service):
 
     def deploy(self, file: Path) -> None:
         """Put a DAG file into the folder, whole at once."""
-        arriving = self.dags_dir / f".{file.name}"
-        arriving.write_bytes(file.read_bytes())
-        arriving.replace(self.dags_dir / file.name)
+        self._write(file.name, file.read_text(encoding="utf-8"))
+
+    def withdraw(self, file_name: str) -> None:
+        """Take a file's DAGs out of service; does nothing when there is no such file."""
+        if (self.dags_dir / file_name).exists():
+            # Airflow 2.11 breaks down when a file is deleted while it is parsed.
+            self._write(file_name, "# There is no airflow dag here.\n")
 
     def dags(self, prefix: str) -> dict[str, DagState]:
         """Return the state of every DAG whose id starts with `prefix`."""
@@ -111,12 +115,10 @@ class DagProcessor(Service):
         }
 
     def import_errors(self) -> list[str]:
-        """Return the traceback texts of files in the folder that failed to import."""
-        rows = self._metadata.execute(
-            "SELECT filename, stacktrace FROM import_error", (), self._database
-        )
-        # Airflow may still be busy with a file that has just left the folder.
-        return [text for name, text in rows if (self.dags_dir / Path(name).name).exists()]
+        """Return the traceback texts of files that failed to import."""
+        self.raise_if_ended()
+        rows = self._metadata.execute("SELECT stacktrace FROM import_error", (), self._database)
+        return [text for (text,) in rows]
 
     def wait_for(self, dag_ids: Iterable[str], seconds: float = 60) -> None:
         """Wait until all these DAGs are in service.
@@ -170,6 +172,11 @@ class DagProcessor(Service):
         assert done.returncode == 0, done.stderr[-2000:]
         seconds, *dag_ids = done.stdout.splitlines()[-1].split()
         return dag_ids, float(seconds)
+
+    def _write(self, file_name: str, text: str) -> None:
+        arriving = self.dags_dir / f".{file_name}"
+        arriving.write_text(text, encoding="utf-8")
+        arriving.replace(self.dags_dir / file_name)
 
     def _spawn(self, *command: str) -> ChildProcess:
         return ChildProcess(

@@ -25,7 +25,7 @@ AWKWARD_TEXTS = [
     "(1,2)",
     "comma, and null: NULL",
     "%s %(x)s 100%",
-    "Zürich 東京 🚕",
+    "Zürich 東京 \U0001f695",
 ]
 
 

@@ -96,9 +96,6 @@ class Estate:
     def deploy(self) -> None:
         self.processor.deploy(self.site.factory_file)
 
-    def withdraw(self) -> None:
-        (self.processor.dags_dir / self.file_name).unlink(missing_ok=True)
-
 
 @pytest.fixture
 def estate(
@@ -107,11 +104,11 @@ def estate(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Estate]:
-    """An empty platform; its file leaves the DAG folder after the test."""
+    """An empty platform; its DAGs leave Airflow after the test."""
     monkeypatch.setenv("PGHOSTADDR", merge_store.address)
     made = Estate(Site(merge_store, tmp_path, monkeypatch), merge_store, processor)
     yield made
-    made.withdraw()
+    processor.withdraw(made.file_name)
 
 
 @contextmanager
