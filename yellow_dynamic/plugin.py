@@ -163,12 +163,13 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
             sqlalchemy.exc.SQLAlchemyError: when the table cannot be created or widened; notes on
                 it say on which platform, table and host, and what to grant.
         """
+        if ringLevel == 1:
+            # Before the base's own tables, so that a role without the right hears what to grant.
+            with mergeStoreTransaction(self, "create or widen") as connection:
+                createConfigTable(connection, self.getAirflowDAGTable())
         files: dict[str, str] = super().generateBootstrapArtifacts(eco, ringLevel)
         if ringLevel == 0:
             files[f"{self.to_k8s_name(self.name)}_factory_dag.py"] = renderFactory(self, eco)
-        elif ringLevel == 1:
-            with mergeStoreTransaction(self, "create or widen") as connection:
-                createConfigTable(connection, self.getAirflowDAGTable())
         return files
 
 
@@ -498,16 +499,15 @@ def replaceRows(
         issueTree.addProblem(problem)
     if issueTree.hasErrors():
         return
-    log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
-    if not (population.added or population.changed or population.removed):
-        return
-    now = connection.scalar(
-        sqlalchemy.select(sqlalchemy.func.timezone("UTC", sqlalchemy.func.now()))
-    )
-    connection.execute(table.delete())
-    if rows:
+    if population.added or population.changed or population.removed:
+        now = connection.scalar(
+            sqlalchemy.select(sqlalchemy.func.timezone("UTC", sqlalchemy.func.now()))
+        )
+        connection.execute(table.delete())
         values = [newRow(key, text, old.get(key), now) for key, text in rows.items()]
-        connection.execute(table.insert(), values)
+        if values:
+            connection.execute(table.insert(), values)
+    log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
 
 
 def newRow(key: str, configJson: str, old: Any, now: datetime | None) -> dict[str, Any]:

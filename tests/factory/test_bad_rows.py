@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from airflow_names import (
+    DAG,
     AirflowFailException,
     DagSerialization,
     check_as_airflow_does,
@@ -49,6 +50,23 @@ def test_row_with_a_bad_value_costs_only_its_own_stream(
     two_good.insert("Bad", json.dumps(good_config(two_good, "Bad") | changes))
 
     assert_only_bad_is_broken(two_good, reason)
+
+
+def test_dag_that_airflow_itself_refuses_costs_only_its_own_stream(
+    two_good: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_good.insert("Bad", json.dumps(good_config(two_good, "Bad")))
+    accept = DAG.validate
+
+    def refuse_bad(dag: Any) -> None:
+        """Stands in for a rule of a release to come."""
+        if "__Bad_" in dag.dag_id:
+            raise ValueError("not to this Airflow's taste")
+        accept(dag)
+
+    monkeypatch.setattr(DAG, "validate", refuse_bad)
+
+    assert_only_bad_is_broken(two_good, "ValueError: not to this Airflow's taste")
 
 
 @pytest.mark.parametrize("status", ["Active", "DISABLED", "paused", "", None])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
-from airflow_names import AirflowFailException, schedule_of
+from airflow_names import AirflowFailException, check_as_airflow_does, schedule_of
 from conftest import Site
 from yellow_models import SINGLE, Store
 
@@ -133,13 +134,40 @@ def test_schedule_without_a_cron(site: Site, trigger: Any, schedule: str | None)
     assert schedule_of(site.parse()[DAG_ID]) == schedule
 
 
-def test_upstreams_text_none_means_no_schedule(installed: Site) -> None:
-    installed.sql(
-        "UPDATE {table} SET config_json = "
-        '(config_json::jsonb || \'{{"schedule_string": "None"}}\')::text'
+def change_row(site: Site, **changes: Any) -> None:
+    """Overlay the configuration of the one row, by hand."""
+    site.sql(
+        "UPDATE {table} SET config_json = (config_json::jsonb || %s::jsonb)::text",
+        (json.dumps(changes),),
     )
 
-    assert schedule_of(installed.parse()[DAG_ID]) is None
+
+@pytest.mark.parametrize(
+    ("text", "schedule"),
+    [("None", None), ("", None), ("@quarterly", "@quarterly"), ("@once", "@once")],
+)
+def test_schedule_of_a_row_written_by_hand(
+    installed: Site, text: str, schedule: str | None
+) -> None:
+    change_row(installed, schedule_string=text)
+
+    dag = installed.parse()[DAG_ID]
+
+    assert "config-error" not in dag.tags
+    assert schedule_of(dag) == schedule
+    check_as_airflow_does(dag)
+
+
+@pytest.mark.parametrize("branch", ["{{ 7 * 7 }}", "{% raw %}", "release.yaml", "release.json"])
+def test_no_value_is_a_template_or_a_template_file(installed: Site, branch: str) -> None:
+    change_row(installed, git_repo_branch=branch)
+    dag = installed.parse()[DAG_ID]
+    dag.resolve_template_files()
+    job = dag.get_task("snapshot_merge_job")
+
+    job.render_template_fields({})
+
+    assert branch in job.arguments
 
 
 def test_without_git_cache_nothing_is_mounted(site: Site) -> None:

@@ -180,15 +180,19 @@ def test_a_snapshot_that_cannot_be_trusted_is_ignored_and_rewritten(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
-def test_a_snapshot_of_another_user_is_ignored(
+def test_a_snapshot_of_another_user_is_ignored_and_rewritten(
     installed: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed.parse()
     os.chown(snapshot_file(installed), 65534, 65534)
-    stop_database(installed, monkeypatch)
 
-    with pytest.raises(Exception, match="no snapshot to serve"):
-        installed.parse()
+    with monkeypatch.context() as outage:
+        stop_database(installed, outage)
+        with pytest.raises(Exception, match="no snapshot to serve"):
+            installed.parse()
+
+    installed.parse()
+    assert snapshot_file(installed).stat().st_uid == os.geteuid()
 
 
 def test_the_snapshot_is_private_and_rewritten_only_when_rows_change(installed: Site) -> None:

@@ -82,6 +82,7 @@ def test_role_that_may_not_create_tables_is_told_what_to_grant(site: Site) -> No
         site.bootstrap()
 
     assert "permission denied" in str(failure.value)
+    assert "Grant the role CREATE on the schema" in failure.value.__notes__[0]
 
 
 def test_unreachable_database_is_named_without_the_password(

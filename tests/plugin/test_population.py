@@ -287,7 +287,10 @@ def test_merge_before_bootstrap_says_to_run_it(site: Site) -> None:
     assert "--ringLevel 1" in failure.value.__notes__[0]
 
 
-def test_failure_in_the_middle_leaves_the_old_rows(installed: Site) -> None:
+def test_failure_in_the_middle_leaves_the_old_rows_and_claims_nothing(
+    installed: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "yellow_dynamic")
     installed.sql(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION 'no room'; END $$"
@@ -298,6 +301,7 @@ def test_failure_in_the_middle_leaves_the_old_rows(installed: Site) -> None:
     with pytest.raises(Exception, match="no room"):
         installed.merge()
 
+    assert "1 added" not in caplog.text
     assert installed.sql("SELECT stream_key FROM {table}") == [("Store1",)]
 
 
