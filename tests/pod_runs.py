@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from kubernetes.client import CoreV1Api
+from kubernetes.config import new_client_from_config
+from kubernetes.watch import Watch
 
 from one_machine import LocalKube
 
 IMAGE = "datasurface/datasurface:latest"
+NAMESPACE = "ns-test"
 
 
 class Cluster:
@@ -17,11 +26,37 @@ class Cluster:
         self.bin_dir = bin_dir
         self.kube = kube
 
+    @cached_property
+    def api(self) -> CoreV1Api:
+        return CoreV1Api(new_client_from_config(str(self.kube.kubeconfig)))
+
     def job_is(self, script: str) -> None:
         """Let `python` in the image be this shell script."""
         python = self.bin_dir / "python"
         python.write_text(f"#!/bin/sh\n{script}\n")
         python.chmod(0o755)
+
+    def pods(self) -> list[str]:
+        """Return the names of all pods."""
+        return [pod.metadata.name for pod in self.api.list_namespaced_pod(NAMESPACE).items]
+
+    @contextmanager
+    def once_a_pod_runs(self, act: Callable[[str], Any]) -> Iterator[None]:
+        """Do something to the pod that the block starts, as soon as its job runs."""
+
+        def watch() -> None:
+            stream = Watch().stream(
+                self.api.list_namespaced_pod, namespace=NAMESPACE, timeout_seconds=30
+            )
+            for event in stream:
+                if event["object"].status.phase == "Running":
+                    act(event["object"].metadata.name)
+                    return
+
+        with ThreadPoolExecutor(1) as others:
+            done = others.submit(watch)
+            yield
+            done.result(30)
 
 
 class TaskInstance:
@@ -36,12 +71,23 @@ class TaskInstance:
         self.xcoms[key] = value
 
 
-def run_job(dag: Any, cluster: Cluster) -> TaskInstance:
-    """Execute the DAG's task `snapshot_merge_job`, and return what it left of itself."""
+def job_of(dag: Any, cluster: Cluster) -> Any:
+    """Return the operator that runs the DAG's job, ready to be executed on the cluster."""
     job = dag.get_task("snapshot_merge_job")
     # KUBECONFIG would do, but the client reads it only once, when it is first imported.
     job.config_file = str(cluster.kube.kubeconfig)
     job.startup_check_interval_seconds = 0.2
+    return job
+
+
+def context_of(job: Any, ti: TaskInstance) -> dict[str, Any]:
+    """Return what Airflow hands to an operator that it executes."""
+    return {"ti": ti, "task_instance": ti, "dag": job.dag, "run_id": ti.run_id}
+
+
+def run_job(dag: Any, cluster: Cluster) -> TaskInstance:
+    """Execute the DAG's task `snapshot_merge_job`, and return what it left of itself."""
+    job = job_of(dag, cluster)
     ti = TaskInstance(job)
-    job.execute({"ti": ti, "task_instance": ti, "dag": dag, "run_id": ti.run_id})
+    job.execute(context_of(job, ti))
     return ti

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pod_runs import IMAGE, Cluster
+from pod_runs import IMAGE, NAMESPACE, Cluster
 
 from one_machine import LocalKube
 
@@ -27,7 +27,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             "git-cred": token,
             "connect": {"api_key": "planted-key", "api_secret": "planted-secret"},
         }.items():
-            kube.create_secret("ns-test", name, data)
+            kube.create_secret(NAMESPACE, name, data)
         yield Cluster(folder / "bin", kube)
 
 

@@ -3,115 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow_names import AirflowException
 from conftest import Site
-from kubernetes.client import CoreV1Api
-from kubernetes.config import new_client_from_config
-from kubernetes.watch import Watch
+from pod_runs import Cluster, TaskInstance, context_of, job_of, run_job
 
-from one_machine import LocalKube
-
-IMAGE = "datasurface/datasurface:latest"
 DAG_ID = "yellowlive__Store1_ingestion"
 
 
-class Cluster:
-    """A Kubernetes API whose one image runs a script that the test gives."""
-
-    def __init__(self, bin_dir: Path, kube: LocalKube) -> None:
-        self.bin_dir = bin_dir
-        self.kube = kube
-
-    @cached_property
-    def api(self) -> CoreV1Api:
-        return CoreV1Api(new_client_from_config(str(self.kube.kubeconfig)))
-
-    def job_is(self, script: str) -> None:
-        """Let `python` in the image be this shell script."""
-        python = self.bin_dir / "python"
-        python.write_text(f"#!/bin/sh\n{script}\n")
-        python.chmod(0o755)
-
-    def pods(self) -> list[str]:
-        """Return the names of all pods."""
-        return [pod.metadata.name for pod in self.api.list_namespaced_pod("ns-test").items]
-
-    @contextmanager
-    def once_a_pod_runs(self, act: Callable[[str], Any]) -> Iterator[None]:
-        """Do something to the pod that the block starts, as soon as its job runs."""
-
-        def watch() -> None:
-            stream = Watch().stream(
-                self.api.list_namespaced_pod, namespace="ns-test", timeout_seconds=30
-            )
-            for event in stream:
-                if event["object"].status.phase == "Running":
-                    act(event["object"].metadata.name)
-                    return
-
-        with ThreadPoolExecutor(1) as others:
-            done = others.submit(watch)
-            yield
-            done.result(30)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("kube")
-    (folder / "bin").mkdir()
-    with LocalKube(folder / "state", {IMAGE: folder / "bin"}, {}) as kube:
-        for name, data in {
-            "postgres": {"POSTGRES_USER": "u", "POSTGRES_PASSWORD": "planted-secret"},
-            "git": {"token": "planted-token"},
-        }.items():
-            kube.create_secret("ns-test", name, data)
-        yield Cluster(folder / "bin", kube)
-
-
-class TaskInstance:
-    """What the operator asks of a task instance when no Airflow runs it."""
-
-    def __init__(self, task: Any) -> None:
-        self.xcoms: dict[str, Any] = {}
-        self.dag_id, self.task_id, self.run_id = DAG_ID, task.task_id, "manual__1"
-        self.try_number, self.map_index = 1, -1
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = value
-
-
-def job_of(site: Site, cluster: Cluster) -> Any:
-    """Return the operator that runs the job, ready to be executed on the cluster."""
-    job = site.parse()[DAG_ID].get_task("snapshot_merge_job")
-    # KUBECONFIG would do, but the client reads it only once, when it is first imported.
-    job.config_file = str(cluster.kube.kubeconfig)
-    job.startup_check_interval_seconds = 0.2
-    return job
-
-
-def run_job(site: Site, cluster: Cluster) -> TaskInstance:
-    job = job_of(site, cluster)
-    ti = TaskInstance(job)
-    job.execute(context_of(job, ti))
-    return ti
-
-
-def context_of(job: Any, ti: TaskInstance) -> dict[str, Any]:
-    return {"ti": ti, "task_instance": ti, "dag": job.dag, "run_id": ti.run_id}
+def dag_of(site: Site) -> Any:
+    return site.parse()[DAG_ID]
 
 
 def why_the_job_failed(site: Site, cluster: Cluster) -> str:
     """Run a job that fails, and return the reason in the error that ends its task's log."""
     with pytest.raises(AirflowException) as failure:
-        run_job(site, cluster)
+        run_job(dag_of(site), cluster)
     assert cluster.pods() == []
     name, _, reason = str(failure.value).removeprefix("The job's pod ").partition(" failed: ")
     assert name.startswith("yellowlive-store1-job-")
@@ -146,7 +56,7 @@ def test_result_is_read_from_the_pods_log(
 ) -> None:
     cluster.job_is(f"cat <<'END'\n{output}\nEND")
 
-    ti = run_job(installed, cluster)
+    ti = run_job(dag_of(installed), cluster)
 
     assert ti.xcoms["result_code"] == result
 
@@ -208,7 +118,7 @@ def test_image_that_cannot_be_pulled_fails_the_task_at_once(
 @pytest.mark.slow
 def test_secret_that_does_not_exist_fails_the_task(installed: Site, cluster: Cluster) -> None:
     change(installed, git_credential_secret_name="absent")
-    job = job_of(installed, cluster)
+    job = job_of(dag_of(installed), cluster)
     job.startup_timeout_seconds = 1
 
     with pytest.raises(AirflowException, match=r"CreateContainerConfigError: .*absent"):
@@ -226,10 +136,10 @@ def test_retry_takes_over_the_pod_that_still_runs(
         f"echo started >> {jobs}; until [ -e {go_on} ]; do sleep 0.1; done;"
         "echo DATASURFACE_RESULT_CODE=1"
     )
-    lost = job_of(installed, cluster)
+    lost = job_of(dag_of(installed), cluster)
     context = context_of(lost, TaskInstance(lost))
     lost.get_or_create_pod(lost.build_pod_request_obj(context), context)
-    job = job_of(installed, cluster)
+    job = job_of(dag_of(installed), cluster)
     ti = TaskInstance(job)
     ti.try_number = 2
 
@@ -254,7 +164,7 @@ def test_retry_after_a_lost_pod_runs_the_job_anew(
     ):
         why_the_job_failed(installed, cluster)
 
-    ti = run_job(installed, cluster)
+    ti = run_job(dag_of(installed), cluster)
 
     assert ti.xcoms["result_code"] == "0"
     assert jobs.read_text() == "started\nstarted\n"
@@ -267,7 +177,7 @@ def test_job_sees_its_credentials_and_model_folder(
     seen = tmp_path / "seen"
     cluster.job_is(f'echo "$postgres_USER $git_TOKEN $DATASURFACE_PLATFORM_NAME $*" > {seen}')
 
-    run_job(installed, cluster)
+    run_job(dag_of(installed), cluster)
 
     text = seen.read_text()
     assert text.startswith("u planted-token YellowLive -m datasurface.platforms.yellow.jobs")
@@ -284,6 +194,6 @@ def test_no_value_of_the_model_is_expanded_into_a_secret(
     change(installed, git_repo_branch=branch)
     cluster.job_is(f'printf "%s\\n" "$@" > {seen}')
 
-    run_job(installed, cluster)
+    run_job(dag_of(installed), cluster)
 
     assert branch in seen.read_text().splitlines()

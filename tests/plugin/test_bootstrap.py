@@ -125,6 +125,15 @@ def test_slack_credential_must_be_a_token() -> None:
     assert "slack" in " ".join(problems(tree))
 
 
+def test_slack_credential_must_have_a_name_that_the_job_can_read() -> None:
+    slack = Credential("1 slack", CredentialType.API_TOKEN)
+    eco = Model(platformArguments={"slackCredential": slack}).build()
+
+    tree = eco.lintAndHydrateCaches()
+
+    assert "1 slack" in " ".join(problems(tree))
+
+
 def test_platforms_that_would_share_a_name_in_airflow_are_refused() -> None:
     eco = Model(platform="Yellow_Live").build()
     twin = Model(platform="yellow-live").buildPlatform()

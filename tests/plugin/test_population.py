@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 from conftest import Site, problems
+from pytest_mock import MockerFixture
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from yellow_models import MULTI, SINGLE, Store
 
@@ -24,7 +26,8 @@ from datasurface.md import (
     StepTrigger,
     ValidationTree,
 )
-from yellow_dynamic.plugin import YellowDynamicGraphHandler
+from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
+from yellow_dynamic.plugin import YellowDynamicGraphHandler, createStreamConfigs
 
 SCHEMA = json.loads(
     Path(yellow_dynamic.__file__).with_name("stream_config.schema.json").read_text()
@@ -50,6 +53,18 @@ def test_multi_dataset_store_is_one_stream_and_single_dataset_store_one_each(sit
     assert (found["Many"]["single_dataset"], found["Each_x"]["single_dataset"]) == (False, True)
     assert found["Each_y"]["dataset_name"] == "y"
     assert "dataset_name" not in found["Many"]
+
+
+def test_streams_are_in_the_order_of_their_stores_names(site: Site) -> None:
+    names = [f"Store{number}" for number in range(10, 30)]
+    site.model.stores = [Store(name) for name in reversed(names)]
+    graph = site.model.graph(site.folder)
+
+    made = createStreamConfigs(
+        graph.platform, graph.eco, graph.storesToIngest, ValidationTree(graph.eco)
+    )
+
+    assert [config["store_name"] for config in made] == names
 
 
 def test_rows_hold_the_host_unmangled_and_sorted_keys(installed: Site) -> None:
@@ -230,6 +245,29 @@ def test_problem_that_the_base_finds_writes_nothing_either(installed: Site) -> N
     assert installed.sql("SELECT stream_key FROM {table}") == [("Store1",)]
 
 
+def test_model_with_a_problem_is_refused_before_the_database_is_asked(installed: Site) -> None:
+    installed.model.stores = [Store("A_b"), Store("A", ["b"], SINGLE)]
+    installed.login("nobody", "wrong")
+
+    tree = populate(installed.model.graph(installed.folder))
+
+    assert "have the key 'A_b'" in " ".join(problems(tree))
+
+
+def test_no_file_of_the_base_is_returned_beside_a_problem(
+    installed: Site, mocker: MockerFixture
+) -> None:
+    graph = installed.model.graph(installed.folder)
+    tree = ValidationTree(graph.eco)
+    tree.addProblem("something is wrong")
+    # Some releases of the base return their files all the same.
+    mocker.patch.object(YellowGraphHandler, "renderGraph", return_value={"a.tf": "text"})
+
+    handler = graph.platform.createGraphHandler(graph)
+
+    assert handler.renderGraph(graph.platform.getCredentialStore(), tree) == {}
+
+
 def test_trigger_of_an_unknown_kind_is_a_problem(installed: Site) -> None:
     graph = installed.model.graph(installed.folder)
     cmd: Any = graph.eco.cache_getDatastoreOrThrow("Store1").datastore.cmd
@@ -326,9 +364,26 @@ def test_two_merges_at_once_take_turns(installed: Site) -> None:
     assert installed.sql("SELECT stream_key FROM {table}") == [("New",)]
 
 
-def wait_for_a_waiting_lock(site: Site) -> None:
+def test_merges_that_are_let_in_together_still_take_turns(installed: Site) -> None:
+    installed.model.stores = [Store("New")]
+    with (
+        ThreadPoolExecutor(2) as merges,
+        closing(installed.postgres.connect(installed.database)) as other,
+    ):
+        other.cursor().execute("LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE")
+        both = [merges.submit(installed.merge_cleanly) for _ in range(2)]
+        wait_for_a_waiting_lock(installed, locks=2)
+        other.commit()
+
+        for merge in both:
+            merge.result(timeout=30)
+
+    assert installed.sql("SELECT stream_key FROM {table}") == [("New",)]
+
+
+def wait_for_a_waiting_lock(site: Site, locks: int = 1) -> None:
     for _ in range(100):
-        if site.sql("SELECT 1 FROM pg_locks WHERE NOT granted"):
+        if len(site.sql("SELECT 1 FROM pg_locks WHERE NOT granted")) >= locks:
             return
         time.sleep(0.1)
     pytest.fail("The merge never waited for the table.")

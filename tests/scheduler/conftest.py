@@ -8,7 +8,7 @@ import pytest
 
 from one_machine import Postgres
 
-from .installation import STREAMS, Installation
+from .installation import Installation
 
 FIGURES = pytest.StashKey[dict[str, float]]()
 
@@ -19,13 +19,8 @@ def installation(
 ) -> Iterator[Installation]:
     """The platform, installed and running, with a DAG for each of its streams."""
     whole = Installation(postgres, tmp_path_factory.mktemp("installation"))
-    whole.airflow.prepare()
-    whole.set_up()
-    with whole.kube:
-        whole.fill_cluster()
-        with whole.airflow:
-            whole.wait_for_dags(STREAMS)
-            yield whole
+    with whole.running():
+        yield whole
 
 
 @pytest.fixture

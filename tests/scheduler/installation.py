@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -46,28 +46,56 @@ echo "DATASURFACE_RESULT_CODE=$code"
 class Installation:
     """The platform YellowLive as its operator has it: only the factory file in the DAG folder."""
 
-    def __init__(self, postgres: Postgres, folder: Path) -> None:
+    def __init__(
+        self,
+        postgres: Postgres,
+        folder: Path,
+        streams: tuple[str, ...] = STREAMS,
+        images: Mapping[str, Path] | None = None,
+        **airflow_settings: str,
+    ) -> None:
+        """Prepare an installation.
+
+        Args:
+            postgres: The server for the merge store and Airflow's own database.
+            folder: For everything else; its name sets the databases' names.
+            streams: The streams of the model, each due every minute.
+            images: Further container images, as folders of commands.
+            **airflow_settings: Further environment variables of Airflow's services.
+        """
         self.postgres = postgres
         self.folder = folder
+        self.streams = streams
         self.dags = folder / "dags"
         self.jobs = folder / "jobs"
-        self.model = Model(database="merge_of_the_scheduler")
-        self.kube = LocalKube(folder / "kube", {IMAGE: folder / "bin"}, {})
+        self.model = Model(database=f"merge_{folder.name}")
+        self.kube = LocalKube(folder / "kube", {IMAGE: folder / "bin", **(images or {})}, {})
         postgres.create_database(self.model.database)
-        postgres.create_database("airflow")
-        login = {"postgres_USER": postgres.user, "postgres_PASSWORD": postgres.password}
-        self._login = login
+        postgres.create_database(f"airflow_{folder.name}")
+        self._login = {"postgres_USER": postgres.user, "postgres_PASSWORD": postgres.password}
+        self.parsing_environment = {
+            **self._login,
+            "KUBECONFIG": str(self.kube.state_dir / "kubeconfig"),
+            "PGHOSTADDR": postgres.address,
+        }
         self.airflow = Airflow(
             folder / "airflow",
             self.dags,
-            postgres.url("airflow"),
-            env={
-                **login,
-                "KUBECONFIG": str(self.kube.state_dir / "kubeconfig"),
-                "PGHOSTADDR": postgres.address,
-            },
+            postgres.url(f"airflow_{folder.name}"),
+            env={**self.parsing_environment, **airflow_settings},
             triggerer=True,
         )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Install and start everything, with a DAG for each of the streams."""
+        self.airflow.prepare()
+        self.set_up()
+        with self.kube:
+            self.fill_cluster()
+            with self.airflow:
+                self.wait_for_dags(self.streams)
+                yield
 
     def set_up(self) -> None:
         """Bootstrap and merge, put the factory file into the DAG folder, and fill the cluster."""
@@ -78,10 +106,10 @@ class Installation:
             JOB.format(state=self.jobs, busy=BUSY, slow=SLOW, broken=BROKEN, fragile=FRAGILE)
         )
         job.chmod(0o755)
-        commands = self._commands(STREAMS)
+        commands = self._commands(self.streams)
         for ring in (0, 1):
             succeeded(commands.bootstrap(ring, **self._login))
-        self.merge(STREAMS)
+        self.merge(self.streams)
         [factory] = (commands.output / self.model.platform).glob("*_factory_dag.py")
         factory.rename(self.dags / factory.name)
 
