@@ -94,5 +94,6 @@ def test_result_finds_its_way_between_workers_that_share_no_disk(
         log = installation.log(more, "snapshot_merge_job")
         assert "DATASURFACE_RESULT_CODE=1" in log
     workers = (folder / "workers").read_text().split()
-    assert len(workers) == len(set(workers)) >= 9
+    # The empty task at the end needs no worker.
+    assert len(workers) == len(set(workers)) >= 8
     assert not list((folder / "airflow" / "logs").glob(f"dag_id={dag_id(BUSY)}/**/*.log"))
