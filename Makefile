@@ -6,13 +6,14 @@ PIP := $(INSTALL) $(VENV)/bin/python
 PIP2 := $(INSTALL) $(VENV2)/bin/python
 SOURCES := yellow_dynamic embedded examples tests
 AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processor.py \
+	tests/reliability/test_snapshot_writers.py \
 	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
 	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py
 
-.PHONY: help demo test test-airflow2 test-scheduler faults lint format clean
+.PHONY: help demo test test-airflow2 test-scheduler test-scheduler-airflow2 faults lint format clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
 
 demo: $(VENV)/.demo  ## From a model to running DAGs on this machine; KEEP=1 leaves Airflow up
 	@$(VENV)/bin/python examples/demo.py
@@ -25,6 +26,9 @@ test-airflow2: $(VENV2)/.dev  ## The tests of the DAGs again, on Airflow 2.11 an
 
 test-scheduler: $(VENV)/.dev  ## A real scheduler runs the DAGs; with chromium and playwright, its UI too
 	$(VENV)/bin/pytest -m scheduler tests/scheduler -rs $(ARGS)
+
+test-scheduler-airflow2: $(VENV2)/.dev  ## The same on Airflow 2.11, without the UI
+	$(VENV2)/bin/pytest -m scheduler tests/scheduler/test_runs.py -rs $(ARGS)
 
 faults: $(VENV)/.dev  ## Inject every fault for real, and print what survived and what was lost
 	$(VENV)/bin/pytest tests/reliability tests/embedded/test_job_process.py::test_killed_anywhere_the_job_does_nothing_or_everything $(ARGS)

@@ -27,7 +27,11 @@ from datasurface.md import (
     ValidationTree,
 )
 from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
-from yellow_dynamic.plugin import YellowDynamicGraphHandler, createStreamConfigs
+from yellow_dynamic.plugin import (
+    YellowDynamicDataPlatform,
+    YellowDynamicGraphHandler,
+    createStreamConfigs,
+)
 
 SCHEMA = json.loads(
     Path(yellow_dynamic.__file__).with_name("stream_config.schema.json").read_text()
@@ -60,9 +64,11 @@ def test_streams_are_in_the_order_of_their_stores_names(site: Site) -> None:
     site.model.stores = [Store(name) for name in reversed(names)]
     graph = site.model.graph(site.folder)
 
-    made = createStreamConfigs(
-        graph.platform, graph.eco, graph.storesToIngest, ValidationTree(graph.eco)
-    )
+    platform = graph.platform
+    assert isinstance(platform, YellowDynamicDataPlatform)
+
+    tree = ValidationTree(graph.eco)
+    made = createStreamConfigs(platform, graph.eco, graph.storesToIngest, tree)
 
     assert [config["store_name"] for config in made] == names
 

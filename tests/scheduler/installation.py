@@ -14,9 +14,12 @@ from typing import Any
 from kubernetes.client import CoreV1Api
 from kubernetes.config import new_client_from_config
 from merge_command import Commands
+from processors import IS_AIRFLOW_2
 from yellow_models import Model
 
-from one_machine import Airflow, LocalKube, NotYetError, Postgres, wait_until
+from one_machine import LocalKube, NotYetError, Postgres, wait_until
+
+from .airflows import Airflow2, Airflow3
 
 IMAGE = "datasurface/datasurface:latest"
 NAMESPACE = "ns-test"
@@ -66,25 +69,21 @@ class Installation:
         self.postgres = postgres
         self.folder = folder
         self.streams = streams
-        self.dags = folder / "dags"
         self.jobs = folder / "jobs"
         self.model = Model(database=f"merge_{folder.name}")
         self.kube = LocalKube(folder / "kube", {IMAGE: folder / "bin", **(images or {})}, {})
         postgres.create_database(self.model.database)
-        postgres.create_database(f"airflow_{folder.name}")
         self._login = {"postgres_USER": postgres.user, "postgres_PASSWORD": postgres.password}
         self.parsing_environment = {
             **self._login,
             "KUBECONFIG": str(self.kube.state_dir / "kubeconfig"),
             "PGHOSTADDR": postgres.address,
         }
-        self.airflow = Airflow(
-            folder / "airflow",
-            self.dags,
-            postgres.url(f"airflow_{folder.name}"),
-            env={**self.parsing_environment, **airflow_settings},
-            triggerer=True,
+        airflow_of_this_release: Any = Airflow2 if IS_AIRFLOW_2 else Airflow3
+        self.airflow: Airflow3 = airflow_of_this_release(
+            folder / "airflow", postgres, {**self.parsing_environment, **airflow_settings}
         )
+        self.dags = self.airflow.dags_dir
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -99,7 +98,7 @@ class Installation:
 
     def set_up(self) -> None:
         """Bootstrap and merge, put the factory file into the DAG folder, and fill the cluster."""
-        for path in (self.dags, self.jobs, self.folder / "bin"):
+        for path in (self.jobs, self.folder / "bin"):
             path.mkdir()
         job = self.folder / "bin" / "python"
         job.write_text(
@@ -189,12 +188,6 @@ class Installation:
             for file in self.dags.rglob("*.py")
         }
 
-    def services(self) -> dict[str, int]:
-        """Return the ids of Airflow's living services, which are new after a restart."""
-        return {
-            job["job_type"]: job["id"] for job in self.airflow.get("jobs", is_alive=True)["jobs"]
-        }
-
     def insert_row(self, key: str, **changes: Any) -> None:
         """Write or replace a row by hand: the configuration of another stream with changes."""
         self.delete_row(key)
@@ -209,7 +202,7 @@ class Installation:
     def row(self, key: str, **changes: Any) -> Iterator[None]:
         """Have a row that was written by hand in the table for a while, and its DAG in Airflow."""
         self.insert_row(key, **changes)
-        self.dag(key)
+        self.wait_for_dag(key)
         try:
             yield
         finally:
@@ -221,16 +214,14 @@ class Installation:
 
         wait_until(gone, seconds=60)
 
-    def dag(self, stream: str) -> dict[str, Any]:
-        """Return a stream's DAG as Airflow's API describes it, as soon as there is one."""
+    def wait_for_dag(self, stream: str) -> None:
+        """Wait until Airflow has a DAG of this stream."""
 
-        def found() -> dict[str, Any]:
+        def found() -> None:
             if dag_id(stream) not in self.airflow.dag_ids():
                 raise NotYetError(f"{stream} has no DAG.")
-            return dict(self.airflow.get(f"dags/{dag_id(stream)}/details"))
 
-        dag: dict[str, Any] = wait_until(found, seconds=60)
-        return dag
+        wait_until(found, seconds=60)
 
     def delete_row(self, key: str) -> None:
         self.postgres.execute(

@@ -1,0 +1,170 @@
+"""A running Airflow of the installed release, with the same questions to ask on either."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from processors import DagProcessor
+
+import one_machine
+from one_machine import ChildProcess, Postgres, stop_together
+
+
+class Airflow3(one_machine.Airflow):
+    """Airflow 3, asked through its REST API."""
+
+    def __init__(self, folder: Path, postgres: Postgres, env: Mapping[str, str]) -> None:
+        """Prepare an Airflow.
+
+        Args:
+            folder: AIRFLOW_HOME; its DAG folder is `dags` below it.
+            postgres: The server that gets its metadata database.
+            env: Further environment variables of all its processes.
+        """
+        database = f"airflow_{folder.parent.name}"
+        postgres.create_database(database)
+        self.dags_dir = folder / "dags"
+        self.dags_dir.mkdir(parents=True)
+        super().__init__(folder, self.dags_dir, postgres.url(database), env=env, triggerer=True)
+
+    def services(self) -> dict[str, int]:
+        """Return the ids of the living services, which are new after a restart."""
+        jobs = self.get("jobs", is_alive=True)["jobs"]
+        return {job["job_type"]: job["id"] for job in jobs}
+
+    def tags(self, dag_id: str) -> set[str]:
+        return {tag["name"] for tag in self.get(f"dags/{dag_id}/details")["tags"]}
+
+
+class Airflow2(DagProcessor):
+    """Airflow 2.11 with the LocalExecutor, asked through its database, its command and its logs.
+
+    Answers have the shape of those of Airflow 3's REST API.
+    """
+
+    _components = ("dag-processor", "scheduler", "triggerer")
+
+    def __init__(self, folder: Path, postgres: Postgres, env: Mapping[str, str]) -> None:
+        """Prepare an Airflow.
+
+        Args:
+            folder: For everything it keeps.
+            postgres: The server that gets its metadata database.
+            env: Further environment variables of all its processes.
+        """
+        folder.mkdir()
+        tuning = {
+            "AIRFLOW__CORE__PARALLELISM": "6",
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+            "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "1",
+            "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "3",
+            "AIRFLOW__SCHEDULER__STALE_DAG_THRESHOLD": "10",
+        }
+        super().__init__(folder, postgres, {**tuning, **env})
+        self._database = f"airflow_{folder.parent.name}"
+        self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = postgres.url(
+            self._database
+        ).render_as_string(hide_password=False)
+        self.dags_dir.mkdir()
+        self._processes: list[ChildProcess] = []
+
+    def prepare(self) -> None:
+        """Create the metadata database."""
+        self._metadata.create_database(self._database)
+        self._run("db", "migrate")
+
+    def start(self) -> None:
+        self._processes = [self._spawn(component) for component in self._components]
+
+    def stop(self) -> None:
+        stop_together(self._processes, patience=1.5)
+        self._processes = []
+
+    def raise_if_ended(self) -> None:
+        """Raise `ServiceError` with the end of its log when a process has ended by itself."""
+        for process in self._processes:
+            process.raise_if_ended()
+
+    def services(self) -> dict[str, int]:
+        """Return the ids of the living services, which are new after a restart."""
+        jobs = self._rows("SELECT job_type, id FROM job WHERE state = 'running'")
+        return {kind: number for kind, number in jobs if kind != "LocalTaskJob"}
+
+    def dag_ids(self) -> set[str]:
+        """Return the ids of all DAGs in service."""
+        return {dag_id for (dag_id,) in self._rows("SELECT dag_id FROM dag WHERE is_active")}
+
+    def tags(self, dag_id: str) -> set[str]:
+        rows = self._rows("SELECT name FROM dag_tag WHERE dag_id = %s", [dag_id])
+        return {name for (name,) in rows}
+
+    def trigger(self, dag_id: str) -> str:
+        """Start a run of a DAG now and return its run id."""
+        before = {run["dag_run_id"] for run in self.runs(dag_id)}
+        self._run("dags", "trigger", dag_id)
+        [new] = {
+            run["dag_run_id"]
+            for run in self.runs(dag_id)
+            if run["run_type"] == "manual" and not run["conf"]
+        } - before
+        return str(new)
+
+    def clear(self, dag_id: str, run_id: str) -> None:
+        """Let a run that has ended run again."""
+        [(moment,)] = self._rows(
+            "SELECT execution_date FROM dag_run WHERE dag_id = %s AND run_id = %s",
+            [dag_id, run_id],
+        )
+        at = moment.isoformat()
+        self._run("tasks", "clear", dag_id, "--yes", "--start-date", at, "--end-date", at)
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the runs of a DAG, newest first."""
+        rows = self._rows(
+            "SELECT run_id, run_type, state, data_interval_end, queued_at, start_date, end_date, "
+            "extract(epoch FROM end_date - start_date)::float, conf "
+            "FROM dag_run WHERE dag_id = %s ORDER BY id DESC",
+            [dag_id],
+        )
+        return [
+            {
+                "dag_id": dag_id,
+                "dag_run_id": run_id,
+                "run_type": run_type,
+                "state": state,
+                **{
+                    name: moment and moment.isoformat()
+                    for name, moment in zip(
+                        ("run_after", "queued_at", "start_date", "end_date"), moments, strict=True
+                    )
+                },
+                "duration": duration,
+                "conf": pickle.loads(conf) if conf else {},
+            }
+            for run_id, run_type, state, *moments, duration, conf in rows
+        ]
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        rows = self._rows(
+            "SELECT task_id, state FROM task_instance WHERE dag_id = %s AND run_id = %s",
+            [dag_id, run_id],
+        )
+        return [{"task_id": task_id, "state": state} for task_id, state in rows]
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> str:
+        """Return the log of one attempt of a task."""
+        folder = self._logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        return (folder / f"attempt={attempt}.log").read_text(encoding="utf-8")
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._metadata.execute(query, values, self._database)
+
+    def _run(self, *command: str) -> None:
+        process = self._spawn(*command)
+        try:
+            process.wait(180)
+        finally:
+            process.stop()
