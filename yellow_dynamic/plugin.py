@@ -430,7 +430,7 @@ def nameProblems(config: StreamConfig) -> Iterator[str]:
             )
         elif key.endswith("_credential_secret_name") and not KUBERNETES_NAME.fullmatch(value):
             yield (
-                f"the credential {config.get(key.replace('_secret', ''), value)!a:.300} has no "
+                f"the credential {config.get(nameKey(key), value)!a:.300} has no "
                 f"name that Kubernetes takes for a secret; {value!a:.300} is not one"
             )
         elif key.endswith("_credential_name") and not ENVIRONMENT_NAME.fullmatch(value):
@@ -441,7 +441,12 @@ def credentialsOf(config: StreamConfig) -> Iterator[tuple[str, str]]:
     """Yield the name and the secret's name of each credential of a stream."""
     for key, secret in config.items():
         if key.endswith("_credential_secret_name"):
-            yield str(config.get(key.replace("_secret_name", "_name"), secret)), str(secret)
+            yield str(config.get(nameKey(key), secret)), str(secret)
+
+
+def nameKey(secretKey: str) -> str:
+    """Return the key of a credential's own name, given that of its secret's."""
+    return secretKey.replace("_secret_name", "_name")
 
 
 @dataclass
@@ -654,7 +659,7 @@ def platformSettings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamCon
     """Return the settings that the factory file carries: the streams' common ones and its own."""
     config = commonConfig(dp, eco)
     names = {
-        key.replace("_secret_name", "_name"): secret
+        nameKey(key): secret
         for key, secret in config.items()
         if key.endswith("_credential_secret_name")
     }
