@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,15 +20,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yellow_models import Store
 
-GOOD = ["yellowlive__Good1_ingestion", "yellowlive__Good2_ingestion"]
+KEYS = ["Good1", "Good2"]
+GOOD = [f"yellowlive__{key}_ingestion" for key in KEYS]
 
 
 @pytest.fixture
 def two_good(site: Site) -> Site:
-    site.model.stores = [Store("Good1"), Store("Good2")]
+    site.model.stores = [Store(key) for key in KEYS]
     site.bootstrap()
     site.merge_cleanly()
     return site
+
+
+@pytest.fixture
+def factory_and_config(two_good: Site) -> tuple[ModuleType, dict[str, Any]]:
+    """The factory file as a module, and a valid configuration."""
+    return two_good.module(), good_config(two_good, "Good1")
 
 
 def without(config: dict[str, Any], *keys: str) -> dict[str, Any]:
@@ -152,21 +160,33 @@ KNOWN_KEYS = [
 ]
 
 
+ROWS = st.tuples(
+    st.dictionaries(st.sampled_from(KNOWN_KEYS) | st.text(), JSON_VALUES),
+    st.sampled_from(["active", "disabled"]) | st.none() | st.text(),
+)
+
+
 @settings(
-    max_examples=1000,
+    # Ten rows each: a thousand and more.
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(data=st.data())
-def test_no_row_whatever_it_holds_stops_the_others(two_good: Site, data: Any) -> None:
-    module = two_good.module()
-    rows = module.read_table(None)
-    changes = data.draw(st.dictionaries(st.sampled_from(KNOWN_KEYS) | st.text(), JSON_VALUES))
-    config = good_config(two_good, "Bad") | changes
-    status = data.draw(st.sampled_from(["active", "disabled"]) | st.none() | st.text())
-    bad = module.Row("Bad", json.dumps(config), status, None)
+@given(generated=st.lists(ROWS, min_size=10, max_size=12))
+def test_no_row_whatever_it_holds_stops_the_others(
+    factory_and_config: tuple[ModuleType, dict[str, Any]],
+    generated: list[tuple[dict[str, Any], str | None]],
+) -> None:
+    factory, config = factory_and_config
 
-    dags = module.build_dags([*rows, bad])
+    def row(key: str, changes: dict[str, Any], status: str | None) -> Any:
+        text = json.dumps({**config, "stream_key": key, **changes})
+        return factory.Row(key, text, status, None)
+
+    good = [row(key, {}, "active") for key in KEYS]
+    bad = [row(f"Bad{number}", *parts) for number, parts in enumerate(generated)]
+
+    dags = factory.build_dags([*good, *bad])
 
     assert set(GOOD) <= set(dags)
     assert not any("config-error" in dags[dag_id].tags for dag_id in GOOD)
