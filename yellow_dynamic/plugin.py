@@ -12,15 +12,17 @@ import importlib.util
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy import TIMESTAMP, Column, MetaData, String, Table, Text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -80,6 +82,12 @@ CONNECT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT_SECONDS = 60
 #: After how long without a sign of life from a merge the database gives its lock away.
 LOST_CLIENT_SECONDS = 60
+
+#: Where Jobs keep copies of the model, and Airflow the last good rows, in their containers.
+MODEL_FOLDER = "/cache/git-models"
+SNAPSHOT_FOLDER = "/var/lib/yellow-dynamic"
+#: What Kubernetes allows for a Job's name, 63, less the longest end of ours.
+JOB_NAME_CHARACTERS = 50
 
 StreamConfig = dict[str, Any]
 
@@ -156,10 +164,12 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         """Render the platform's files (ring 0) or create its tables (ring 1).
 
         Returns:
-            File texts by file name: all that the base renders and, on ring 0, the factory file.
+            File texts by file name: all that the base renders and, on ring 0, the factory file and
+            what brings it onto a cluster (see deploymentFiles).
 
         Raises:
-            ValueError: for a ring the base does not know, or a repository not of form owner/name.
+            ValueError: for a ring the base does not know, a repository not of form owner/name, or
+                a name that Kubernetes refuses.
             sqlalchemy.exc.SQLAlchemyError: when the table cannot be created or widened; notes on
                 it say on which platform, table and host, and what to grant.
         """
@@ -170,6 +180,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         files: dict[str, str] = super().generateBootstrapArtifacts(eco, ringLevel)
         if ringLevel == 0:
             files[f"{self.to_k8s_name(self.name)}_factory_dag.py"] = renderFactory(self, eco)
+            files |= deploymentFiles(self, eco, files)
         return files
 
 
@@ -645,14 +656,21 @@ def renderFactory(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> str:
     Raises:
         ValueError: when the model's repository is not of form owner/name.
     """
+    template = templates().get_template("yellow_platform_factory_dag.py.j2")
+    return template.render(platform_literal=pythonLiteral(platformSettings(dp, eco)))
+
+
+def templates(**filters: Callable[[str], str]) -> Environment:
+    """Return the environment of this package's templates."""
     environment = Environment(
         loader=PackageLoader("yellow_dynamic", "templates"),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,
+        trim_blocks=True,
     )
-    template = environment.get_template("yellow_platform_factory_dag.py.j2")
-    return template.render(platform_literal=pythonLiteral(platformSettings(dp, eco)))
+    environment.filters |= filters
+    return environment
 
 
 def platformSettings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
@@ -688,13 +706,17 @@ def secretsOfTheFactory(dp: YellowDynamicDataPlatform) -> str:
     """Return the section on what Airflow itself needs to read the table, in Markdown."""
     psp = host(dp)
     credential, namespace = psp.postgresCredential.name, psp.namespace
+    start = dp.to_k8s_name(dp.name)
     keys = ["POSTGRES_USER", "POSTGRES_PASSWORD", f"{credential}_USER", f"{credential}_PASSWORD"]
     text = (
         "\n## Airflow's access to the configuration table\n\n"
         f"The factory file of {dp.name} reads the table `{dp.getPhysDAGTableName()}`. Airflow's "
         f"scheduler, DAG processor and workers need `{credential}_USER` and "
-        f"`{credential}_PASSWORD` in their environment (`envFrom` this secret); the jobs' pods "
-        "use the other two keys. Create the secret with all four:\n\n"
+        f"`{credential}_PASSWORD` in their environment; ring 0 wrote what hands them over, as "
+        f"`{start}-airflow-values.yaml` for Airflow's Helm chart and as "
+        f"`{start}-airflow-patch.yaml`. They may be the login of the role in "
+        f"`{start}-airflow-reader.sql`, which only reads. The jobs' pods use the other two keys. "
+        "Create the secret with all four:\n\n"
         + kubectlCommand(dp.to_k8s_name(credential), namespace, keys)
     )
     if dp.slackCredential is not None:
@@ -710,3 +732,84 @@ def kubectlCommand(secret: str, namespace: str, keys: list[str]) -> str:
         f"kubectl create secret generic {secret} --namespace {namespace} \\\n{literals}\n"
         "```\n"
     )
+
+
+# --- What brings it onto a cluster ------------------------------------------------------------
+
+
+def deploymentFiles(
+    dp: YellowDynamicDataPlatform, eco: Ecosystem, rendered: Collection[str]
+) -> dict[str, str]:
+    """Return what Kubernetes and Airflow need for the platform, by file name.
+
+    These are values for Airflow's Helm chart, the same as a plain patch, the role that reads the
+    table, and Jobs that run bootstrap and the merge in the cluster.
+
+    Args:
+        dp: the platform.
+        eco: the ecosystem of its model.
+        rendered: the names of ring 0's other files. Some releases of DataSurface render a Job for
+            the merge, and then there is no second one.
+
+    Raises:
+        ValueError: when Kubernetes would refuse a name of the model.
+    """
+    settings = platformSettings(dp, eco)
+    for problem in nameProblems(settings):
+        raise ValueError(f"Platform {dp.name!a:.300} cannot be put on a cluster: {problem}.")
+    environment = templates(yaml=yamlText, sql=sqlIdentifier, literally=literally)
+    values = deploymentValues(dp, settings)
+    start = settings["platform_name"]
+    names = ["airflow-values.yaml", "airflow-patch.yaml", "airflow-reader.sql"]
+    names.append("bootstrap-job.yaml")
+    if f"{start}_model_merge_job.yaml" not in rendered:
+        names.append("model-merge-job.yaml")
+    return {
+        f"{start}-{name}": environment.get_template(f"{name}.j2").render(values) for name in names
+    }
+
+
+def deploymentValues(dp: YellowDynamicDataPlatform, settings: StreamConfig) -> dict[str, Any]:
+    """Return what the templates of the deployment say of a platform."""
+    postgres, git = settings["postgres_credential_name"], settings["git_credential_name"]
+    postgresSecret = settings["postgres_credential_secret_name"]
+    cached = settings["git_cache_enabled"]
+    return {
+        "platform": dp.name,
+        "file_start": settings["platform_name"],
+        "job_start": settings["platform_name"][:JOB_NAME_CHARACTERS].strip("-"),
+        "namespace": settings["namespace_name"],
+        "airflow": dp.to_k8s_name(host(dp).airflowName),
+        "credential": postgres,
+        "secret": postgresSecret,
+        "database": settings["postgres_database"],
+        "table": settings["config_table"],
+        "snapshot_folder": SNAPSHOT_FOLDER,
+        "image": settings["datasurface_docker_image"],
+        "git_repo_owner": settings["git_repo_url"].split("/")[-2],
+        "git_repo_name": settings["git_repo_url"].split("/")[-1],
+        "git_repo_branch": settings["git_repo_branch"],
+        "git_credential": git,
+        "model_folder": MODEL_FOLDER if cached else "/workspace/model",
+        "model_claim": f"{settings['ecosystem_k8s_name']}-git-model-cache" if cached else None,
+        "job_secrets": [
+            (f"{postgres}_USER", postgresSecret, "POSTGRES_USER"),
+            (f"{postgres}_PASSWORD", postgresSecret, "POSTGRES_PASSWORD"),
+            (f"{git}_TOKEN", settings["git_credential_secret_name"], "token"),
+        ],
+    }
+
+
+def yamlText(value: str) -> str:
+    """Return a text as YAML in one line, quoted, so that it can be nothing but this text."""
+    return yaml.safe_dump(value, default_style='"', width=float("inf")).rstrip("\n")
+
+
+def sqlIdentifier(name: str) -> str:
+    """Return a name as a quoted identifier of PostgreSQL."""
+    return postgresql.dialect().identifier_preparer.quote_identifier(name)
+
+
+def literally(value: str) -> str:
+    """Return a value as Kubernetes must be given it, which expands `$(VARIABLE)`, secrets too."""
+    return value.replace("$", "$$")

@@ -214,8 +214,10 @@ def test_a_missing_credential_is_named(site: Site, command: str) -> None:
 
 
 def test_a_database_that_cannot_be_reached_is_named_without_traceback_or_password(
-    site: Site,
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A server of other tests may be where libpq looks first.
+    monkeypatch.delenv("PGHOSTADDR", raising=False)
     site.write_model(
         "lambda tree: sqlalchemy.create_engine(sqlalchemy.engine.URL.create("
         "'postgresql+psycopg2', 'me', 'pa55word', '127.0.0.1', 1, 'merge')).connect()",
@@ -291,6 +293,7 @@ def test_a_file_that_cannot_be_written_leaves_the_others_as_they_were(site: Site
         [],
         ["nope"],
         ["handleModelMerge", "--model", "m", "--output", "o"],
+        ["handleModelMerge", "--output", "o", "--platform", "One"],
         ["generatePlatformBootstrap", "--model", "m", "--output", "o", "--platform", "One"],
         [
             *("generatePlatformBootstrap", "--ringLevel", "2", "--model", "m"),
@@ -303,6 +306,21 @@ def test_misuse_of_the_command_line_is_status_2(argv: list[str]) -> None:
         main(argv)
 
     assert status.value.code == 2
+
+
+def test_the_model_is_found_as_in_a_pod_too(site: Site) -> None:
+    checkout = [
+        *("--git-repo-path", str(site.model), "--git-repo-owner", "acme", "--git-repo-name", "m"),
+        *("--git-repo-branch", "main", "--git-platform-repo-credential-name", "git"),
+        *("--use-git-cache", "--max-cache-age-minutes", "0"),
+    ]
+
+    status = main(
+        ["handleModelMerge", *checkout, "--output", str(site.output), "--platform", "One"]
+    )
+
+    assert status == 0
+    assert site.files() == {"One/rendered.txt": "merged One\n"}
 
 
 def test_the_module_runs_as_a_program(site: Site) -> None:

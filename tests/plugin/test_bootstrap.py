@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from conftest import Site, problems
@@ -14,6 +15,7 @@ from datasurface.md import Credential
 from datasurface.md.credential import CredentialType
 from datasurface.platforms.yellow import YellowDataPlatform
 from one_machine import free_port
+from yellow_dynamic.plugin import deploymentFiles
 
 
 def column_type(site: Site) -> str:
@@ -24,14 +26,26 @@ def column_type(site: Site) -> str:
     return str(found)
 
 
-def test_ring_0_adds_the_factory_file_to_all_that_the_base_renders() -> None:
+def test_ring_0_adds_the_factory_and_deployment_files_to_all_that_the_base_renders() -> None:
     base = Model(platformClass=YellowDataPlatform).build()
     eco = Model().build()
+    platform: Any = eco.getDataPlatformOrThrow("YellowLive")
 
-    ours = eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 0)
+    ours = platform.generateBootstrapArtifacts(eco, 0)
     theirs = base.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(base, 0)
 
-    assert set(ours) == set(theirs) | {"yellowlive_factory_dag.py"}
+    added = {
+        "yellowlive_factory_dag.py",
+        *deploymentFiles(platform, eco, theirs),
+    }
+    assert set(ours) == set(theirs) | added
+    assert added - {"yellowlive-model-merge-job.yaml"} == {
+        "yellowlive_factory_dag.py",
+        "yellowlive-airflow-patch.yaml",
+        "yellowlive-airflow-reader.sql",
+        "yellowlive-airflow-values.yaml",
+        "yellowlive-bootstrap-job.yaml",
+    }
     assert {"kubernetes-bootstrap.yaml", "yellowlive_infrastructure_dag.py"} <= set(theirs)
 
 

