@@ -1,0 +1,63 @@
+"""Whatever message a user gets, the troubleshooting page has it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from messages import all_texts, fragment, messages
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+PAGE = " ".join(TEXT.split())
+PACKAGE = ROOT / "yellow_dynamic"
+TEMPLATE = PACKAGE / "templates" / "yellow_platform_factory_dag.py.j2"
+
+
+def source(file: Path) -> str:
+    return file.read_text(encoding="utf-8").replace("{{ platform_literal }}", "{}")
+
+
+def found(file: Path) -> list[str]:
+    return sorted(set(messages(source(file))))
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [(file, message) for file in (PACKAGE / "plugin.py", TEMPLATE) for message in found(file)],
+)
+def test_every_message_has_its_entry(file: Path, message: str) -> None:
+    assert fragment(message) in PAGE, (
+        f"docs/troubleshooting.md has no entry for this message of {file.name}: {message}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "known"),
+    [
+        (PACKAGE / "plugin.py", "would share the Kubernetes secret"),
+        (PACKAGE / "plugin.py", "Check that the database is up and reachable"),
+        (PACKAGE / "plugin.py", "cannot start an environment variable's name"),
+        (TEMPLATE, "no answer within"),
+        (TEMPLATE, "cannot be written"),
+        (TEMPLATE, "its container ended with exit code"),
+        (TEMPLATE, "printed no line"),
+        (TEMPLATE, "has no ingestion DAG"),
+        (TEMPLATE, "is not JSON"),
+    ],
+)
+def test_messages_of_every_kind_are_found(file: Path, known: str) -> None:
+    assert any(known in message for message in found(file))
+
+
+def test_page_quotes_no_message_that_nobody_raises() -> None:
+    files = [*PACKAGE.rglob("*.py"), TEMPLATE]
+    sources = " ".join(" ".join(all_texts(source(file))) for file in files)
+    rows = re.findall(r"^\| ((?:The job )?`.*?) \|", TEXT.partition("## Messages of ")[2], re.MULTILINE)
+    quoted = [message for row in rows for message in re.findall(r"`([^`]*? [^`]*)`", row)]
+
+    assert len(quoted) > 60
+    # A reason stands behind the colon of the message that carries it.
+    parts = [part for message in quoted for part in re.split(r": (?=\w)", message)]
+    assert [part for part in parts if fragment(part) not in sources] == []
