@@ -4,13 +4,13 @@ VENV2 := .venv-airflow2
 INSTALL := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python
 PIP := $(INSTALL) $(VENV)/bin/python
 PIP2 := $(INSTALL) $(VENV2)/bin/python
-SOURCES := yellow_dynamic embedded examples tests
+SOURCES := yellow_dynamic embedded examples tests mkdocs_hooks.py
 AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processor.py \
 	tests/reliability/test_snapshot_writers.py \
 	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
 	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py
 
-.PHONY: help demo test test-airflow2 test-scheduler test-scheduler-airflow2 faults lint format clean
+.PHONY: help demo test test-airflow2 test-scheduler test-scheduler-airflow2 faults docs lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -32,6 +32,9 @@ test-scheduler-airflow2: $(VENV2)/.dev  ## The same on Airflow 2.11, without the
 
 faults: $(VENV)/.dev  ## Inject every fault for real, and print what survived and what was lost
 	$(VENV)/bin/pytest tests/reliability tests/embedded/test_job_process.py::test_killed_anywhere_the_job_does_nothing_or_everything $(ARGS)
+
+docs: $(VENV)/.docs  ## Build the documentation in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 lint: $(VENV)/.dev  ## Check format, style and types
 	$(VENV)/bin/ruff format --check $(SOURCES)
@@ -56,6 +59,10 @@ $(VENV)/.demo: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 
 $(VENV)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 	$(PIP) --editable '.[dev]' --editable ./embedded
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
+	$(PIP) --editable '.[docs]' --editable ./embedded
 	@touch $@
 
 # Airflow 2.11 needs Python 3.12 or older.
