@@ -54,7 +54,9 @@ def test_messages_of_every_kind_are_found(file: Path, known: str) -> None:
 def test_page_quotes_no_message_that_nobody_raises() -> None:
     files = [*PACKAGE.rglob("*.py"), TEMPLATE]
     sources = " ".join(" ".join(all_texts(source(file))) for file in files)
-    rows = re.findall(r"^\| ((?:The job )?`.*?) \|", TEXT.partition("## Messages of ")[2], re.MULTILINE)
+    rows = re.findall(
+        r"^\| ((?:The job )?`.*?) \|", TEXT.partition("## Messages of ")[2], re.MULTILINE
+    )
     quoted = [message for row in rows for message in re.findall(r"`([^`]*? [^`]*)`", row)]
 
     assert len(quoted) > 60

@@ -1,0 +1,174 @@
+"""Each command and each manifest that the documents show is one that works."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from deployment_files import KUBERNETES_VERSIONS
+from doc_blocks import BLOCK, DOCUMENTS, ROOT, Block, blocks
+from typer.testing import CliRunner
+
+from one_machine import Postgres
+from yellow_dynamic.cli import app
+
+LANGUAGES = {"bash", "sh", "sql", "yaml", "json", "python", "text", "console"}
+#: Its SQL is an administrator's; tests/reliability/test_roles_and_tls.py runs it.
+SQL_WITH_TESTS_OF_ITS_OWN = "reliability.md"
+DATABASE = "datasurface_merge"
+
+BOOTSTRAP_AND_MERGE = """
+for ring in 0 1; do
+    python -m datasurface.cmd.platform generatePlatformBootstrap --ringLevel $ring \\
+        --model model --output build --platform YellowLive YellowForensic
+done
+python -m datasurface.cmd.platform handleModelMerge \\
+    --model model --output build --platform YellowLive YellowForensic
+"""
+
+
+class Reader:
+    """Somebody who follows the documents: a folder with the model, and its database."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], postgres: Postgres) -> None:
+        self.folder = folder
+        self.environment = environment
+        self.postgres = postgres
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+
+@pytest.fixture(scope="module")
+def reader(postgres: Postgres) -> Iterator[Reader]:
+    """A reader who has set everything up, with the model of the examples."""
+    postgres.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
+    postgres.create_database(DATABASE)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "examples").symlink_to(ROOT / "examples")
+        (folder / "model").symlink_to(ROOT / "examples" / "mvp")
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "postgres_USER": postgres.user,
+            "postgres_PASSWORD": postgres.password,
+        }
+        one = Reader(folder, environment, postgres)
+        done = one.run(BOOTSTRAP_AND_MERGE)
+        assert done.returncode == 0, done.stderr
+        yield one
+
+
+def of(language: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("block", blocks(language), ids=lambda block: block.id)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_block_says_what_it_is(document: Path) -> None:
+    found = [block for block in blocks() if block.document == document]
+
+    assert {block.language for block in found} <= LANGUAGES
+    fences = len(re.findall("^ *```", document.read_text(encoding="utf-8"), re.MULTILINE))
+    assert fences == 2 * len(found)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_no_command_hides_in_an_indented_block(document: Path) -> None:
+    prose = BLOCK.sub("", document.read_text(encoding="utf-8"))
+
+    assert not re.findall(r"^ {4,}(?:python -m|make|kubectl|yellow-dynamic|psql) .*$", prose, re.M)
+
+
+@pytest.mark.slow
+@of("bash")
+def test_command_runs_as_it_stands(reader: Reader, block: Block) -> None:
+    done = reader.run(block.text)
+
+    assert done.returncode == 0, done.stderr
+
+
+@of("sh")
+def test_command_for_a_cluster_is_one_that_a_shell_understands(block: Block) -> None:
+    done = subprocess.run(["bash", "-n", "-c", block.text], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@of("sh")
+def test_command_for_a_cluster_names_what_is_there(reader: Reader, block: Block) -> None:
+    jobs = {
+        f"job/{yaml.safe_load(file.read_text())['metadata']['name']}"
+        for file in reader.folder.glob("build/*/*-job.yaml")
+    }
+    for words in block.commands():
+        for word in words:
+            if word.startswith("build/"):
+                path = re.sub("^build/mvp/", "build/", word)
+                # Static files are what a merge of before has left there.
+                assert "*" in path or (reader.folder / path).exists(), word
+            if word.startswith("job/"):
+                assert word in jobs
+        if words[0] == "make":
+            target = next(word for word in words[1:] if "=" not in word)
+            makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+            assert re.search(f"^{target}:", makefile, re.MULTILINE), target
+
+
+@of("sh")
+def test_yellow_dynamic_understands_its_commands(block: Block) -> None:
+    for words in block.commands():
+        if words[0] == "yellow-dynamic":
+            # A Python that cannot be started ends the command after all its options were read.
+            arguments = [word if " " not in word else "/not/there" for word in words[1:]]
+            result = CliRunner().invoke(app, arguments)
+            assert (result.exit_code, "cannot be started" in result.stderr) in {
+                (0, False),
+                (1, True),
+            }, result.stderr
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in blocks("sql") if block.document.name != SQL_WITH_TESTS_OF_ITS_OWN],
+    ids=lambda block: block.id,
+)
+def test_sql_runs_on_a_filled_table(reader: Reader, block: Block) -> None:
+    with reader.postgres.connect(DATABASE) as connection:
+        connection.autocommit = False
+        cursor = connection.cursor()
+        cursor.execute(block.text)
+        # A SELECT shows something, and an UPDATE meets a row.
+        assert cursor.rowcount != 0
+        connection.rollback()
+
+
+@of("python")
+def test_python_can_be_compiled(block: Block) -> None:
+    ast.parse(block.text)
+
+
+@pytest.mark.parametrize("block", blocks("yaml", "json"), ids=lambda block: block.id)
+def test_manifest_is_one_that_kubernetes_takes(block: Block) -> None:
+    loaded = [json.loads(block.text)] if block.language == "json" else None
+    for manifest in loaded or yaml.safe_load_all(block.text):
+        if isinstance(manifest, dict) and {"apiVersion", "kind"} <= manifest.keys():
+            for version in KUBERNETES_VERSIONS:
+                kubernetes_validate.validate(manifest, version, strict=True)
