@@ -14,13 +14,15 @@ CALLS = {"addProblem", "warning", "error", "add_note", "echo", "exit"}
 def messages(source: str) -> Iterator[str]:
     """Yield each message that is raised, reported or logged, with VALUE for what is put in.
 
-    A message is a text of more than one word in one line that is raised, handed to a call that
-    reports it, yielded or returned as a reason, or kept in a variable for one of these.
+    A message is a text in one line that is raised, handed to a call that reports it, yielded or
+    returned as a reason, or kept in a variable for one of these. Of the last two kinds, a text of
+    fewer than five words is none.
     """
     for node in ast.walk(ast.parse(source)):
+        words = 5 if isinstance(node, ast.Return | ast.Assign) else 2
         for expression in places(node):
             text = text_of(expression)
-            if text is not None and " " in text and "\n" not in text:
+            if text is not None and len(text.split()) >= words and "\n" not in text:
                 yield text
 
 

@@ -15,6 +15,9 @@ from typer.main import get_command
 
 from yellow_dynamic.cli import app
 
+# Part of the development environment, and not of those that test on other releases.
+pytest.importorskip("mkdocs")
+
 SCHEMA = ROOT / "yellow_dynamic" / "stream_config.schema.json"
 
 
