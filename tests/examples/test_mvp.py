@@ -87,6 +87,11 @@ def test_two_commands_give_the_plans_files_rows_and_dags(
             "kubernetes-bootstrap.yaml",
             f"{name}_infrastructure_dag.py",
             f"{name}_factory_dag.py",
+            f"{name}-airflow-values.yaml",
+            f"{name}-airflow-patch.yaml",
+            f"{name}-airflow-reader.sql",
+            f"{name}-bootstrap-job.yaml",
+            f"{name}-model-merge-job.yaml",
             f"{platform}-secrets.md",
             "terraform_code",
         } == files
