@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,13 +10,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kubernetes.client import CoreV1Api
+from kubernetes.client import ApiClient, CoreV1Api
 from kubernetes.config import new_client_from_config
 from kubernetes.watch import Watch
 
 from one_machine import LocalKube
 
 IMAGE = "datasurface/datasurface:latest"
+#: The operator reads a kubeconfig even where it only builds a pod.
+NO_CLUSTER = """
+apiVersion: v1
+kind: Config
+current-context: none
+contexts: [{name: none, context: {cluster: none, user: none}}]
+clusters: [{name: none, cluster: {server: "http://127.0.0.1:9"}}]
+users: [{name: none, user: {}}]
+"""
 NAMESPACE = "ns-test"
 
 
@@ -91,3 +101,14 @@ def run_job(dag: Any, cluster: Cluster) -> TaskInstance:
     ti = TaskInstance(job)
     job.execute(context_of(job, ti))
     return ti
+
+
+def pod_of(dag: Any) -> Any:
+    """Return the pod that the operator would send, but for its random name."""
+    job = dag.get_task("snapshot_merge_job")
+    job.random_name_suffix = False
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as kubeconfig:
+        kubeconfig.write(NO_CLUSTER)
+        kubeconfig.flush()
+        job.config_file = kubeconfig.name
+        return ApiClient().sanitize_for_serialization(job.build_pod_request_obj())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +10,7 @@ import pytest
 import urllib3
 from airflow_names import DagSerialization
 from conftest import Site, import_file, registered_dags
-from kubernetes.client import ApiClient
-from pod_runs import Cluster, run_job
+from pod_runs import Cluster, pod_of, run_job
 from static_files import write_static_files
 from yellow_models import SINGLE, Model, Store
 
@@ -47,15 +45,6 @@ PLATFORMS: dict[str, dict[str, Any]] = {
 }
 #: What may differ: where the file is, and the page about the DAG.
 LOCATIONS = ("fileloc", "relative_fileloc", "doc_md", "_task_module")
-#: The operator reads a kubeconfig even where it only builds a pod.
-NO_CLUSTER = """
-apiVersion: v1
-kind: Config
-current-context: none
-contexts: [{name: none, context: {cluster: none, user: none}}]
-clusters: [{name: none, cluster: {server: "http://127.0.0.1:9"}}]
-users: [{name: none, user: {}}]
-"""
 
 Record = Callable[[str, object], None]
 
@@ -166,14 +155,3 @@ def without_locations(value: Any) -> Any:
     if isinstance(value, list):
         return [without_locations(item) for item in value]
     return value
-
-
-def pod_of(dag: Any) -> Any:
-    """Return the pod that the operator would send, but for its random name."""
-    job = dag.get_task("snapshot_merge_job")
-    job.random_name_suffix = False
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as kubeconfig:
-        kubeconfig.write(NO_CLUSTER)
-        kubeconfig.flush()
-        job.config_file = kubeconfig.name
-        return ApiClient().sanitize_for_serialization(job.build_pod_request_obj())
