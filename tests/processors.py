@@ -27,7 +27,9 @@ _STATES = sql.SQL(
     "array(SELECT name FROM dag_tag WHERE dag_tag.dag_id = dag.dag_id) "
     "FROM dag WHERE starts_with(dag_id, %s)"
 ).format(active=sql.SQL("is_active" if IS_AIRFLOW_2 else "NOT is_stale"))
-_PARSED = re.compile(r"Platform \S+: \d+ ingestion DAGs, \d+ of them not valid, in (\d+) ms")
+_PARSED = re.compile(
+    r"Platform [^:]+: (\d+) ingestion DAGs, \d+ of them not valid, from the [^,]+, in (\d+) ms"
+)
 
 
 class DagState(NamedTuple):
@@ -99,6 +101,15 @@ class DagProcessor(Service):
             dag_id: DagState(active, paused, has_import_errors, scheduled, set(tags))
             for dag_id, active, paused, has_import_errors, scheduled, tags in rows
         }
+
+    def files(self, prefix: str) -> dict[str, str]:
+        """Return the name of the file that Airflow has each DAG from."""
+        rows = self._metadata.execute(
+            "SELECT dag_id, fileloc FROM dag WHERE starts_with(dag_id, %s)",
+            (prefix,),
+            self._database,
+        )
+        return {dag_id: Path(file).name for dag_id, file in rows}
 
     def lost(self, dag_ids: Iterable[str]) -> set[str]:
         """Return those DAGs that would not run: unknown, stale, paused or in a broken file."""
@@ -213,4 +224,9 @@ class DagProcessor(Service):
 
 def parse_seconds(log: str) -> list[float]:
     """Return how long each parse took, from the log of a factory file."""
-    return [int(found) / 1000 for found in _PARSED.findall(log)]
+    return [int(milliseconds) / 1000 for _, milliseconds in _PARSED.findall(log)]
+
+
+def dags_of_parses(log: str) -> list[int]:
+    """Return how many DAGs each parse yielded, from the log of a factory file."""
+    return [int(dags) for dags, _ in _PARSED.findall(log)]

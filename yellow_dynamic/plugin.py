@@ -36,6 +36,7 @@ try:
         Datastore,
         DataTransformerOutput,
         Ecosystem,
+        EcosystemPipelineGraph,
         ExternallyTriggered,
         IngestionConsistencyType,
         KafkaIngestion,
@@ -78,6 +79,10 @@ KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 ENVIRONMENT_NAME = re.compile(r"[-._A-Za-z][-._A-Za-z0-9]*")
 
+#: A factory file of so many streams takes about a third of Airflow's time limits for a file.
+STREAMS_PER_SHARD = 5_000
+MOST_SHARDS = 1_000
+
 CONNECT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT_SECONDS = 60
 #: After how long without a sign of life from a merge the database gives its lock away.
@@ -99,8 +104,9 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
     """A YellowDataPlatform whose ingestion DAGs Airflow builds from the rows of a table.
 
     Bootstrap ring 0 renders, beside all that the base renders, `{platform}_factory_dag.py` for
-    Airflow's DAG folder; ring 1 creates the table `{platform}_airflow_dsg`; `renderGraph`, which
-    `handleModelMerge` calls, replaces the table's rows instead of rendering DAG files.
+    Airflow's DAG folder, and with `factoryShards` above 1 `{platform}_factory_dag_2.py` and so on;
+    ring 1 creates the table `{platform}_airflow_dsg`; `renderGraph`, which `handleModelMerge`
+    calls, replaces the table's rows instead of rendering DAG files.
 
     Args:
         *args: the base class's arguments, unchanged.
@@ -108,6 +114,8 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         slackChannel: each job's pod gets it as DATASURFACE_SLACK_CHANNEL.
         allowEmpty: let a merge remove the last streams of the platform. Without it, a merge
             that would leave no stream where there were some is refused.
+        factoryShards: among how many factory files the streams are divided, 1 or more. One file
+            per 5,000 streams keeps well within Airflow's time limits for a file.
         **kwargs: the base class's keyword arguments, unchanged.
     """
 
@@ -117,16 +125,20 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         slackCredential: Credential | None = None,
         slackChannel: str | None = None,
         allowEmpty: bool = False,
+        factoryShards: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.slackCredential = slackCredential
         self.slackChannel = slackChannel
         self.allowEmpty = allowEmpty
+        self.factoryShards = factoryShards
 
     def lint(self, eco: Ecosystem, tree: ValidationTree) -> None:
-        """Add the platform's problems to the tree: the base's, the Slack credential's, clashes."""
+        """Add the platform's problems to the tree: the base's, its own arguments', clashes."""
         super().lint(eco, tree)
+        if problem := factoryShardsProblem(self):
+            tree.addProblem(problem)
         if self.slackCredential is not None:
             self.getCredentialStore().lintCredential(self.slackCredential, tree)
             if self.slackCredential.credentialType is not CredentialType.API_TOKEN:
@@ -164,12 +176,12 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         """Render the platform's files (ring 0) or create its tables (ring 1).
 
         Returns:
-            File texts by file name: all that the base renders and, on ring 0, the factory file and
-            what brings it onto a cluster (see deploymentFiles).
+            File texts by file name: all that the base renders and, on ring 0, the factory files and
+            what brings them onto a cluster (see deploymentFiles).
 
         Raises:
-            ValueError: for a ring the base does not know, a repository not of form owner/name, or
-                a name that Kubernetes refuses.
+            ValueError: for a ring the base does not know, a repository not of form owner/name, a
+                name that Kubernetes refuses, or factoryShards that is not a whole number from 1.
             sqlalchemy.exc.SQLAlchemyError: when the table cannot be created or widened; notes on
                 it say on which platform, table and host, and what to grant.
         """
@@ -179,8 +191,9 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
                 createConfigTable(connection, self.getAirflowDAGTable())
         files: dict[str, str] = super().generateBootstrapArtifacts(eco, ringLevel)
         if ringLevel == 0:
-            files[f"{self.to_k8s_name(self.name)}_factory_dag.py"] = renderFactory(self, eco)
+            files |= renderFactoryFiles(self, eco)
             files |= deploymentFiles(self, eco, files)
+            adviseShards(self, streamCount(self, eco))
         return files
 
 
@@ -220,6 +233,8 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
         rows = renderRows(self.dp, configs, issueTree)
         if issueTree.hasErrors():
             return
+        if self.dp.factoryShards < suitableShards(len(rows)):
+            adviseShards(self.dp, len(rows))
         with mergeStoreTransaction(self.dp, "replace the rows of") as connection:
             replaceRows(connection, self.dp, rows, issueTree)
 
@@ -650,6 +665,71 @@ def configLimit(connection: Connection, table: Table) -> int | None:
 # --- What is rendered -------------------------------------------------------------------------
 
 
+def renderFactoryFiles(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, str]:
+    """Return the texts of the platform's factory files by name: the same text in each.
+
+    A file knows by its name which one it is, and the first one says how many there are, so that
+    all of them go over to another number at the moment when that one is copied.
+
+    Raises:
+        ValueError: when the model's repository is not of form owner/name, or factoryShards is not
+            a whole number from 1.
+    """
+    if problem := factoryShardsProblem(dp):
+        raise ValueError(problem)
+    text = renderFactory(dp, eco)
+    name = f"{dp.to_k8s_name(dp.name)}_factory_dag"
+    further = {f"{name}_{number}.py": text for number in range(2, dp.factoryShards + 1)}
+    return {f"{name}.py": text, **further}
+
+
+def factoryShardsProblem(dp: YellowDynamicDataPlatform) -> str | None:
+    """Return what is wrong with the platform's factoryShards, or None."""
+    shards = dp.factoryShards
+    if isinstance(shards, int) and not isinstance(shards, bool) and 1 <= shards <= MOST_SHARDS:
+        return None
+    return (
+        f"factoryShards of platform {dp.name!r} is {shards!r:.100}; it must be a whole number from "
+        f"1 to {MOST_SHARDS}."
+    )
+
+
+def streamCount(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> int | None:
+    """Return how many streams the model gives the platform, or None where it is not known yet."""
+    graph = EcosystemPipelineGraph(eco).roots.get(dp.name)
+    if graph is None:
+        return None
+    return len(createStreamConfigs(dp, eco, graph.storesToIngest, ValidationTree(eco)))
+
+
+def suitableShards(streams: int) -> int:
+    """Return how many factory files suit a number of streams."""
+    return max(1, -(-streams // STREAMS_PER_SHARD))
+
+
+def adviseShards(dp: YellowDynamicDataPlatform, streams: int | None) -> None:
+    """Log how many factory files suit a number of streams, as a warning where there are too few."""
+    if streams is None:
+        log.info(
+            "No dataset group is assigned to platform %r yet, so its number of streams is not "
+            "known. Choose factoryShards so that there is one factory file for each %d streams.",
+            dp.name,
+            STREAMS_PER_SHARD,
+        )
+        return
+    suitable = suitableShards(streams)
+    log.log(
+        logging.WARNING if dp.factoryShards < suitable else logging.INFO,
+        "Platform %r has %d streams and factoryShards=%d; factoryShards=%d suits them, which is "
+        "one factory file for each %d streams.",
+        dp.name,
+        streams,
+        dp.factoryShards,
+        suitable,
+        STREAMS_PER_SHARD,
+    )
+
+
 def renderFactory(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> str:
     """Return the text of the platform's factory file.
 
@@ -686,6 +766,7 @@ def platformSettings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamCon
         **config,
         "config_table": dp.getPhysDAGTableName(),
         "ecosystem_k8s_name": dp.to_k8s_name(eco.name),
+        "factory_shards": dp.factoryShards,
         "plugin_version": __version__,
     }
     if dp.slackChannel is not None:

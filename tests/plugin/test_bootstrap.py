@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Site, problems
 from sqlalchemy.exc import OperationalError, ProgrammingError
-from yellow_models import Model
+from yellow_models import SINGLE, Model, Store
 
 from datasurface.md import Credential
 from datasurface.md.credential import CredentialType
 from datasurface.platforms.yellow import YellowDataPlatform
 from one_machine import free_port
-from yellow_dynamic.plugin import deploymentFiles
+from yellow_dynamic import YellowDynamicDataPlatform
+from yellow_dynamic.plugin import adviseShards, deploymentFiles
 
 
 def column_type(site: Site) -> str:
@@ -47,6 +49,74 @@ def test_ring_0_adds_the_factory_and_deployment_files_to_all_that_the_base_rende
         "yellowlive-bootstrap-job.yaml",
     }
     assert {"kubernetes-bootstrap.yaml", "yellowlive_infrastructure_dag.py"} <= set(theirs)
+
+
+def test_ring_0_renders_as_many_equal_factory_files_as_the_platform_asks_for() -> None:
+    eco = Model(platformArguments={"factoryShards": 3}).build()
+
+    files = eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 0)
+
+    factories = {name: text for name, text in files.items() if "_factory_dag" in name}
+    assert sorted(factories) == [
+        "yellowlive_factory_dag.py",
+        "yellowlive_factory_dag_2.py",
+        "yellowlive_factory_dag_3.py",
+    ]
+    assert len(set(factories.values())) == 1
+
+
+@pytest.mark.parametrize("shards", [0, -1, True, "3", 1.0, None, 1001])
+def test_number_of_factory_files_that_is_none_is_refused(shards: object) -> None:
+    eco = Model(platformArguments={"factoryShards": shards}).build()
+
+    tree = eco.lintAndHydrateCaches()
+
+    [text] = [text for text in problems(tree) if "factoryShards" in text]
+    assert text == (
+        f"factoryShards of platform 'YellowLive' is {shards!r}; it must be a whole number from 1 "
+        "to 1000."
+    )
+    with pytest.raises(ValueError, match="factoryShards"):
+        eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 0)
+
+
+@pytest.mark.parametrize(
+    ("streams", "shards", "level", "suits"),
+    [
+        (0, 1, "INFO", 1),
+        (5_000, 1, "INFO", 1),
+        (5_001, 1, "WARNING", 2),
+        (100_000, 20, "INFO", 20),
+        (100_000, 19, "WARNING", 20),
+    ],
+)
+def test_too_few_factory_files_for_the_streams_are_warned_of(
+    caplog: pytest.LogCaptureFixture, streams: int, shards: int, level: str, suits: int
+) -> None:
+    caplog.set_level("INFO", logger="yellow_dynamic")
+    platform = Model(platformArguments={"factoryShards": shards}).buildPlatform()
+    assert isinstance(platform, YellowDynamicDataPlatform)
+
+    adviseShards(platform, streams)
+
+    [record] = caplog.records
+    assert record.levelname == level
+    assert record.getMessage() == (
+        f"Platform 'YellowLive' has {streams} streams and factoryShards={shards}; "
+        f"factoryShards={suits} suits them, which is one factory file for each 5000 streams."
+    )
+
+
+def test_ring_0_counts_the_streams_of_the_model(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="yellow_dynamic")
+    model = Model(stores=[Store("One"), Store("Two", ["a", "b"], consistency=SINGLE)])
+    graph = model.graph(tmp_path)
+
+    graph.platform.generateBootstrapArtifacts(graph.eco, 0)
+
+    assert "'YellowLive' has 3 streams" in caplog.text
 
 
 def test_ring_0_needs_no_database(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,4 +66,4 @@ def writing(module: ModuleType) -> Iterator[None]:
 
 def parse_until(module: ModuleType, done: Any) -> None:
     while not done.is_set():
-        module.load_rows(None)
+        module.load_share(module.own_share())
