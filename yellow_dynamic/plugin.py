@@ -162,15 +162,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         The plan's shape, but for `config_json`: the plan's VARCHAR(2048) does not hold a store of
         about 100 datasets. Timestamps are UTC.
         """
-        return Table(
-            self.getPhysDAGTableName(),
-            MetaData(),
-            Column("stream_key", String(length=STREAM_KEY_CHARACTERS), primary_key=True),
-            Column("config_json", Text()),
-            Column("status", String(length=50)),
-            Column("created_at", TIMESTAMP()),
-            Column("updated_at", TIMESTAMP()),
-        )
+        return configTable(self.getPhysDAGTableName())
 
     def generateBootstrapArtifacts(self, eco: Ecosystem, ringLevel: int) -> dict[str, str]:
         """Render the platform's files (ring 0) or create its tables (ring 1).
@@ -524,10 +516,7 @@ def replaceRows(
     table = dp.getAirflowDAGTable()
     quoted = connection.dialect.identifier_preparer.format_table(table)
     connection.execute(sqlalchemy.text(f"LOCK TABLE {quoted} IN EXCLUSIVE MODE"))
-    old = {row.stream_key: row for row in connection.execute(sqlalchemy.select(table))}
-    population = comparePopulation({key: row.config_json for key, row in old.items()}, rows)
-    for problem in populationProblems(connection, dp, table, rows, population):
-        issueTree.addProblem(problem)
+    old, population = compareWithTable(connection, dp, rows, issueTree)
     if issueTree.hasErrors():
         return
     if population.added or population.changed or population.removed:
@@ -539,6 +528,24 @@ def replaceRows(
         if values:
             connection.execute(table.insert(), values)
     log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
+
+
+def compareWithTable(
+    connection: Connection,
+    dp: YellowDynamicDataPlatform,
+    rows: dict[str, str],
+    issueTree: ValidationTree,
+) -> tuple[dict[str, Any], Population]:
+    """Return the table's rows by stream key, and what a merge of these rows would change.
+
+    Why they must not replace the table's is a problem on the tree. Nothing is written.
+    """
+    table = dp.getAirflowDAGTable()
+    old = {row.stream_key: row for row in connection.execute(sqlalchemy.select(table))}
+    population = comparePopulation({key: row.config_json for key, row in old.items()}, rows)
+    for problem in populationProblems(connection, dp, table, rows, population):
+        issueTree.addProblem(problem)
+    return old, population
 
 
 def newRow(key: str, configJson: str, old: Any, now: datetime | None) -> dict[str, Any]:
@@ -579,25 +586,43 @@ def populationProblems(
 # --- The merge store --------------------------------------------------------------------------
 
 
+def configTable(name: str) -> Table:
+    """Return a platform's table of this name; see `getAirflowDAGTable`."""
+    return Table(
+        name,
+        MetaData(),
+        Column("stream_key", String(length=STREAM_KEY_CHARACTERS), primary_key=True),
+        Column("config_json", Text()),
+        Column("status", String(length=50)),
+        Column("created_at", TIMESTAMP()),
+        Column("updated_at", TIMESTAMP()),
+    )
+
+
 @contextmanager
 def mergeStoreTransaction(dp: YellowDynamicDataPlatform, action: str) -> Iterator[Connection]:
-    """Yield a connection in a transaction on the merge store, which ends with the block.
+    """Yield a connection in a transaction on the merge store; see `tableTransaction`."""
+    psp = host(dp)
+    store = psp.mergeStore
+    login = dp.getCredentialStore().getAsUserPassword(psp.postgresCredential)
+    url = storeUrl(login, store.hostPortPair.hostName, store.hostPortPair.port, store.databaseName)
+    with tableTransaction(url, dp.name, dp.getPhysDAGTableName(), action) as connection:
+        yield connection
+
+
+def storeUrl(login: tuple[str, str], hostName: str, port: int, database: str) -> URL:
+    """Return the address of a merge store, with the PostgreSQL driver that is installed."""
+    driver = "psycopg2" if importlib.util.find_spec("psycopg2") else "psycopg"
+    return URL.create(f"postgresql+{driver}", *login, hostName, port, database)
+
+
+@contextmanager
+def tableTransaction(url: URL, platform: str, table: str, action: str) -> Iterator[Connection]:
+    """Yield a connection in a transaction, which ends with the block.
 
     A database error carries a note that says what could not be done, where, what has become of
     the transaction, and what to look at.
     """
-    psp = host(dp)
-    store = psp.mergeStore
-    user, password = dp.getCredentialStore().getAsUserPassword(psp.postgresCredential)
-    driver = "psycopg2" if importlib.util.find_spec("psycopg2") else "psycopg"
-    url = URL.create(
-        f"postgresql+{driver}",
-        user,
-        password,
-        store.hostPortPair.hostName,
-        store.hostPortPair.port,
-        store.databaseName,
-    )
     engine = sqlalchemy.create_engine(
         url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS}
     )
@@ -610,9 +635,9 @@ def mergeStoreTransaction(dp: YellowDynamicDataPlatform, action: str) -> Iterato
             outcome = "The table holds the old rows or the new ones, and no mixture."
     except SQLAlchemyError as error:
         error.add_note(
-            f"Platform {dp.name!r}: could not {action} table {dp.getPhysDAGTableName()!r} in "
-            f"database {store.databaseName!r} on {store.hostPortPair.hostName}:"
-            f"{store.hostPortPair.port} as user {user!r}. {outcome} {advice(error)}"
+            f"Platform {platform!r}: could not {action} table {table!r} in database "
+            f"{url.database!r} on {url.host}:{url.port} as user {url.username!r}. {outcome} "
+            f"{advice(error)}"
         )
         raise
 
