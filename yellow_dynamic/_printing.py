@@ -1,0 +1,109 @@
+"""What the operator's command prints: texts of rows and models as they are, never as markup."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from yellow_dynamic import _parity
+from yellow_dynamic._plan import KeyChange, Plan, StreamChange, as_json
+
+SIGNS = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
+
+
+def printable(text: str) -> str:
+    """Return the text as it may stand on a terminal: rows and models are written by others."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=str))
+
+
+def print_line(text: str, style: str = "") -> None:
+    """Print one line as it is, without markup, and without breaks where it is longer."""
+    Console().print(Text(printable(text), style=style), soft_wrap=True)
+
+
+def print_table(title: str, headings: list[str], rows: list[list[str | Text]]) -> None:
+    table = Table(title=Text(title), title_justify="left")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))
+    Console().print(table)
+
+
+# --- plan -------------------------------------------------------------------------------------
+
+
+def print_plan(plan: Plan) -> None:
+    print_line(f"Platform {plan.platform}, table {plan.table}", style="bold")
+    for stream in plan.streams:
+        print_change(stream)
+    print_line(f"Plan: {plan.population}.")
+
+
+def print_change(stream: StreamChange) -> None:
+    sign, colour = SIGNS[stream.action]
+    kept = "" if stream.status == "active" else f" (its status stays {stream.status!r})"
+    print_line(f"  {sign} stream {stream.stream_key}{kept}", style=colour)
+    if stream.action != "removed":
+        for key in stream.keys:
+            print_line(f"      {key_change(key)}", style=SIGNS[key.action][1])
+    if stream.action == "changed" and not stream.keys:
+        print_line(
+            "      the same values in another writing; a merge writes them as it always does"
+        )
+
+
+def key_change(change: KeyChange) -> str:
+    """Return the change of one key in a line, values as JSON."""
+    sign, values = SIGNS[change.action][0], [as_json(change.old), as_json(change.new)]
+    if change.action == "changed":
+        return f"{sign} {change.key}: {values[0]} -> {values[1]}"
+    return f"{sign} {change.key} = {values[1 if change.action == 'added' else 0]}"
+
+
+# --- verify-parity ----------------------------------------------------------------------------
+
+
+def print_parity(title: str, streams: list[_parity.Stream]) -> None:
+    """Print the streams, and then what differs."""
+    rows: list[list[str | Text]] = [
+        [stream.dag_id, Text(stream.result, "green" if stream.result == "equal" else "red")]
+        for stream in streams
+    ]
+    print_table(title, ["DAG", "result"], rows)
+    for stream in streams:
+        if stream.differences:
+            values: list[list[str | Text]] = [
+                [each.key, as_text(each.static), as_text(each.dynamic)]
+                for each in stream.differences
+            ]
+            print_table(stream.dag_id, ["key", "static", "dynamic"], values)
+
+
+def as_text(value: Any) -> str:
+    if value is None:
+        return "(absent)"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def print_static_files(beside: list[str], collide: list[str]) -> None:
+    """Say which static files are left in the DAG folder, and what that means."""
+    if beside:
+        print_line(
+            f"{len(beside)} static files lie beside the factory file. Their DAGs come from them "
+            f"and not from the table, until you delete them: {', '.join(beside)}"
+        )
+    if collide:
+        print_line(
+            f"{len(collide)} static files elsewhere in the DAG folder define DAGs that the "
+            "factory file defines too. Delete them, or move them beside the factory file to let "
+            f"them go first: {', '.join(collide)}"
+        )
