@@ -4,6 +4,7 @@ Run as `python -m datasurface.cmd.platform`.
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -99,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = args.model or args.git_repo_path
     if model is None:
         parser.error("say where the model is: --model, or --git-repo-path of a checkout")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
         if args.command == "generatePlatformBootstrap":
             generatePlatformBootstrap(args.ringLevel, model, args.output, *args.platform)

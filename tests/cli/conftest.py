@@ -1,0 +1,84 @@
+"""An operator at a terminal: a model folder, a DAG folder, and the command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Site
+from merge_command import Commands
+from typer.testing import CliRunner, Result
+
+from yellow_dynamic.cli import app
+
+TWO_STORES = "[Store('Store1'), Store('Pair', ['a', 'b'], SINGLE)]"
+
+
+class Operator:
+    """One platform, YellowLive, with its model in `model` and its factory file in `dags`."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.model = site.folder / "model"
+        self.dags = site.folder / "dags"
+        self.dags.mkdir()
+        self.commands = self.write_model(TWO_STORES)
+
+    def write_model(self, stores: str) -> Commands:
+        """Write `eco.py` with these stores, in the terms of `yellow_models`."""
+        return Commands(self.model, self.site.model, stores)
+
+    def bootstrap(self) -> None:
+        """Run both rings, and put the factory file into the DAG folder."""
+        self.site.bootstrap()
+        shutil.move(self.site.factory_file, self.factory)
+
+    @property
+    def factory(self) -> Path:
+        return self.dags / self.site.factory_file.name
+
+    def merge(self) -> None:
+        """Run handleModelMerge on the model, in a process of its own."""
+        done = self.commands.merge()
+        assert done.returncode == 0, done.stderr
+
+    def __call__(self, *words: str | Path) -> Result:
+        """Type a command."""
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    def on_model(self, command: str, *words: str | Path) -> Result:
+        return self(command, *words, "--model", self.model)
+
+    def on_dags(self, command: str, *words: str | Path) -> Result:
+        return self(command, *words, "--dags", self.dags)
+
+    def rows(self) -> dict[str, tuple[Any, ...]]:
+        """Return the table's rows by stream key."""
+        return {row[0]: row for row in self.site.sql("SELECT * FROM {table}")}
+
+    def edit(self, key: str, **changes: Any) -> None:
+        """Change keys of a row's configuration in the way that psql would."""
+        self.site.sql(
+            "UPDATE {table} SET config_json = (config_json::jsonb || %s::jsonb)::text "
+            "WHERE stream_key = %s",
+            (json.dumps(changes), key),
+        )
+
+
+@pytest.fixture
+def operator(site: Site, monkeypatch: pytest.MonkeyPatch) -> Operator:
+    """A platform with the streams Pair_a, Pair_b and Store1, bootstrapped and not merged yet."""
+    monkeypatch.setenv("COLUMNS", "300")
+    typing = Operator(site)
+    typing.bootstrap()
+    return typing
+
+
+@pytest.fixture
+def merged(operator: Operator) -> Operator:
+    """The same, merged."""
+    operator.merge()
+    return operator
