@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from yellow_dynamic import _parity
+from yellow_dynamic._factory import revision
+from yellow_dynamic._installation import Installation
 from yellow_dynamic._plan import KeyChange, Plan, StreamChange, as_json
+from yellow_dynamic._streams import StreamRow, schedule_of
 
 SIGNS = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
 
@@ -67,6 +71,95 @@ def key_change(change: KeyChange) -> str:
     if change.action == "changed":
         return f"{sign} {change.key}: {values[0]} -> {values[1]}"
     return f"{sign} {change.key} = {values[1 if change.action == 'added' else 0]}"
+
+
+# --- streams and show -------------------------------------------------------------------------
+
+COLOURS = {"active": "green", "disabled": "yellow"}
+
+
+def print_streams(installation: Installation, rows: list[StreamRow]) -> None:
+    title = f"{installation.name}: {len(rows)} streams in table {installation.table}"
+    headings = ["stream", "status", "schedule", "ingestion", "datasets", "created", "changed"]
+    cells: list[list[str | Text]] = [
+        [
+            row.stream_key,
+            Text(printable(str(row.status)), COLOURS.get(str(row.status), "red")),
+            schedule_of(row),
+            str(row.config.get("ingestion_type", "?")),
+            dataset_count(row.config.get("datasets")),
+            *map(as_time, (row.created_at, row.updated_at)),
+        ]
+        for row in rows
+    ]
+    print_table(title, headings, cells)
+
+
+def dataset_count(datasets: Any) -> str:
+    return str(len(datasets)) if isinstance(datasets, list) else "?"
+
+
+def as_time(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S}" if time else "never"
+
+
+def print_stream(installation: Installation, row: StreamRow) -> None:
+    print_line(f"Stream {row.stream_key} of platform {installation.name}", style="bold")
+    print_line(f"Row of table {installation.table}:")
+    print_values(
+        {
+            "status": row.status,
+            "created_at": as_time(row.created_at),
+            "updated_at": as_time(row.updated_at),
+            "revision": revision(row.config_json),
+        }
+    )
+    print_line("Its configuration:")
+    print_values(row.config)
+
+
+def print_values(values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        print_line(f"  {key} = {value if isinstance(value, str) else as_json(value)}")
+
+
+def print_dag(dag_id: str, dag: dict[str, Any]) -> None:
+    """Print a DAG as `_airflow_dags.py` describes it."""
+    print_line(f"DAG {dag_id}, as Airflow will see it:")
+    if dag["problem"]:
+        print_line(f"  not valid: {dag['problem']}", style="red")
+        return
+    timetable = dag["dag"]["timetable"].get("__var") or {}
+    print_values(
+        {
+            "schedule": timetable.get("expression", "none"),
+            "max_active_runs": dag["dag"].get("max_active_runs"),
+            "tags": sorted(dag["dag"].get("tags", [])),
+            "tasks": [
+                f"{name} >> {', '.join(task.get('downstream_task_ids') or [])}".removesuffix(" >> ")
+                for name, task in dag["tasks"].items()
+            ],
+        }
+    )
+    for task, pod in dag["pods"].items():
+        print_pod(task, pod)
+
+
+def print_pod(task: str, pod: dict[str, Any]) -> None:
+    container = pod["spec"]["containers"][0]
+    print_line(f"  pod of {task}:")
+    print_values(
+        {
+            "  namespace": pod["metadata"].get("namespace"),
+            "  image": container["image"],
+            "  command": " ".join([*container["command"], *container.get("args", [])]),
+            "  volumes": [mount["mountPath"] for mount in container.get("volumeMounts", [])],
+        }
+    )
+    for variable in container.get("env", []):
+        secret = variable.get("valueFrom", {}).get("secretKeyRef", {})
+        value = variable.get("value", f"key {secret.get('key')} of secret {secret.get('name')}")
+        print_line(f"    {variable['name']} = {value}")
 
 
 # --- verify-parity ----------------------------------------------------------------------------

@@ -14,16 +14,22 @@ from typer.core import TyperGroup
 
 from yellow_dynamic._airflow import ask_airflow
 from yellow_dynamic._errors import CommandError
+from yellow_dynamic._factory import dag_of
 from yellow_dynamic._installation import find_installations
 from yellow_dynamic._parity import compare
 from yellow_dynamic._plan import Plan, plan_merge
 from yellow_dynamic._printing import (
+    print_dag,
     print_json,
+    print_line,
     print_parity,
     print_plan,
     print_static_files,
+    print_stream,
+    print_streams,
     printable,
 )
+from yellow_dynamic._streams import ACTIVE, DISABLED, find_stream, read_rows, set_status
 from yellow_dynamic.plugin import YellowDynamicDataPlatform, __version__
 
 FAILED = 1
@@ -166,6 +172,141 @@ def plan(
 
 def plans_json(plans: list[Plan]) -> list[dict[str, Any]]:
     return [{**asdict(each), "summary": str(each.population)} for each in plans]
+
+
+# --- streams, show, disable, enable -----------------------------------------------------------
+
+StreamKey = Annotated[
+    str, typer.Argument(metavar="STREAM", help="The stream's key, as `streams` lists it.")
+]
+
+
+@app.command(epilog="Exit codes: 0 listed, 1 error.")
+def streams(
+    model: Model = None,
+    dags: Dags = None,
+    python: Python = "",
+    platform: PlatformNames = None,
+    more: MoreNames = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the rows of the table: each stream with its status, schedule and times (UTC).
+
+    A model or a factory file says which table that is; DATASURFACE_POSTGRES_HOST, _PORT and
+    _DATABASE point elsewhere, for example to a forwarded port. The status is `active` or
+    `disabled`, which an operator sets and a merge keeps.
+    """
+    with errors_in_words():
+        found = find_installations(model, dags, [*(platform or []), *(more or [])], python)
+        tables = [(each, read_rows(each)) for each in found]
+    if as_json:
+        print_json(
+            {
+                "platforms": [
+                    {
+                        "platform": each.name,
+                        "table": each.table,
+                        "streams": [row.as_json() for row in rows],
+                    }
+                    for each, rows in tables
+                ]
+            }
+        )
+    else:
+        for each, rows in tables:
+            print_streams(each, rows)
+
+
+@app.command(epilog="Exit codes: 0 shown, 1 error.")
+def show(
+    stream: StreamKey,
+    model: Model = None,
+    dags: Dags = None,
+    python: Python = "",
+    platform: PlatformNames = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one stream: its row, and its DAG as Airflow will see it.
+
+    The DAG is built by Airflow's own Python (--python) from the factory file in --dags, or from
+    the one that the model renders where --dags is not given: its tasks, and the pod that its job
+    would run in. Only names of secrets are shown, as the row holds no others.
+    """
+    with errors_in_words():
+        installation, row = find_stream(
+            find_installations(model, dags, platform or [], python), stream
+        )
+        dag, reason = dag_of(installation, row, python)
+    if as_json:
+        print_json({"platform": installation.name, **row.as_json(), "dag": dag, "no_dag": reason})
+    else:
+        print_stream(installation, row)
+        if dag is None:
+            print_line(f"No DAG: {reason}")
+        else:
+            print_dag(installation.dag_id(stream), dag)
+
+
+@app.command(epilog="Exit codes: 0 the stream is disabled, 1 error.")
+def disable(
+    stream: StreamKey,
+    model: Model = None,
+    dags: Dags = None,
+    python: Python = "",
+    platform: PlatformNames = None,
+    as_json: AsJson = False,
+) -> None:
+    """Switch one stream off, until `enable`: its DAG leaves Airflow with the next parse.
+
+    The row stays, with the status `disabled`, which merges keep. A run that has begun goes on to
+    its end. Needs a login that may UPDATE the table; Airflow's own may only read it.
+    """
+    change_status(stream, DISABLED, (model, dags, platform or [], python), as_json)
+
+
+@app.command(epilog="Exit codes: 0 the stream is active, 1 error.")
+def enable(
+    stream: StreamKey,
+    model: Model = None,
+    dags: Dags = None,
+    python: Python = "",
+    platform: PlatformNames = None,
+    as_json: AsJson = False,
+) -> None:
+    """Switch one stream on again: its DAG is back in Airflow with the next parse.
+
+    Its runs and the pause switch are as they were. Runs of the time in between are not made up
+    for. Needs a login that may UPDATE the table; Airflow's own may only read it.
+    """
+    change_status(stream, ACTIVE, (model, dags, platform or [], python), as_json)
+
+
+def change_status(
+    stream: str,
+    status: str,
+    place: tuple[Path | None, str | None, list[str], str],
+    as_json: bool,
+) -> None:
+    with errors_in_words():
+        installation, row = find_stream(find_installations(*place), stream)
+        if row.status != status:
+            set_status(installation, stream, status)
+    if as_json:
+        print_json(
+            {
+                "platform": installation.name,
+                "stream_key": stream,
+                "status": status,
+                "was": row.status,
+            }
+        )
+    elif row.status == status:
+        print_line(f"The stream {stream} of platform {installation.name} is {status} already.")
+    else:
+        print_line(
+            f"The stream {stream} of platform {installation.name} is {status} now; it was "
+            f"{row.status}. Airflow follows with its next parse of the factory file."
+        )
 
 
 # --- verify-parity ----------------------------------------------------------------------------

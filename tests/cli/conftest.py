@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Site
+from conftest import Site, import_file, registered_dags
 from merge_command import Commands
 from typer.testing import CliRunner, Result
 
+from datasurface.cmd.platform import handleModelMerge
+from one_machine import NotYetError, wait_until
 from yellow_dynamic.cli import app
 
 TWO_STORES = "[Store('Store1'), Store('Pair', ['a', 'b'], SINGLE)]"
@@ -41,13 +43,26 @@ class Operator:
         return self.dags / self.site.factory_file.name
 
     def merge(self) -> None:
-        """Run handleModelMerge on the model, in a process of its own."""
-        done = self.commands.merge()
-        assert done.returncode == 0, done.stderr
+        """Run handleModelMerge on the model."""
+        handleModelMerge(str(self.model), str(self.commands.output), self.site.model.platform)
 
     def __call__(self, *words: str | Path) -> Result:
         """Type a command."""
         return CliRunner().invoke(app, [str(word) for word in words])
+
+    def parse(self) -> dict[str, Any]:
+        """Return the DAGs of the factory file by id."""
+        return registered_dags(import_file(self.factory))
+
+    def wait_for_lock(self) -> None:
+        """Wait until somebody waits for a lock on the table."""
+
+        def waiting() -> None:
+            [(count,)] = self.site.sql("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if not count:
+                raise NotYetError("Nobody waits for a lock.")
+
+        wait_until(waiting, seconds=30)
 
     def on_model(self, command: str, *words: str | Path) -> Result:
         return self(command, *words, "--model", self.model)

@@ -1,0 +1,231 @@
+"""`yellow-dynamic streams`, `show`, `disable` and `enable`: the rows, and an operator's status."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import threading
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from one_machine import free_port
+
+from .conftest import Operator
+
+
+def refusal(result: Result) -> str:
+    """Return the one line of a command that could not do what it was asked."""
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    return str(line)
+
+
+def statuses(operator: Operator) -> dict[str, str]:
+    return {key: row[2] for key, row in operator.rows().items()}
+
+
+@pytest.mark.parametrize("place", ["on_model", "on_dags"])
+def test_streams_are_listed_from_a_model_or_from_the_factory_file(
+    merged: Operator, place: str
+) -> None:
+    merged.site.sql("UPDATE {table} SET status = 'disabled' WHERE stream_key = 'Pair_a'")
+
+    result = getattr(merged, place)("streams")
+
+    assert result.exit_code == 0, result.output
+    assert "YellowLive: 3 streams in table yellowlive_airflow_dsg" in result.stdout
+    lines = {line.split()[1]: line for line in result.stdout.splitlines() if "sql_snap" in line}
+    assert lines.keys() == {"Pair_a", "Pair_b", "Store1"}
+    assert "disabled" in lines["Pair_a"]
+    assert "active" in lines["Store1"] and "* * * * *" in lines["Store1"]
+
+
+def test_streams_for_programs_hold_the_configuration(merged: Operator) -> None:
+    found = json.loads(merged("streams", "--dags", merged.factory, "--json").stdout)
+
+    [platform] = found["platforms"]
+    assert (platform["platform"], platform["table"]) == ("YellowLive", "yellowlive_airflow_dsg")
+    [store1] = [row for row in platform["streams"] if row["stream_key"] == "Store1"]
+    assert store1["status"] == "active"
+    assert store1["config"]["datasets"] == ["customers", "addresses"]
+
+
+def test_rows_that_no_merge_wrote_are_listed_without_markup_or_control(merged: Operator) -> None:
+    merged.site.insert("[red]Bad[/red]\x1b[2J", "no JSON", status=None)
+    merged.site.insert("Odd", json.dumps({"schedule_string": 5, "datasets": 7}), "[b]new[/b]\x07")
+
+    result = merged.on_dags("streams")
+
+    assert result.exit_code == 0, result.output
+    assert "\x1b" not in result.stdout and "\x07" not in result.stdout
+    assert "[red]Bad[/red]\\x1b[2J" in result.stdout
+    assert "[b]new[/b]\\x07" in result.stdout
+    assert json.loads(merged.on_dags("streams", "--json").stdout)
+
+
+def test_stream_is_switched_off_until_it_is_switched_on_and_a_merge_keeps_that(
+    merged: Operator,
+) -> None:
+    before = merged.rows()
+
+    result = merged.on_dags("disable", "Store1")
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("The stream Store1 of platform YellowLive is disabled now;")
+    assert statuses(merged) == {"Pair_a": "active", "Pair_b": "active", "Store1": "disabled"}
+    assert [row[:2] + row[3:] for row in merged.rows().values()] == [
+        row[:2] + row[3:] for row in before.values()
+    ]
+    assert "yellowlive__Store1_ingestion" not in merged.parse()
+    merged.write_model("[Store('Store1', trigger=None)]")
+    merged.merge()
+    assert statuses(merged) == {"Store1": "disabled"}
+
+    result = merged.on_model("enable", "Store1", "--json")
+
+    assert json.loads(result.stdout) == {
+        "platform": "YellowLive",
+        "stream_key": "Store1",
+        "status": "active",
+        "was": "disabled",
+    }
+    assert statuses(merged) == {"Store1": "active"}
+    again = merged.on_dags("enable", "Store1")
+    assert (again.exit_code, "is active already" in again.stdout) == (0, True)
+
+
+def test_switching_off_waits_for_a_merge_and_takes_effect_on_its_rows(merged: Operator) -> None:
+    with merged.site.postgres.connect(merged.site.database) as merge, merge.cursor() as cursor:
+        cursor.execute("LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE")
+        cursor.execute("CREATE TEMP TABLE rows ON COMMIT DROP AS TABLE yellowlive_airflow_dsg")
+        cursor.execute("DELETE FROM yellowlive_airflow_dsg")
+        cursor.execute("INSERT INTO yellowlive_airflow_dsg TABLE rows")
+        results: list[Result] = []
+        waiting = threading.Thread(
+            target=lambda: results.append(merged.on_dags("disable", "Store1"))
+        )
+        waiting.start()
+        merged.wait_for_lock()
+        merge.commit()
+        waiting.join(30)
+
+    assert results[0].exit_code == 0, results[0].output
+    assert statuses(merged)["Store1"] == "disabled"
+
+
+def test_unknown_stream_is_refused_with_those_of_similar_names(merged: Operator) -> None:
+    line = refusal(merged.on_dags("disable", "Stor1"))
+
+    assert line.startswith("There is no stream 'Stor1' on YellowLive; there is, for example:")
+    assert "Store1" in line
+    assert set(statuses(merged).values()) == {"active"}
+
+
+def test_stream_of_two_platforms_needs_the_platforms_name(merged: Operator) -> None:
+    merged.factory.with_name("other_factory_dag.py").write_text(
+        merged.factory.read_text().replace("'YellowLive'", "'Other'")
+    )
+
+    line = refusal(merged.on_dags("disable", "Store1"))
+
+    assert "Several platforms have a stream 'Store1': Other, YellowLive. Give one with" in line
+    result = merged.on_dags("disable", "Store1", "--platform", "YellowLive")
+    assert result.exit_code == 0, result.output
+
+
+def test_login_that_may_only_read_is_refused_with_what_to_grant(merged: Operator) -> None:
+    merged.site.postgres.create_role("reader_of_streams", "a-password-1")
+    merged.site.sql("GRANT SELECT ON {table} TO reader_of_streams")
+    merged.site.login("reader_of_streams", "a-password-1")
+
+    assert merged.on_dags("streams").exit_code == 0
+    line = refusal(merged.on_dags("disable", "Store1"))
+
+    assert "could not change a status in table 'yellowlive_airflow_dsg'" in line
+    assert "UPDATE" in line
+    assert "a-password-1" not in line
+
+
+def test_what_is_missing_is_named_with_what_to_type(
+    merged: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "--model FOLDER with eco.py, or --dags FOLDER" in refusal(merged("streams"))
+    assert "There is no folder /not/there." in refusal(merged("streams", "--dags", "/not/there"))
+    assert "There is no factory file of yellow_dynamic in" in refusal(
+        merged("streams", "--dags", merged.model)
+    )
+    monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", str(free_port()))
+    assert "Check that the database is up and reachable" in refusal(merged.on_dags("streams"))
+    monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", "http")
+    assert "DATASURFACE_POSTGRES_PORT is 'http', not a number" in refusal(merged.on_dags("streams"))
+    monkeypatch.delenv("postgres_USER")
+    assert "set the environment variables postgres_USER and postgres_PASSWORD" in refusal(
+        merged.on_dags("streams")
+    )
+
+
+def test_factory_file_is_read_but_never_run(merged: Operator) -> None:
+    with merged.factory.open("a") as file:
+        file.write("\nraise SystemExit('run')\n")
+
+    assert merged.on_dags("streams").exit_code == 0
+    merged.factory.write_text("PLATFORM: dict = {'config_table': open('/etc/passwd').read()\n}\n")
+    assert "There is no factory file of yellow_dynamic" in refusal(merged.on_dags("streams"))
+
+
+def test_factory_file_in_another_container_is_read_there(merged: Operator) -> None:
+    elsewhere = f"env IN=container {shlex.quote(sys.executable)}"
+
+    result = merged.on_dags("streams", "--python", elsewhere)
+
+    assert result.exit_code == 0, result.output
+    assert "Store1" in result.stdout
+
+
+def shown(operator: Operator, *words: Any) -> dict[str, Any]:
+    result = operator("show", *words, "--json")
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.mark.slow
+def test_stream_is_shown_with_the_dag_that_airflow_builds(merged: Operator) -> None:
+    result = merged.on_dags("show", "Store1")
+
+    assert result.exit_code == 0, result.output
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert "status = active" in lines
+    assert 'datasets = ["customers", "addresses"]' in lines
+    assert "DAG yellowlive__Store1_ingestion, as Airflow will see it:" in lines
+    assert "schedule = * * * * *" in lines
+    assert any("check_result >> reschedule_immediately, wait_for_trigger" in ln for ln in lines)
+    assert "image = datasurface/datasurface:latest" in lines
+    assert "postgres_USER = key POSTGRES_USER of secret postgres" in lines
+    assert not merged.site.snapshots.exists()
+    assert merged.site.postgres.password not in result.stdout
+
+
+@pytest.mark.slow
+def test_model_alone_shows_the_dag_that_its_factory_file_would_build(merged: Operator) -> None:
+    merged.factory.unlink()
+    merged.edit("Store1", schedule_string="every day")
+
+    found = shown(merged, "Store1", "--model", merged.model)
+
+    assert "'every day' is not a cron expression" in found["dag"]["problem"]
+    assert found["config"]["schedule_string"] == "every day"
+
+
+def test_stream_without_a_dag_is_shown_with_the_reason(merged: Operator) -> None:
+    merged.on_dags("disable", "Store1")
+
+    disabled = shown(merged, "Store1", "--dags", merged.dags)
+    unknown = shown(merged, "Pair_a", "--model", merged.model, "--python", "/not/there/python")
+
+    assert (disabled["dag"], disabled["no_dag"]) == (None, "the stream is disabled.")
+    assert "'/not/there/python' cannot be started" in unknown["no_dag"]
