@@ -6,7 +6,8 @@ import importlib.util
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -133,6 +134,12 @@ def problems(tree: Any) -> list[str]:
     """Return the texts of all problems in a ValidationTree."""
     found = [str(problem.description) for problem in tree.getProblems()]
     return found + [text for child in tree.children for text in problems(child)]
+
+
+@pytest.fixture(scope="session")
+def make_site(postgres: Postgres) -> Callable[[Path, pytest.MonkeyPatch], Site]:
+    """Make sites that live longer than one test."""
+    return partial(Site, postgres)
 
 
 @pytest.fixture

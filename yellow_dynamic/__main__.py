@@ -6,14 +6,14 @@ import sys
 
 
 def main() -> None:
-    """Run the command, or say what to install where Typer and Rich are missing."""
+    """Run the command, or say what to install where what it needs is missing."""
     try:
         from yellow_dynamic.cli import app
     except ModuleNotFoundError as error:
-        if error.name not in ("typer", "rich"):
+        if error.name not in ("httpx", "jsonschema", "rich", "typer"):
             raise
         sys.exit(
-            f"The command yellow-dynamic needs Typer and Rich ({error}). Install them with: "
+            f"The command yellow-dynamic needs more packages ({error}). Install them with: "
             "pip install 'yellow-dynamic[cli]'"
         )
     app(prog_name="yellow-dynamic")

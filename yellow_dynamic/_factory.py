@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from yellow_dynamic import _airflow_dags
 from yellow_dynamic._airflow import ask_airflow
 from yellow_dynamic._errors import CommandError
 from yellow_dynamic._installation import Installation
@@ -39,6 +40,16 @@ def load_factory(
         dag_id=dag_id,
     )
     return answer
+
+
+def static_files(installation: Installation, dags: str | None, python: str | None) -> list[str]:
+    """Return the static DAG files of the platform in Airflow's DAG folder, if that is known."""
+    if dags is None or dags in [each.file for each in installation.files]:
+        return []
+    name = installation.airflow_name
+    if python:
+        return list(ask_airflow(python, "static_files", folder=dags, platform=name))
+    return _airflow_dags.static_files(dags, name)
 
 
 def dag_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from yellow_dynamic import _parity
 from yellow_dynamic._factory import revision
 from yellow_dynamic._installation import Installation
 from yellow_dynamic._plan import KeyChange, Plan, StreamChange, as_json
+from yellow_dynamic._status import HEALTHY, WELL, PlatformStatus
 from yellow_dynamic._streams import StreamRow, schedule_of
 
 SIGNS = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
@@ -160,6 +162,37 @@ def print_pod(task: str, pod: dict[str, Any]) -> None:
         secret = variable.get("valueFrom", {}).get("secretKeyRef", {})
         value = variable.get("value", f"key {secret.get('key')} of secret {secret.get('name')}")
         print_line(f"    {variable['name']} = {value}")
+
+
+# --- status -----------------------------------------------------------------------------------
+
+
+def print_status(status: PlatformStatus) -> None:
+    for problem in status.problems:
+        print_line(problem, style="red")
+    cells: list[list[str | Text]] = [
+        [
+            stream.stream_key,
+            stream.row or "none",
+            stream.dag or "not asked",
+            stream.airflow or "not asked",
+            Text(stream.state, state_colour(stream.state)),
+            stream.reason,
+        ]
+        for stream in status.streams
+    ]
+    headings = ["stream", "row", "DAG", "Airflow", "state", "reason"]
+    print_table(f"{status.platform}: {len(cells)} streams", headings, cells)
+    counts = Counter(stream.state for stream in status.streams)
+    numbers = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    text = f"{'All is well' if status.well else 'Not all is well'}: {numbers or 'no streams'}."
+    print_line(text, style="green" if status.well else "red")
+
+
+def state_colour(state: str) -> str:
+    if state not in WELL:
+        return "red"
+    return "green" if state == HEALTHY else "yellow"
 
 
 # --- verify-parity ----------------------------------------------------------------------------

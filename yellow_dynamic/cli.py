@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -13,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from typer.core import TyperGroup
 
 from yellow_dynamic._airflow import ask_airflow
+from yellow_dynamic._airflow_api import AirflowApi
 from yellow_dynamic._errors import CommandError
 from yellow_dynamic._factory import dag_of
 from yellow_dynamic._installation import find_installations
@@ -25,10 +28,12 @@ from yellow_dynamic._printing import (
     print_parity,
     print_plan,
     print_static_files,
+    print_status,
     print_stream,
     print_streams,
     printable,
 )
+from yellow_dynamic._status import in_words, platform_status, sources_of
 from yellow_dynamic._streams import ACTIVE, DISABLED, find_stream, read_rows, set_status
 from yellow_dynamic.plugin import YellowDynamicDataPlatform, __version__
 
@@ -131,8 +136,7 @@ def errors_in_words(start: str = "") -> Iterator[None]:
     except CommandError as error:
         reason = str(error)
     except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        reason = " ".join([f"{cause.rstrip('.')}.", *getattr(error, "__notes__", [])])
+        reason = in_words(error)
     else:
         return
     typer.echo(f"{start}{printable(' '.join(reason.split()))}", err=True)
@@ -307,6 +311,79 @@ def change_status(
             f"The stream {stream} of platform {installation.name} is {status} now; it was "
             f"{row.status}. Airflow follows with its next parse of the factory file."
         )
+
+
+# --- status -----------------------------------------------------------------------------------
+
+AirflowUrl = Annotated[
+    str,
+    typer.Option(
+        envvar="AIRFLOW_API_URL",
+        help="Address of Airflow's web server, to ask its REST API (Airflow 2 or 3). The login "
+        "comes from AIRFLOW_API_USER and AIRFLOW_API_PASSWORD (asked for where it is not set), or "
+        "AIRFLOW_API_TOKEN.",
+        show_default=False,
+    ),
+]
+
+
+@app.command(epilog="Exit codes: 0 all is well, 2 a stream or its platform is not, 1 error.")
+def status(
+    model: Model = None,
+    dags: Dags = None,
+    python: Python = "",
+    airflow_url: AirflowUrl = "",
+    platform: PlatformNames = None,
+    more: MoreNames = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say of each stream whether it arrived: its row, its DAG, and Airflow's view of the DAG.
+
+    --model also compares the rows with the model. --dags loads the factory file with Airflow's
+    Python, as a parse would; --airflow-url asks Airflow itself. Give as many as you have.
+
+    healthy: the row, the DAG and Airflow agree, to the revision of the configuration.
+    disabled, paused: switched off by a person, in the table or in Airflow.
+    served from snapshot: the factory file cannot read the table, and the last good rows serve.
+    waiting: Airflow has not parsed the last change yet. not merged: the model is ahead of the row.
+    broken: with the reason. missing: it should have a DAG and has none. left over: a DAG without a
+    row. static file: an old file of its own still defines the DAG.
+
+    All is well where every stream is healthy, disabled or paused. Nothing is written.
+    """
+    with errors_in_words():
+        found = find_installations(model, dags, [*(platform or []), *(more or [])], python)
+        with airflow_api(airflow_url) as api:
+            asks_python = bool(dags or python or not api)
+            statuses = [
+                platform_status(sources_of(each, python if asks_python else None, dags, api))
+                for each in found
+            ]
+    well = all(each.well for each in statuses)
+    if as_json:
+        print_json(
+            {"well": well, "platforms": [{**asdict(each), "well": each.well} for each in statuses]}
+        )
+    else:
+        for each in statuses:
+            print_status(each)
+    if not well:
+        raise typer.Exit(DIFFERENT)
+
+
+@contextmanager
+def airflow_api(url: str) -> Iterator[AirflowApi | None]:
+    """Yield a connection to the REST API at this address; None for an empty one."""
+    if not url:
+        yield None
+        return
+    user, password, token = (
+        os.environ.get(f"AIRFLOW_API_{part}", "") for part in ("USER", "PASSWORD", "TOKEN")
+    )
+    if user and not password and not token and sys.stdin.isatty():
+        password = typer.prompt(f"Password of {user}", hide_input=True, err=True)
+    with closing(AirflowApi(url, user, password, token)) as api:
+        yield api
 
 
 # --- verify-parity ----------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,11 @@ class Operator:
     def __call__(self, *words: str | Path) -> Result:
         """Type a command."""
         return CliRunner().invoke(app, [str(word) for word in words])
+
+    @property
+    def python(self) -> str:
+        """This Python, as a word of a command."""
+        return shlex.quote(sys.executable)
 
     def parse(self) -> dict[str, Any]:
         """Return the DAGs of the factory file by id."""

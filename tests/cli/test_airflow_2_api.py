@@ -1,0 +1,90 @@
+"""Airflow 2's REST API, from answers that a real Airflow 2.11.2 gave."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from yellow_dynamic._airflow_api import AirflowApi
+from yellow_dynamic._errors import CommandError
+
+ANSWERS = json.loads(Path(__file__).with_name("airflow_2_11.json").read_text(encoding="utf-8"))
+LOGIN = f"Basic {base64.b64encode(b'admin:secret-4').decode()}"
+
+
+class Recorded(BaseHTTPRequestHandler):
+    """Answers as Airflow 2.11 did, one DAG or import error a page."""
+
+    def do_GET(self) -> None:
+        path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
+        if path not in ANSWERS:
+            self.answer(404, "<html>", "text/html")
+        elif path != "/api/v1/version" and self.headers.get("Authorization") != LOGIN:
+            self.answer(403, '{"title": "Forbidden"}', "application/problem+json")
+        else:
+            offset = int(query.get("offset", ["0"])[0])
+            answer = {
+                key: value[offset : offset + 1] if "limit" in query and key != "tags" else value
+                for key, value in ANSWERS[path].items()
+                if isinstance(value, list)
+            }
+            self.answer(200, json.dumps({**ANSWERS[path], **answer}), "application/json")
+
+    def answer(self, status: int, text: str, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Where the recorded answers are served."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Recorded) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_dags_and_errors_of_the_platform_are_read_page_by_page(address: str) -> None:
+    view = AirflowApi(address, "admin", "secret-4", "").view("yellowlive")
+
+    assert view.version == "2.11.2"
+    found = {dag.dag_id: (dag.stale, dag.paused) for dag in view.dags.values()}
+    assert found == {
+        "yellowlive__Pair_a_ingestion": (False, True),
+        "yellowlive__Pair_b_ingestion": (True, False),
+        "yellowlive__Store1_ingestion": (False, False),
+    }
+    store1 = view.dags["yellowlive__Store1_ingestion"]
+    assert "Revision `" in (store1.doc_md or "")
+    assert set(store1.tags) == {"datasurface", "ingestion", "yellowlive", "Store1"}
+    assert view.import_errors == {
+        "/opt/airflow/dags/yellowlive_factory_dag.py": "RuntimeError: half"
+    }
+
+
+def test_platform_whose_name_begins_alike_is_another_one(address: str) -> None:
+    assert AirflowApi(address, "admin", "secret-4", "").view("yellow").dags == {}
+
+
+def test_refused_login_says_what_airflow_2_needs(address: str) -> None:
+    with pytest.raises(CommandError, match="basic_auth"):
+        AirflowApi(address, "admin", "wrong", "").view("yellowlive")
+
+
+def test_server_without_the_api_is_told_from_airflow(address: str) -> None:
+    with pytest.raises(CommandError, match="There is no REST API of Airflow at .* answered 404"):
+        AirflowApi(f"{address}/elsewhere", "", "", "")

@@ -1,0 +1,204 @@
+"""`yellow-dynamic status` with the API of a real Airflow that parses the factory file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Site
+
+from one_machine import Airflow, NotYetError, Postgres, free_port, wait_until
+
+from .conftest import Operator
+
+pytestmark = pytest.mark.slow
+
+
+class WatchingAirflow(Airflow):
+    """An Airflow that parses DAG files and answers, and runs nothing."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._components = ["api-server", "dag-processor"]
+
+
+class Watched(Operator):
+    """An operator whose DAG folder a real Airflow watches."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.bootstrap()
+        self.merge()
+        self.airflow = WatchingAirflow(
+            site.folder / "airflow",
+            self.dags,
+            site.postgres.url("airflow_of_status"),
+            env={
+                "postgres_USER": site.postgres.user,
+                "postgres_PASSWORD": site.postgres.password,
+                "PGHOSTADDR": site.postgres.address,
+            },
+        )
+
+    def pause(self, dag_id: str, paused: bool) -> None:
+        """Pause a DAG, or let it run again."""
+        self.airflow._request("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
+
+    def status(self, *words: Any) -> dict[str, Any]:
+        """Return what the command prints for programs."""
+        address = ("--airflow-url", self.airflow.address)
+        result = self("status", "--dags", self.dags, *address, *words, "--json")
+        assert result.exit_code in (0, 2), result.output
+        found: dict[str, Any] = json.loads(result.stdout)
+        assert found["well"] == (result.exit_code == 0)
+        return found
+
+    def wait_for_states(self, **expected: str) -> dict[str, str]:
+        """Wait until the streams have these states, and return the reasons."""
+
+        def arrived() -> dict[str, str]:
+            self.airflow.raise_if_ended()
+            [platform] = self.status_of_airflow()["platforms"]
+            streams = platform["streams"]
+            states = {each["stream_key"]: each["state"] for each in streams}
+            if states != expected:
+                raise NotYetError(f"The states are {states}, not {expected}.")
+            return {each["stream_key"]: each["reason"] for each in streams}
+
+        reasons: dict[str, str] = wait_until(arrived, seconds=90, every=0.5)
+        return reasons
+
+    def status_of_airflow(self) -> dict[str, Any]:
+        """Return the status of the rows and of Airflow, without loading the file here."""
+        result = self(
+            "status", "--model", self.model, "--airflow-url", self.airflow.address, "--json"
+        )
+        assert result.exit_code in (0, 2), result.output
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+
+@pytest.fixture(scope="module")
+def watched(
+    postgres: Postgres,
+    make_site: Callable[[Path, pytest.MonkeyPatch], Site],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Watched]:
+    """A platform of three streams, with an Airflow that has parsed its factory file."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("COLUMNS", "300")
+        postgres.create_database("airflow_of_status")
+        watched = Watched(make_site(tmp_path_factory.mktemp("watched"), environment))
+        environment.setenv("AIRFLOW_API_USER", watched.airflow.user)
+        environment.setenv("AIRFLOW_API_PASSWORD", watched.airflow.password)
+        with watched.airflow:
+            watched.wait_for_states(Pair_a="healthy", Pair_b="healthy", Store1="healthy")
+            yield watched
+
+
+@pytest.fixture(autouse=True)
+def as_at_first(watched: Watched) -> Iterator[None]:
+    """Leave the model, the rows and the DAGs as they were."""
+    eco, factory = (
+        (file, file.read_text()) for file in (watched.model / "eco.py", watched.factory)
+    )
+    yield
+    for file, text in (eco, factory):
+        file.write_text(text)
+    watched.site.sql("DELETE FROM {table}")
+    watched.merge()
+    for dag_id in watched.airflow.dag_ids():
+        watched.pause(dag_id, False)
+    watched.wait_for_states(Pair_a="healthy", Pair_b="healthy", Store1="healthy")
+
+
+def test_all_is_well_by_the_row_the_file_and_airflow(watched: Watched) -> None:
+    [platform] = watched.status("--model", watched.model)["platforms"]
+
+    assert platform["problems"] == []
+    for stream in platform["streams"]:
+        assert (stream["row"], stream["dag"], stream["airflow"], stream["state"]) == (
+            "active",
+            "built",
+            "in service",
+            "healthy",
+        )
+
+
+def test_merge_is_waited_for_until_it_has_arrived(watched: Watched) -> None:
+    watched.write_model("[Store('Store1', trigger=None), Store('New')]")
+    before = states(watched.status_of_airflow())
+    watched.merge()
+
+    just_merged = states(watched.status_of_airflow())
+    watched.wait_for_states(New="healthy", Store1="healthy")
+
+    assert before["New"] == "missing"
+    assert before["Store1"] == before["Pair_a"] == "not merged"
+    # Airflow parses every 3 s here, so that the merge can have arrived already.
+    assert just_merged["Store1"] in ("waiting", "healthy")
+    assert just_merged["New"] in ("missing", "healthy")
+
+
+def test_switched_off_paused_and_broken_streams_are_told_apart(watched: Watched) -> None:
+    watched.on_dags("disable", "Store1")
+    watched.pause("yellowlive__Pair_b_ingestion", True)
+    watched.wait_for_states(Pair_a="healthy", Pair_b="paused", Store1="disabled")
+    assert watched.status_of_airflow()["well"]
+
+    watched.edit("Pair_a", schedule_string="every day")
+
+    def broken() -> str:
+        result = watched(
+            "status", "--dags", watched.factory, "--airflow-url", watched.airflow.address
+        )
+        if "broken" not in result.stdout:
+            raise NotYetError(result.output)
+        return result.stdout
+
+    assert "'every day' is not a cron expression" in wait_until(broken, seconds=60)
+
+
+def test_file_that_airflow_cannot_import_is_the_reason(watched: Watched) -> None:
+    watched.factory.write_text("# airflow dag\nraise RuntimeError('half a file')\n")
+
+    reasons = watched.wait_for_states(Pair_a="broken", Pair_b="broken", Store1="broken")
+
+    assert "RuntimeError: half a file" in reasons["Store1"]
+
+
+def test_refused_login_and_wrong_address_are_said_with_what_to_set(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    assert f"Airflow's REST API at {nowhere} cannot be reached" in refusal(watched, nowhere)
+    monkeypatch.setenv("AIRFLOW_API_PASSWORD", "wrong-password-3")
+    line = refusal(watched, watched.airflow.address)
+    assert "refuses the login (401 to /auth/token). Set AIRFLOW_API_USER and" in line
+    assert "wrong-password-3" not in line
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", "no token")
+    assert "refuses the login (403 to /api/v2/dags)" in refusal(watched, watched.airflow.address)
+
+
+def test_token_is_a_login_too(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.airflow.dag_ids()
+    token = watched.airflow._http.headers["Authorization"].removeprefix("Bearer ")
+    monkeypatch.delenv("AIRFLOW_API_USER")
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", token)
+
+    assert watched.status_of_airflow()["well"]
+
+
+def states(found: dict[str, Any]) -> dict[str, str]:
+    [platform] = found["platforms"]
+    return {each["stream_key"]: each["state"] for each in platform["streams"]}
+
+
+def refusal(watched: Watched, address: str) -> str:
+    result = watched("status", "--model", watched.model, "--airflow-url", address)
+    assert result.exit_code == 1, result.output
+    [line] = result.stderr.splitlines()
+    return str(line)
