@@ -90,6 +90,16 @@ class AirflowApi:
         }
         return AirflowView(self.version, {view.dag_id: view for view in views}, errors)
 
+    def dag_ids(self, start: str) -> list[str]:
+        """Return the ids of the DAGs in service in which this text is found."""
+        return [dag["dag_id"] for dag in self._list("dags", dag_id_pattern=start)]
+
+    def newest_state(self, dag_id: str) -> str | None:
+        """Return the state of a DAG's newest run that has started, or None for no such run."""
+        path = f"dags/{dag_id}/dagRuns"
+        runs = self._get(path, order_by="-start_date", limit="1")["dag_runs"]
+        return str(runs[0]["state"]) if runs else None
+
     def _stale_too(self) -> dict[str, str]:
         return {"only_active": "false"} if self._path == "/api/v1" else {"exclude_stale": "false"}
 

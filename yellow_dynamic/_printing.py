@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from yellow_dynamic import _parity
+from yellow_dynamic._checks import Check
+from yellow_dynamic._drift import StreamDrift
 from yellow_dynamic._factory import revision
 from yellow_dynamic._installation import Installation
 from yellow_dynamic._plan import KeyChange, Plan, StreamChange, as_json
@@ -164,6 +166,23 @@ def print_pod(task: str, pod: dict[str, Any]) -> None:
         print_line(f"    {variable['name']} = {value}")
 
 
+# --- drift ------------------------------------------------------------------------------------
+
+
+def print_drift(installation: Installation, drifts: list[StreamDrift]) -> None:
+    print_line(f"Platform {installation.name}, table {installation.table}", style="bold")
+    for drift in drifts:
+        certainly = " certainly" if drift.certain else ""
+        print_line(f"  stream {drift.stream_key} was{certainly} edited by hand:", style="red")
+        for sign in drift.signs:
+            print_line(f"      {sign}")
+        for key in drift.keys:
+            print_line(f"      {key_change(key)}", style=SIGNS[key.action][1])
+    if installation.model is None:
+        print_line("No model was given, so values were not compared.", style="yellow")
+    print_line(f"{len(drifts)} streams were edited by hand.", style="red" if drifts else "green")
+
+
 # --- status -----------------------------------------------------------------------------------
 
 
@@ -193,6 +212,23 @@ def state_colour(state: str) -> str:
     if state not in WELL:
         return "red"
     return "green" if state == HEALTHY else "yellow"
+
+
+# --- check ------------------------------------------------------------------------------------
+
+
+def print_checks(platform: str, checks: list[Check]) -> None:
+    print_line(f"Platform {platform}", style="bold")
+    for check in checks:
+        word, colour = ("pass", "green") if check.passed else ("fail", "red")
+        line = Text.assemble((f"  {word}  ", colour), printable(f"{check.name}: {check.detail}"))
+        Console().print(line, soft_wrap=True)
+        if check.mend:
+            print_line(f"        mend: {check.mend}", style="yellow")
+    failed = sum(not check.passed for check in checks)
+    print_line(
+        f"{len(checks) - failed} of {len(checks)} checks pass.", "red" if failed else "green"
+    )
 
 
 # --- verify-parity ----------------------------------------------------------------------------

@@ -16,13 +16,18 @@ from typer.core import TyperGroup
 
 from yellow_dynamic._airflow import ask_airflow
 from yellow_dynamic._airflow_api import AirflowApi
+from yellow_dynamic._checks import Checks
+from yellow_dynamic._cluster import Cluster, cluster_checks
+from yellow_dynamic._drift import find_drift
 from yellow_dynamic._errors import CommandError
 from yellow_dynamic._factory import dag_of
 from yellow_dynamic._installation import find_installations
 from yellow_dynamic._parity import compare
 from yellow_dynamic._plan import Plan, plan_merge
 from yellow_dynamic._printing import (
+    print_checks,
     print_dag,
+    print_drift,
     print_json,
     print_line,
     print_parity,
@@ -33,7 +38,7 @@ from yellow_dynamic._printing import (
     print_streams,
     printable,
 )
-from yellow_dynamic._status import in_words, platform_status, sources_of
+from yellow_dynamic._status import in_words, model_rows, platform_status, sources_of
 from yellow_dynamic._streams import ACTIVE, DISABLED, find_stream, read_rows, set_status
 from yellow_dynamic.plugin import YellowDynamicDataPlatform, __version__
 
@@ -313,7 +318,54 @@ def change_status(
         )
 
 
-# --- status -----------------------------------------------------------------------------------
+@app.command(epilog="Exit codes: 0 no drift, 2 a row was edited by hand, 1 error.")
+def drift(
+    model: Model = None,
+    dags: Dags = None,
+    python: Python = "",
+    platform: PlatformNames = None,
+    more: MoreNames = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find rows that were edited by hand since the last merge.
+
+    Point --model at the model of the last merge, for example a checkout of its commit: a row
+    keeps no copy of what the merge wrote, so a newer model would show its own changes as drift
+    (`plan` shows those). Listed are the keys that differ, rows that were inserted and rows that
+    were deleted.
+
+    Marked "certainly" is what no merge writes, whatever the model: a config_json in another
+    writing, of another stream or platform; an unknown status; times that cannot be. Without
+    --model these are all that is looked for, and an edit that keeps the writing is not seen.
+
+    A status set by `disable` is an operator's own and no drift. The next merge undoes drift.
+    """
+    with errors_in_words():
+        found = find_installations(model, dags, [*(platform or []), *(more or [])], python)
+        drifts = [(each, find_drift(each, read_rows(each), model_rows(each))) for each in found]
+    drifted = any(streams for _, streams in drifts)
+    if as_json:
+        print_json(
+            {
+                "drift": drifted,
+                "platforms": [
+                    {
+                        "platform": each.name,
+                        "compared_with_model": each.model is not None,
+                        "streams": [asdict(stream) for stream in streams],
+                    }
+                    for each, streams in drifts
+                ],
+            }
+        )
+    else:
+        for each, streams in drifts:
+            print_drift(each, streams)
+    if drifted:
+        raise typer.Exit(DIFFERENT)
+
+
+# --- status and check -------------------------------------------------------------------------
 
 AirflowUrl = Annotated[
     str,
@@ -368,6 +420,69 @@ def status(
         for each in statuses:
             print_status(each)
     if not well:
+        raise typer.Exit(DIFFERENT)
+
+
+@app.command(epilog="Exit codes: 0 all checks pass, 2 one fails, 1 error.")
+def check(
+    model: Model = None,
+    dags: Dags = None,
+    python: Python = "",
+    airflow_url: AirflowUrl = "",
+    namespace: Annotated[
+        str,
+        typer.Option(
+            "--namespace",
+            "-n",
+            help="Namespace of Airflow's pods, to ask the Kubernetes API (kubeconfig, or the "
+            "service account of a pod).",
+            show_default=False,
+        ),
+    ] = "",
+    platform: PlatformNames = None,
+    more: MoreNames = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the checklist of a deployment; each line says pass or fail, and what mends it.
+
+    Always: the table is there, its rows are valid against the schema, Airflow's own Python loads
+    the factory file, reads the table with Airflow's login, and builds a DAG for each active row.
+    With --model: the rows are as the model says. With --dags: the factory file is there once, it
+    is what bootstrap would write now, and no static DAG files are left. With --airflow-url:
+    Airflow has the DAGs, the factory file is none, and the newest runs did not fail. With
+    --namespace: the jobs' secrets have their keys, and Airflow's scheduler and DAG processor have
+    the login, the DATASURFACE_POSTGRES_ variables and the factory file.
+
+    Before a deployment, run it with --model alone or with the new file; after it, with all you
+    have. Nothing is written.
+    """
+    with errors_in_words():
+        found = find_installations(model, dags, [*(platform or []), *(more or [])], python)
+        cluster = Cluster(namespace) if namespace else None
+        with airflow_api(airflow_url) as api:
+            checked = []
+            for each in found:
+                checks = Checks(each, model, dags, python, api)
+                results = list(checks.run())
+                if cluster:
+                    version = (checks.factory or {}).get("airflow", "")
+                    results += cluster_checks(cluster, each, checks.rows or [], dags, version)
+                checked.append((each.name, results))
+    passed = all(result.passed for _, results in checked for result in results)
+    if as_json:
+        print_json(
+            {
+                "passed": passed,
+                "platforms": [
+                    {"platform": name, "checks": [asdict(result) for result in results]}
+                    for name, results in checked
+                ],
+            }
+        )
+    else:
+        for name, results in checked:
+            print_checks(name, results)
+    if not passed:
         raise typer.Exit(DIFFERENT)
 
 

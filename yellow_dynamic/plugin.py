@@ -761,8 +761,13 @@ def renderFactory(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> str:
     Raises:
         ValueError: when the model's repository is not of form owner/name.
     """
+    return renderSettings(platformSettings(dp, eco))
+
+
+def renderSettings(settings: StreamConfig) -> str:
+    """Return the text of the factory file with these settings."""
     template = templates().get_template("yellow_platform_factory_dag.py.j2")
-    return template.render(platform_literal=pythonLiteral(platformSettings(dp, eco)))
+    return template.render(platform_literal=pythonLiteral(settings))
 
 
 def templates(**filters: Callable[[str], str]) -> Environment:

@@ -86,5 +86,5 @@ def test_refused_login_says_what_airflow_2_needs(address: str) -> None:
 
 
 def test_server_without_the_api_is_told_from_airflow(address: str) -> None:
-    with pytest.raises(CommandError, match="There is no REST API of Airflow at .* answered 404"):
+    with pytest.raises(CommandError, match=r"There is no REST API of Airflow at .* answered 404"):
         AirflowApi(f"{address}/elsewhere", "", "", "")

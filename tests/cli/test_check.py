@@ -1,0 +1,264 @@
+"""`yellow-dynamic check`: all pass on a sound installation, and each fails on a broken one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from static_files import write_static_files
+
+from one_machine import free_port
+from yellow_dynamic import __version__
+
+from .conftest import Operator
+
+EVERYTHING = [
+    "factory file is there once",
+    "factory file is current",
+    "table is there",
+    "rows are valid",
+    "rows are as the model says",
+    "factory file compiles",
+    "factory file imports",
+    "Airflow's role reads the table",
+    "its DAGs load",
+    "no static DAG files are left",
+]
+#: A Python that does not see what is installed, for checks that need not wait for Airflow.
+NO_PYTHON = ("--python", f"{shlex.quote(sys.executable)} -I -S")
+
+
+def checked(operator: Operator, *words: Any) -> dict[str, dict[str, Any]]:
+    """Return the checks by their names."""
+    result = operator("check", *words, "--json")
+    assert result.exit_code in (0, 2), result.output
+    found = json.loads(result.stdout)
+    [platform] = found["platforms"]
+    checks = {each["name"]: each for each in platform["checks"]}
+    assert len(checks) == len(platform["checks"])
+    assert found["passed"] == all(each["passed"] for each in checks.values())
+    assert (result.exit_code == 0) == found["passed"]
+    assert all(bool(each["mend"]) == (not each["passed"]) for each in checks.values())
+    return checks
+
+
+def failed(operator: Operator, *words: Any) -> dict[str, dict[str, Any]]:
+    """Return the checks that fail, without those that ask Airflow's Python."""
+    found = checked(operator, *words, *NO_PYTHON)
+    assert not found.pop("factory file compiles")["passed"]
+    return {name: each for name, each in found.items() if not each["passed"]}
+
+
+def on_both(operator: Operator) -> tuple[Any, ...]:
+    return ("--model", operator.model, "--dags", operator.factory)
+
+
+@pytest.mark.slow
+def test_all_checks_pass_on_a_sound_installation(merged: Operator) -> None:
+    found = checked(merged, "--model", merged.model, "--dags", merged.dags)
+
+    assert list(found) == EVERYTHING
+    assert [name for name, each in found.items() if not each["passed"]] == []
+    assert "3 DAGs" in found["its DAGs load"]["detail"]
+    assert list(merged.dags.iterdir()) == [merged.factory]
+
+    result = merged.on_dags("check")
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "9 of 9 checks pass."
+    assert merged.site.postgres.password not in result.stdout
+
+
+@pytest.mark.slow
+def test_rows_that_make_no_dag_fail_with_their_reasons(merged: Operator) -> None:
+    merged.edit("Store1", schedule_string="every day")
+
+    found = checked(merged, "--dags", merged.factory)
+
+    assert found["rows are valid"]["passed"]
+    assert not found["its DAGs load"]["passed"]
+    assert "'every day' is not a cron expression" in found["its DAGs load"]["detail"]
+    assert "handleModelMerge" in found["its DAGs load"]["mend"]
+
+
+@pytest.mark.slow
+def test_file_that_does_not_compile_fails(merged: Operator) -> None:
+    merged.factory.write_text(merged.factory.read_text() + "\ndef half(\n")
+
+    found = checked(merged, "--dags", merged.factory)
+
+    assert "SyntaxError" in found["factory file compiles"]["detail"]
+    assert "SyntaxError" in found["factory file imports"]["detail"]
+    assert "--ringLevel 0" in found["factory file compiles"]["mend"]
+    assert not found["factory file is current"]["passed"]
+
+
+@pytest.mark.slow
+def test_file_that_does_not_import_fails(merged: Operator) -> None:
+    merged.factory.write_text(merged.factory.read_text() + "\nimport no_such_module\n")
+
+    found = checked(merged, "--dags", merged.factory)
+
+    assert found["factory file compiles"]["passed"]
+    assert "no_such_module" in found["factory file imports"]["detail"]
+
+
+@pytest.mark.slow
+def test_role_of_airflow_that_may_not_read_fails_with_the_grant(merged: Operator) -> None:
+    merged.site.postgres.create_role("refused_in_check", "a-password-5")
+    role = "env postgres_USER=refused_in_check postgres_PASSWORD="
+    words = ("--dags", merged.factory, "--python")
+
+    refused = checked(merged, *words, f"{role}a-password-5 {merged.python}")
+    without_login = checked(merged, *words, f"{role} {merged.python}")
+
+    name = "Airflow's role reads the table"
+    assert "permission denied" in refused[name]["detail"]
+    assert refused[name]["mend"] == "GRANT SELECT ON yellowlive_airflow_dsg TO role_of_airflow"
+    assert "postgres_USER and postgres_PASSWORD are not both set" in without_login[name]["detail"]
+    assert "kubectl patch deployment airflow-scheduler" in without_login[name]["mend"]
+    assert "a-password-5" not in json.dumps(refused)
+
+
+@pytest.mark.slow
+def test_snapshot_that_serves_is_a_role_that_cannot_read(
+    merged: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged.parse()
+    elsewhere = f"env DATASURFACE_POSTGRES_PORT={free_port()} {merged.python}"
+
+    found = checked(merged, "--dags", merged.factory, "--python", elsewhere)
+
+    assert found["factory file imports"]["passed"]
+    assert "Serving the snapshot" in found["Airflow's role reads the table"]["detail"]
+    assert "psql -h" in found["Airflow's role reads the table"]["mend"]
+
+
+def test_missing_factory_file_and_two_of_them_fail(merged: Operator) -> None:
+    shutil.copy(merged.factory, merged.dags / "old_factory_dag.py")
+    twice = failed(merged, "--dags", merged.dags)
+    merged.factory.write_text(merged.factory.read_text().replace("'YellowLive'", "'Other'"))
+    (merged.dags / "old_factory_dag.py").unlink()
+    missing = failed(merged, "--model", merged.model, "--dags", merged.dags)
+
+    name = "factory file is there once"
+    assert "define the same DAGs" in twice[name]["detail"]
+    assert twice[name]["mend"].startswith("rm ")
+    assert "yellowlive_factory_dag.py is not in" in missing[name]["detail"]
+    assert "--ringLevel 0" in missing[name]["mend"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("# --- The rows", "# --- My rows"), "its text was edited"),
+        (("'acme/models'", "'acme/models'"), ""),
+        ((f"'{__version__}'", "'0.0.1'"), "plugin_version ('0.0.1'"),
+    ],
+    ids=["edited", "same", "another version"],
+)
+def test_file_of_another_version_or_edited_is_not_current(
+    merged: Operator, change: tuple[str, str], reason: str
+) -> None:
+    merged.factory.write_text(merged.factory.read_text().replace(*change))
+
+    for words in (("--dags", merged.factory), on_both(merged)):
+        found = failed(merged, *words)
+        assert list(found) == (["factory file is current"] if reason else [])
+        if reason:
+            assert reason in found["factory file is current"]["detail"]
+            assert "--ringLevel 0" in found["factory file is current"]["mend"]
+
+
+def test_file_of_another_model_is_not_current_by_the_keys_that_differ(merged: Operator) -> None:
+    text = merged.factory.read_text()
+    merged.factory.write_text(text.replace("'ns-test'", "'ns-old'"))
+
+    found = failed(merged, *on_both(merged))
+
+    assert failed(merged, "--dags", merged.factory) == {}
+    assert "namespace_name ('ns-old', not 'ns-test')" in found["factory file is current"]["detail"]
+
+
+def test_missing_table_and_a_narrow_one_fail_with_ring_1(merged: Operator) -> None:
+    merged.site.sql("ALTER TABLE {table} ALTER COLUMN config_json TYPE VARCHAR(2048)")
+    narrow = failed(merged, "--dags", merged.factory)
+    merged.site.sql("DROP TABLE {table}")
+    missing = failed(merged, "--dags", merged.factory)
+
+    assert "holds only 2048 characters" in narrow["table is there"]["detail"]
+    for found in (narrow, missing):
+        assert "--ringLevel 1" in found["table is there"]["mend"]
+
+
+def test_table_that_cannot_be_reached_or_logged_in_to_fails(
+    merged: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", str(free_port()))
+    away = failed(merged, "--dags", merged.factory)
+    monkeypatch.delenv("postgres_PASSWORD")
+    no_login = failed(merged, "--dags", merged.factory)
+
+    assert "psql -h" in away["table is there"]["mend"]
+    assert no_login["table is there"]["mend"] == "export postgres_USER=... postgres_PASSWORD=..."
+
+
+def test_rows_that_the_schema_refuses_fail_with_their_places(merged: Operator) -> None:
+    merged.edit("Store1", datasets=[], schedule_string=5)
+    merged.edit("Pair_a", stream_key="another", platform_name="other")
+    merged.site.insert("Odd", "no JSON", status="actve")
+
+    detail = failed(merged, "--dags", merged.factory)["rows are valid"]["detail"]
+
+    assert "Odd: $: 'stream_key' is a required property" in detail
+    assert "more" in detail
+    merged.site.sql("DELETE FROM {table} WHERE stream_key = 'Odd'")
+    detail = failed(merged, "--dags", merged.factory)["rows are valid"]["detail"]
+    assert "Store1: datasets: [] " in detail
+    assert "Store1: schedule_string: 5 is not of type" in detail
+    assert "Pair_a: its configuration is that of another stream" in detail
+    assert "Pair_a: its configuration is that of another platform" in detail
+
+
+def test_rows_behind_the_model_fail_with_the_merge(merged: Operator) -> None:
+    merged.write_model("[Store('Store1')]")
+
+    found = failed(merged, *on_both(merged))["rows are as the model says"]
+
+    assert "2 removed (Pair_a, Pair_b)" in found["detail"]
+    assert f"handleModelMerge --model {merged.model}" in found["mend"]
+
+
+def test_static_files_that_are_left_fail(merged: Operator) -> None:
+    write_static_files(merged.site, merged.dags)
+
+    found = failed(merged, "--dags", merged.dags)["no static DAG files are left"]
+
+    assert found["detail"].startswith("1 left: ")
+    assert found["mend"].startswith(f"rm {merged.dags}/yellowlive__Store1_ingestion.py")
+
+
+def test_each_line_says_pass_or_fail_and_what_mends_it(merged: Operator) -> None:
+    merged.site.insert("[red]Odd[/red]\x1b[2J", "{}")
+
+    result = merged("check", "--dags", merged.factory, *NO_PYTHON)
+
+    lines = result.stdout.splitlines()
+    assert any(line.startswith("  pass  table is there: ") for line in lines)
+    assert any(line.startswith("  fail  rows are valid: [red]Odd[/red]\\x1b[2J") for line in lines)
+    assert any(
+        line.startswith("        mend: python -m datasurface.cmd.platform") for line in lines
+    )
+    assert "\x1b" not in result.stdout
+    assert lines[-1].endswith(" checks pass.")
+
+
+def test_folder_of_no_model_is_an_error(operator: Operator, tmp_path: Path) -> None:
+    result = operator("check", "--model", tmp_path / "none")
+
+    assert result.exit_code == 1

@@ -1,0 +1,265 @@
+"""What Kubernetes has of a platform: secrets, and Airflow's pods with their variables and files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client import ApiException, CoreV1Api
+from urllib3.exceptions import HTTPError
+
+from yellow_dynamic._checks import Check, login_patch
+from yellow_dynamic._errors import CommandError
+from yellow_dynamic._installation import Installation
+from yellow_dynamic._streams import StreamRow
+
+DEFAULT_DAG_FOLDER = "/opt/airflow/dags"
+LOGIN_KEYS = ("POSTGRES_USER", "POSTGRES_PASSWORD")
+#: The keys of a credential's secret, by the credential's role in a row.
+KEYS = {
+    "postgres": LOGIN_KEYS,
+    "source": LOGIN_KEYS,
+    "git": ("token",),
+    "slack": ("token",),
+    "kafka_connect": ("api_key", "api_secret"),
+}
+
+
+class Cluster:
+    """The Kubernetes API, as one namespace of Airflow's pods needs it.
+
+    Args:
+        namespace: where Airflow's pods are.
+
+    Raises:
+        CommandError: there is neither a kubeconfig nor a service account.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self._core = CoreV1Api(client_of_cluster())
+        self._secrets: dict[tuple[str, str], set[str] | None] = {}
+
+    def secret_keys(self, namespace: str, name: str) -> set[str] | None:
+        """Return the keys of a secret, and never a value; None is no such secret."""
+        if (namespace, name) not in self._secrets:
+            found = self._ask(self._core.read_namespaced_secret, name, namespace)
+            self._secrets[namespace, name] = None if found is None else set(found.data or {})
+        return self._secrets[namespace, name]
+
+    def config_map_keys(self, name: str) -> set[str]:
+        found = self._ask(self._core.read_namespaced_config_map, name, self.namespace)
+        return set(found.data or {}) | set(found.binary_data or {}) if found else set()
+
+    def pods(self, component: str) -> list[Any]:
+        """Return the pods of a component of Airflow that have not ended."""
+        found = self._ask(self._core.list_namespaced_pod, self.namespace)
+        return [
+            pod
+            for pod in (found.items if found else [])
+            if is_component(pod, component) and pod.status.phase in ("Pending", "Running")
+        ]
+
+    def _ask(self, request: Any, *arguments: str) -> Any:
+        """Return the answer; None for what is not there."""
+        try:
+            return request(*arguments)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise CommandError(
+                f"Kubernetes answers {error.status} {error.reason} to {request.__name__} "
+                f"{' '.join(arguments)}. The role needs get and list on pods, secrets and "
+                "configmaps."
+            ) from None
+        except HTTPError as error:
+            raise CommandError(f"The Kubernetes API cannot be reached: {error}") from None
+
+
+def client_of_cluster() -> client.ApiClient:
+    try:
+        return config.new_client_from_config(os.environ.get("KUBECONFIG"))
+    except config.ConfigException as error:
+        reason = error
+    settings = client.Configuration()
+    try:
+        config.load_incluster_config(client_configuration=settings)
+    except config.ConfigException:
+        raise CommandError(
+            f"There is no access to Kubernetes: {reason} Set KUBECONFIG, or run this in a pod."
+        ) from None
+    return client.ApiClient(settings)
+
+
+def is_component(pod: Any, component: str) -> bool:
+    """Tell whether a pod is of a component, by the Helm chart's label or by its name."""
+    labels = pod.metadata.labels or {}
+    if "component" in labels:
+        return bool(labels["component"] == component)
+    return f"airflow-{component}" in (labels.get("app") or pod.metadata.name)
+
+
+def cluster_checks(
+    cluster: Cluster,
+    installation: Installation,
+    rows: list[StreamRow],
+    dags: str | None,
+    airflow_version: str,
+) -> Iterator[Check]:
+    """Yield what the cluster has for a platform.
+
+    Args:
+        cluster: the namespace of Airflow's pods.
+        installation: the platform.
+        rows: its rows, which name the secrets of its jobs.
+        dags: Airflow's DAG folder as its pods see it; None for the usual one.
+        airflow_version: Airflow 2 may have its DAG processor inside the scheduler.
+    """
+    wanted = wanted_secrets(installation, rows)
+    for (namespace, name), keys in sorted(wanted.items()):
+        yield secret_check(cluster, namespace, name, sorted(keys))
+    for component in ("scheduler", "dag-processor"):
+        pods = cluster.pods(component)
+        if component == "dag-processor" and not pods and airflow_version.startswith("2."):
+            yield Check("dag-processor", True, "Airflow 2 parses in its scheduler")
+            continue
+        if not pods:
+            look = f"kubectl get pods -n {cluster.namespace} -l component={component}"
+            yield Check(component, False, f"no pod of it in {cluster.namespace}", look)
+        for pod in pods:
+            yield from pod_checks(cluster, installation, component, pod, dags)
+
+
+def wanted_secrets(
+    installation: Installation, rows: list[StreamRow]
+) -> dict[tuple[str, str], set[str]]:
+    """Return the keys that the jobs need, by namespace and name of their secrets."""
+    wanted: dict[tuple[str, str], set[str]] = {}
+    for settings in (installation.settings, *(row.config for row in rows)):
+        namespace = settings.get("namespace_name", installation.settings["namespace_name"])
+        for role, keys in KEYS.items():
+            name = settings.get(f"{role}_credential_secret_name")
+            if isinstance(name, str) and isinstance(namespace, str):
+                wanted.setdefault((namespace, name), set()).update(keys)
+    return wanted
+
+
+def secret_check(cluster: Cluster, namespace: str, name: str, keys: list[str]) -> Check:
+    title = f"secret {name} in {namespace}"
+    found = cluster.secret_keys(namespace, name)
+    if found is None:
+        literals = " ".join(f"--from-literal={key}=..." for key in keys)
+        mend = f"kubectl create secret generic {name} -n {namespace} {literals}"
+        return Check(title, False, "it is not there", mend)
+    missing = [key for key in keys if key not in found]
+    if missing:
+        data = json.dumps({"stringData": dict.fromkeys(missing, "...")})
+        mend = f"kubectl patch secret {name} -n {namespace} -p '{data}'"
+        return Check(title, False, f"it lacks {', '.join(missing)}", mend)
+    return Check(title, True, f"has {', '.join(keys)}")
+
+
+def pod_checks(
+    cluster: Cluster, installation: Installation, component: str, pod: Any, dags: str | None
+) -> Iterator[Check]:
+    """Yield what one pod of Airflow needs: the login, the address and the file."""
+    container = main_container(pod, component)
+    names = set(variables(cluster, container))
+    workload, title = workload_of(pod), f"pod {pod.metadata.name}"
+    credential = installation.credential
+    missing = [key for key in (f"{credential}_USER", f"{credential}_PASSWORD") if key not in names]
+    patch = login_patch(container.name, credential, installation.settings)
+    yield Check(
+        f"{title} has the login",
+        not missing,
+        f"it lacks {', '.join(missing)}" if missing else f"{credential}_USER and _PASSWORD",
+        f"kubectl patch {workload} -n {cluster.namespace} -p '{patch}'" if missing else "",
+    )
+    settings = installation.settings
+    address = {
+        "DATASURFACE_POSTGRES_HOST": settings["postgres_hostname"],
+        "DATASURFACE_POSTGRES_PORT": settings["postgres_port"],
+        "DATASURFACE_POSTGRES_DATABASE": settings["postgres_database"],
+    }
+    missing = [name for name in address if name not in names]
+    values = " ".join(f"{name}={address[name]}" for name in missing)
+    mend = f"kubectl set env {workload} -n {cluster.namespace} -c {container.name} {values}"
+    yield Check(
+        f"{title} has the merge store's address",
+        not missing,
+        f"it lacks {', '.join(missing)}" if missing else ", ".join(address),
+        mend if missing else "",
+    )
+    yield file_check(cluster, installation, title, pod, container, dags)
+
+
+def main_container(pod: Any, component: str) -> Any:
+    """Return the container that runs the component; others beside it are helpers."""
+    named = [each for each in pod.spec.containers if component in each.name]
+    return (named or pod.spec.containers)[0]
+
+
+def variables(cluster: Cluster, container: Any) -> Iterator[str]:
+    """Yield the names of the container's variables that will have a value."""
+    for source in container.env_from or []:
+        keys: set[str] = set()
+        if source.secret_ref:
+            keys = cluster.secret_keys(cluster.namespace, source.secret_ref.name) or set()
+        elif source.config_map_ref:
+            keys = cluster.config_map_keys(source.config_map_ref.name)
+        yield from (f"{source.prefix or ''}{key}" for key in keys)
+    for variable in container.env or []:
+        reference = variable.value_from and variable.value_from.secret_key_ref
+        if reference:
+            if reference.key in (cluster.secret_keys(cluster.namespace, reference.name) or ()):
+                yield variable.name
+        elif variable.value or variable.value_from:
+            yield variable.name
+
+
+def workload_of(pod: Any) -> str:
+    """Return what made the pod, as kubectl names it."""
+    for owner in pod.metadata.owner_references or []:
+        if owner.kind == "ReplicaSet":
+            return f"deployment/{owner.name.rpartition('-')[0]}"
+        return f"{owner.kind.lower()}/{owner.name}"
+    return f"pod/{pod.metadata.name}"
+
+
+def file_check(
+    cluster: Cluster,
+    installation: Installation,
+    title: str,
+    pod: Any,
+    container: Any,
+    dags: str | None,
+) -> Check:
+    """Say whether a volume or a ConfigMap brings the factory file into the container."""
+    name = f"{title} has the factory file mounted"
+    set_folder = {each.name: each.value for each in container.env or [] if each.value}
+    folder = dags or set_folder.get("AIRFLOW__CORE__DAGS_FOLDER") or DEFAULT_DAG_FOLDER
+    file = PurePosixPath(folder)
+    if file.suffix != ".py":
+        file /= f"{installation.airflow_name}_factory_dag.py"
+    mounts = [
+        mount
+        for mount in container.volume_mounts or []
+        if PurePosixPath(mount.mount_path) in (file, *list(file.parents)[:-1])
+    ]
+    if not mounts:
+        values = "kubectl get pod {0} -n {1} -o jsonpath='{{.spec.containers[*].volumeMounts}}'"
+        look = values.format(pod.metadata.name, cluster.namespace)
+        return Check(name, False, f"no volume of it holds {file}", look)
+    mount = max(mounts, key=lambda each: len(each.mount_path))
+    volume = next(each for each in pod.spec.volumes if each.name == mount.name)
+    if volume.config_map and file.name not in cluster.config_map_keys(volume.config_map.name):
+        mend = (
+            f"kubectl create configmap {volume.config_map.name} -n {cluster.namespace} "
+            f"--from-file={file.name} --dry-run=client -o yaml | kubectl apply -f -"
+        )
+        return Check(name, False, f"ConfigMap {volume.config_map.name} lacks {file.name}", mend)
+    return Check(name, True, f"{mount.mount_path}, from volume {mount.name}")
