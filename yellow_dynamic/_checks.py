@@ -293,7 +293,7 @@ class Checks:
                 f"'{login_patch('scheduler', credential, self.installation.settings)}'"
             )
         if "permission denied" in reason:
-            return f"GRANT SELECT ON {self.installation.table} TO role_of_airflow"
+            return f"GRANT SELECT ON {self.installation.table} TO airflow_reader"
         if re.search("relation .* does not exist", reason):
             return self._ring1
         if "TableUnreadable" in reason or "connection" in reason:

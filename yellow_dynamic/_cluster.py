@@ -51,9 +51,10 @@ class Cluster:
             self._secrets[namespace, name] = None if found is None else set(found.data or {})
         return self._secrets[namespace, name]
 
-    def config_map_keys(self, name: str) -> set[str]:
+    def config_map(self, name: str) -> dict[str, str | None]:
+        """Return the texts of a ConfigMap by key; there are none where it is not there."""
         found = self._ask(self._core.read_namespaced_config_map, name, self.namespace)
-        return set(found.data or {}) | set(found.binary_data or {}) if found else set()
+        return dict(found.data or {}) if found else {}
 
     def pods(self, component: str) -> list[Any]:
         """Return the pods of a component of Airflow that have not ended."""
@@ -168,7 +169,7 @@ def pod_checks(
 ) -> Iterator[Check]:
     """Yield what one pod of Airflow needs: the login, the address and the file."""
     container = main_container(pod, component)
-    names = set(variables(cluster, container))
+    names = variables(cluster, container)
     workload, title = workload_of(pod), f"pod {pod.metadata.name}"
     credential = installation.credential
     missing = [key for key in (f"{credential}_USER", f"{credential}_PASSWORD") if key not in names]
@@ -179,46 +180,66 @@ def pod_checks(
         f"it lacks {', '.join(missing)}" if missing else f"{credential}_USER and _PASSWORD",
         f"kubectl patch {workload} -n {cluster.namespace} -p '{patch}'" if missing else "",
     )
-    settings = installation.settings
-    address = {
-        "DATASURFACE_POSTGRES_HOST": settings["postgres_hostname"],
-        "DATASURFACE_POSTGRES_PORT": settings["postgres_port"],
-        "DATASURFACE_POSTGRES_DATABASE": settings["postgres_database"],
-    }
-    missing = [name for name in address if name not in names]
-    values = " ".join(f"{name}={address[name]}" for name in missing)
-    mend = f"kubectl set env {workload} -n {cluster.namespace} -c {container.name} {values}"
-    yield Check(
-        f"{title} has the merge store's address",
-        not missing,
-        f"it lacks {', '.join(missing)}" if missing else ", ".join(address),
-        mend if missing else "",
-    )
+    yield address_check(cluster, installation, title, workload, container)
     yield file_check(cluster, installation, title, pod, container, dags)
+
+
+def address_check(
+    cluster: Cluster, installation: Installation, title: str, workload: str, container: Any
+) -> Check:
+    """Say whether the container reads the table where the merge writes it."""
+    given, settings = variables(cluster, container), installation.settings
+    own = {
+        "DATASURFACE_POSTGRES_HOST": str(settings["postgres_hostname"]),
+        "DATASURFACE_POSTGRES_PORT": str(settings["postgres_port"]),
+        "DATASURFACE_POSTGRES_DATABASE": str(settings["postgres_database"]),
+    }
+    name = f"{title} has the merge store's address"
+    as_here = dict(zip(own, map(str, installation.address), strict=True))
+    wrong = [
+        f"{key} is {given[key]}, and the merge store's is {value}"
+        for key, value in own.items()
+        # The value of a secret is not looked at.
+        if given.get(key) and given[key] not in (value, as_here[key])
+    ]
+    if wrong:
+        values = " ".join(f"{key}={value}" for key, value in own.items())
+        mend = f"kubectl set env {workload} -n {cluster.namespace} -c {container.name} {values}"
+        return Check(name, False, "; ".join(wrong), mend)
+    named = [key for key in own if key in given]
+    return Check(name, True, ", ".join(named) or "that in the factory file; no variable says else")
 
 
 def main_container(pod: Any, component: str) -> Any:
     """Return the container that runs the component; others beside it are helpers."""
     named = [each for each in pod.spec.containers if component in each.name]
-    return (named or pod.spec.containers)[0]
+    return min(named, key=lambda each: len(each.name)) if named else pod.spec.containers[0]
 
 
-def variables(cluster: Cluster, container: Any) -> Iterator[str]:
-    """Yield the names of the container's variables that will have a value."""
+def variables(cluster: Cluster, container: Any) -> dict[str, str | None]:
+    """Return the container's variables that will have a value; that of a secret is None."""
+    found: dict[str, str | None] = {}
     for source in container.env_from or []:
-        keys: set[str] = set()
+        values: dict[str, str | None] = {}
         if source.secret_ref:
-            keys = cluster.secret_keys(cluster.namespace, source.secret_ref.name) or set()
+            keys = cluster.secret_keys(cluster.namespace, source.secret_ref.name)
+            values = dict.fromkeys(keys or ())
         elif source.config_map_ref:
-            keys = cluster.config_map_keys(source.config_map_ref.name)
-        yield from (f"{source.prefix or ''}{key}" for key in keys)
+            values = cluster.config_map(source.config_map_ref.name)
+        found |= {f"{source.prefix or ''}{key}": value for key, value in values.items()}
     for variable in container.env or []:
-        reference = variable.value_from and variable.value_from.secret_key_ref
-        if reference:
-            if reference.key in (cluster.secret_keys(cluster.namespace, reference.name) or ()):
-                yield variable.name
-        elif variable.value or variable.value_from:
-            yield variable.name
+        source = variable.value_from
+        if source and source.secret_key_ref:
+            keys = cluster.secret_keys(cluster.namespace, source.secret_key_ref.name)
+            if source.secret_key_ref.key in (keys or ()):
+                found[variable.name] = None
+        elif source and source.config_map_key_ref:
+            values = cluster.config_map(source.config_map_key_ref.name)
+            if source.config_map_key_ref.key in values:
+                found[variable.name] = values[source.config_map_key_ref.key]
+        elif variable.value:
+            found[variable.name] = variable.value
+    return found
 
 
 def workload_of(pod: Any) -> str:
@@ -256,7 +277,7 @@ def file_check(
         return Check(name, False, f"no volume of it holds {file}", look)
     mount = max(mounts, key=lambda each: len(each.mount_path))
     volume = next(each for each in pod.spec.volumes if each.name == mount.name)
-    if volume.config_map and file.name not in cluster.config_map_keys(volume.config_map.name):
+    if volume.config_map and file.name not in cluster.config_map(volume.config_map.name):
         mend = (
             f"kubectl create configmap {volume.config_map.name} -n {cluster.namespace} "
             f"--from-file={file.name} --dry-run=client -o yaml | kubectl apply -f -"

@@ -119,7 +119,7 @@ def test_role_of_airflow_that_may_not_read_fails_with_the_grant(merged: Operator
 
     name = "Airflow's role reads the table"
     assert "permission denied" in refused[name]["detail"]
-    assert refused[name]["mend"] == "GRANT SELECT ON yellowlive_airflow_dsg TO role_of_airflow"
+    assert refused[name]["mend"] == "GRANT SELECT ON yellowlive_airflow_dsg TO airflow_reader"
     assert "postgres_USER and postgres_PASSWORD are not both set" in without_login[name]["detail"]
     assert "kubectl patch deployment airflow-scheduler" in without_login[name]["mend"]
     assert "a-password-5" not in json.dumps(refused)

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes.client import ApiException, CoreV1Api, V1ConfigMap
+from kubernetes.client import (
+    ApiException,
+    CoreV1Api,
+    V1ConfigMap,
+    V1ConfigMapEnvSource,
+    V1ConfigMapKeySelector,
+    V1EnvFromSource,
+    V1EnvVar,
+    V1EnvVarSource,
+)
 from kubernetes.config import new_client_from_config
 from pytest_mock import MockerFixture
 
@@ -21,11 +30,6 @@ from .conftest import Operator
 NAMESPACE = "ns-test"
 IMAGE = "apache/airflow:3.3.2"
 COMPONENTS = ("scheduler", "dag-processor")
-ADDRESS = {
-    "DATASURFACE_POSTGRES_HOST": "pg-data.ns-test.svc.cluster.local",
-    "DATASURFACE_POSTGRES_PORT": "5432",
-    "DATASURFACE_POSTGRES_DATABASE": "merge",
-}
 NO_PYTHON = ("--python", f"{shlex.quote(sys.executable)} -I -S")
 
 
@@ -68,7 +72,7 @@ def pod(component: str, **changes: Any) -> dict[str, Any]:
         "name": component,
         "image": IMAGE,
         "command": ["airflow"],
-        "env": [{"name": name, "value": value} for name, value in ADDRESS.items()],
+        "env": [{"name": "AIRFLOW_HOME", "value": "/opt/airflow"}],
         "envFrom": [{"secretRef": {"name": "postgres"}}],
         "volumeMounts": [{"name": "dags", "mountPath": "/opt/airflow/dags"}],
         **changes,
@@ -172,7 +176,7 @@ def test_missing_pods_are_named(merged: Operator, core: CoreV1Api) -> None:
 def test_pod_without_login_address_or_file_fails_with_the_command(
     merged: Operator, core: CoreV1Api
 ) -> None:
-    install(core, env=[{"name": "DATASURFACE_POSTGRES_PORT", "value": "5432"}], envFrom=[])
+    install(core, env=[{"name": "DATASURFACE_POSTGRES_DATABASE", "value": "airflow"}], envFrom=[])
 
     found = failed(merged)
 
@@ -186,10 +190,60 @@ def test_pod_without_login_address_or_file_fails_with_the_command(
         assert container["name"] == component
         address = found[f"{name} has the merge store's address"]
         assert address["detail"] == (
-            "it lacks DATASURFACE_POSTGRES_HOST, DATASURFACE_POSTGRES_DATABASE"
+            "DATASURFACE_POSTGRES_DATABASE is airflow, and the merge store's is "
+            f"{merged.site.database}"
         )
         assert f"-c {component} DATASURFACE_POSTGRES_HOST=pg-data.ns-test.svc" in address["mend"]
         assert str(merged.factory) in found[f"{name} has the factory file mounted"]["detail"]
+
+
+def test_address_may_be_in_the_variables_or_in_the_factory_file_alone(
+    merged: Operator, core: CoreV1Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = {"name": "DATASURFACE_POSTGRES_HOST", "value": "pooler.example.org"}
+    from_secret = {"secretKeyRef": {"name": "postgres", "key": "postgres_USER"}}
+    database = {"name": "DATASURFACE_POSTGRES_DATABASE", "valueFrom": from_secret}
+    core.create_namespaced_pod(NAMESPACE, pod("scheduler", env=[host, database]))
+    core.create_namespaced_pod(NAMESPACE, pod("dag-processor"))
+    names = [f"pod airflow-{each}-7d9f-x1 has the merge store's address" for each in COMPONENTS]
+
+    found = checked(merged)
+    monkeypatch.setenv("DATASURFACE_POSTGRES_HOST", "pooler.example.org")
+    found_there = checked(merged)
+
+    assert (found[names[0]]["passed"], found[names[1]]["passed"]) == (False, True)
+    assert "that in the factory file" in found[names[1]]["detail"]
+    # Whoever checks reaches the merge store by the same other way.
+    assert found_there[names[0]]["passed"]
+
+
+def test_variables_of_a_config_map_count(
+    merged: Operator, core: CoreV1Api, mocker: MockerFixture
+) -> None:
+    install(core)
+    pods = core.list_namespaced_pod(NAMESPACE)
+    for each in pods.items:
+        each.spec.containers[0].env_from = [
+            V1EnvFromSource(config_map_ref=V1ConfigMapEnvSource(name="merge-store"))
+        ]
+        selector = V1ConfigMapKeySelector(name="merge-store", key="port")
+        each.spec.containers[0].env = [
+            V1EnvVar(
+                name="DATASURFACE_POSTGRES_PORT",
+                value_from=V1EnvVarSource(config_map_key_ref=selector),
+            )
+        ]
+    data = {"postgres_USER": "u", "postgres_PASSWORD": "p", "port": "1"}
+    mocker.patch.object(CoreV1Api, "list_namespaced_pod", return_value=pods)
+    mocker.patch.object(
+        CoreV1Api, "read_namespaced_config_map", return_value=V1ConfigMap(data=data)
+    )
+
+    found = checked(merged)
+
+    assert found["pod airflow-scheduler-7d9f-x1 has the login"]["passed"]
+    detail = found["pod airflow-scheduler-7d9f-x1 has the merge store's address"]["detail"]
+    assert detail == "DATASURFACE_POSTGRES_PORT is 1, and the merge store's is 5432"
 
 
 def test_variable_from_a_secret_counts_only_where_its_key_is_there(
