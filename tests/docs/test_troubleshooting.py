@@ -52,14 +52,13 @@ def test_messages_of_every_kind_are_found(file: Path, known: str) -> None:
 
 
 def test_page_quotes_no_message_that_nobody_raises() -> None:
-    files = [*PACKAGE.rglob("*.py"), TEMPLATE]
+    files = (PACKAGE / "plugin.py", TEMPLATE)
     sources = " ".join(" ".join(all_texts(source(file))) for file in files)
-    rows = re.findall(
-        r"^\| ((?:The job )?`.*?) \|", TEXT.partition("## Messages of ")[2], re.MULTILINE
-    )
+    text = TEXT.partition("## Messages of ")[2].partition("## Messages of yellow-dynamic")[0]
+    rows = re.findall(r"^\| ((?:The job )?`.*?) \|", text, re.MULTILINE)
     quoted = [message for row in rows for message in re.findall(r"`([^`]*? [^`]*)`", row)]
 
-    assert len(quoted) > 60
+    assert len(quoted) > 50
     # A reason stands behind the colon of the message that carries it.
     parts = [part for message in quoted for part in re.split(r": (?=\w)", message)]
     assert [part for part in parts if fragment(part) not in sources] == []
