@@ -9,6 +9,8 @@ from collections.abc import Iterator
 VALUE = "\N{HORIZONTAL ELLIPSIS}"
 #: Calls that hand a message to somebody, by their last name.
 CALLS = {"addProblem", "warning", "error", "add_note", "echo", "exit"}
+#: Variables that hold a message until it is reported.
+VARIABLES = {"advices", "message", "outcome", "problem", "reason"}
 
 
 def messages(source: str) -> Iterator[str]:
@@ -26,12 +28,25 @@ def messages(source: str) -> Iterator[str]:
                 yield text
 
 
+def errors(source: str) -> Iterator[str]:
+    """Yield the messages that are raised, or with which the program ends."""
+    for node in ast.walk(ast.parse(source)):
+        ends = isinstance(node, ast.Call) and last_name(node.func) == "exit"
+        if isinstance(node, ast.Raise) or ends:
+            for expression in places(node):
+                text = text_of(expression)
+                if text is not None and " " in text:
+                    yield text
+
+
 def places(node: ast.AST) -> list[ast.expr]:
     """Return the expressions of a statement or call that may be messages."""
     if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
         return node.exc.args[:1]
     if isinstance(node, ast.Call) and last_name(node.func) in CALLS:
         return node.args[:1]
+    if isinstance(node, ast.Assign) and last_name(node.targets[0]) not in VARIABLES:
+        return []
     if isinstance(node, ast.Yield | ast.Return | ast.Assign) and node.value is not None:
         if isinstance(node.value, ast.Dict):
             return node.value.values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -11,13 +12,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import kubernetes_validate
 import pytest
+import typer
 import yaml
 from deployment_files import KUBERNETES_VERSIONS
 from doc_blocks import BLOCK, DOCUMENTS, ROOT, Block, blocks
-from typer.testing import CliRunner
+from typer.main import get_command
 
 from one_machine import Postgres
 from yellow_dynamic.cli import app
@@ -134,15 +137,14 @@ def test_command_for_a_cluster_names_what_is_there(reader: Reader, block: Block)
 
 @of("sh")
 def test_yellow_dynamic_understands_its_commands(block: Block) -> None:
+    group: Any = get_command(app)
     for words in block.commands():
         if words[0] == "yellow-dynamic":
-            # A Python that cannot be started ends the command after all its options were read.
-            arguments = [word if " " not in word else "/not/there" for word in words[1:]]
-            result = CliRunner().invoke(app, arguments)
-            assert (result.exit_code, "cannot be started" in result.stderr) in {
-                (0, False),
-                (1, True),
-            }, result.stderr
+            with contextlib.suppress(typer.Exit):
+                context = group.make_context(words[0], words[1:])
+                name, command, arguments = group.resolve_command(context, words[1:])
+                # Its options are read, and nothing is run.
+                command.make_context(name, arguments)
 
 
 @pytest.mark.parametrize(

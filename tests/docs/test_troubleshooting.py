@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from messages import all_texts, fragment, messages
+from messages import all_texts, errors, fragment, messages
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-PAGE = " ".join(TEXT.split())
+PAGE = " ".join(TEXT.replace("`", "").split())
 PACKAGE = ROOT / "yellow_dynamic"
 TEMPLATE = PACKAGE / "templates" / "yellow_platform_factory_dag.py.j2"
 
@@ -28,8 +28,22 @@ def found(file: Path) -> list[str]:
     [(file, message) for file in (PACKAGE / "plugin.py", TEMPLATE) for message in found(file)],
 )
 def test_every_message_has_its_entry(file: Path, message: str) -> None:
-    assert fragment(message) in PAGE, (
+    assert fragment(message).replace("`", "") in PAGE, (
         f"docs/troubleshooting.md has no entry for this message of {file.name}: {message}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (file, message)
+        for file in sorted(PACKAGE.glob("_*.py"))
+        for message in sorted(set(errors(source(file))))
+    ],
+)
+def test_every_error_of_the_command_has_its_entry(file: Path, message: str) -> None:
+    assert fragment(message).replace("`", "") in PAGE, (
+        f"docs/troubleshooting.md has no entry for this error of {file.name}: {message}"
     )
 
 
