@@ -115,6 +115,7 @@ def test_command_for_a_cluster_is_one_that_a_shell_understands(block: Block) -> 
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.embedded
 @of("sh")
 def test_command_for_a_cluster_names_what_is_there(reader: Reader, block: Block) -> None:
     jobs = {
