@@ -1,0 +1,145 @@
+"""The figures of a parse, as a StatsD server gets them from a real dag-processor."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from conftest import Site
+from fault_table import FaultTable
+from processors import AIRFLOW_VERSION, DagProcessor
+from yellow_models import Store
+
+from one_machine import NotYetError, Postgres, wait_until
+
+pytestmark = pytest.mark.slow
+#: Airflow's prefix, the platform and the number of the factory file.
+START = "airflow.yellow_dynamic.yellowlive.1."
+
+
+class StatsD:
+    """A StatsD server, which keeps the last value of each gauge."""
+
+    def __init__(self) -> None:
+        self.gauges: dict[str, float] = {}
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _receive(self) -> None:
+        while self._socket.fileno() != -1:
+            try:
+                packet = self._socket.recv(65536)
+            except OSError:
+                return
+            for line in packet.decode().splitlines():
+                name, _, value = line.partition(":")
+                if value.endswith("|g"):
+                    self.gauges[name] = float(value.removesuffix("|g"))
+
+    def figures(self) -> dict[str, float]:
+        """Return the gauges of the factory file."""
+        gauges = self.gauges.copy()
+        return {
+            name.removeprefix(START): gauges[name] for name in gauges if name.startswith(START)
+        }
+
+
+@pytest.fixture
+def statsd() -> Iterator[StatsD]:
+    with closing(StatsD()) as server:
+        yield server
+
+
+@pytest.fixture
+def processor(
+    postgres: Postgres, statsd: StatsD, site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DagProcessor]:
+    """A running dag-processor whose metrics go to the StatsD server."""
+    env = {
+        "PGHOSTADDR": postgres.address,
+        "postgres_USER": postgres.user,
+        "postgres_PASSWORD": postgres.password,
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(statsd.port),
+    }
+    with DagProcessor(tmp_path_factory.mktemp("metrics"), postgres, env) as service:
+        yield service
+
+
+def test_statsd_gets_the_figures_of_each_parse(
+    site: Site, processor: DagProcessor, statsd: StatsD, faults: FaultTable
+) -> None:
+    site.model.stores = [Store("One"), Store("Two"), Store("Three")]
+    site.bootstrap()
+    site.merge_cleanly()
+    site.insert("Broken", "{}")
+
+    processor.deploy(site.factory_file)
+    figures = wait_for(statsd, streams=4, broken_streams=1, snapshot_age_seconds=0)
+    assert 0 < figures["parse_ms"] < 30_000
+    site.sql("DELETE FROM {table} WHERE stream_key = 'Broken'")
+    wait_for(statsd, streams=3, broken_streams=0)
+    processor.start_a_task(site.factory_file.name, "yellowlive__One_ingestion")
+    site.sql("ALTER TABLE {table} RENAME TO away")
+    wait_for(statsd, streams=3)
+    served = wait_until(lambda: from_snapshot(statsd), seconds=60, every=0.1)
+    site.sql("ALTER TABLE away RENAME TO {table}".replace("{table}", site.table))
+    wait_for(statsd, streams=3, snapshot_age_seconds=0)
+
+    faults.record(
+        f"lost table, as metrics show it, Airflow {AIRFLOW_VERSION}",
+        injected=1,
+        survived=int(served > 0),
+    )
+    log = processor.log(site.factory_file.name)
+    assert "Platform yellowlive: 4 ingestion DAGs, 1 of them not valid, from the database, " in log
+    assert "Platform yellowlive: 3 ingestion DAGs, 0 of them not valid, from the snapshot of " in log
+
+
+def wait_for(statsd: StatsD, **wanted: float) -> dict[str, float]:
+    def arrived() -> dict[str, float]:
+        figures = statsd.figures()
+        if any(figures.get(name) != value for name, value in wanted.items()):
+            raise NotYetError(f"StatsD has {figures}, not {wanted}.")
+        return figures
+
+    return wait_until(arrived, seconds=60, every=0.1)
+
+
+def from_snapshot(statsd: StatsD) -> float:
+    age = statsd.figures()["snapshot_age_seconds"]
+    if age == 0:
+        raise NotYetError("The database still serves.")
+    return age
+
+
+def test_a_task_start_sends_no_figures(installed: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be those of one stream."""
+    reported: list[object] = []
+    module = installed.module()
+    monkeypatch.setattr(module, "report", lambda *figures: reported.append(figures))
+
+    module.register_all()
+    assert len(reported) == 1
+    module.register_one("yellowlive__Store1_ingestion")
+    assert len(reported) == 1
+
+
+def test_a_parse_does_not_fail_through_its_metrics(
+    installed: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = installed.module()
+    monkeypatch.setattr(module, "airflow_stats", lambda: object())
+
+    module.register_all()
+
+    assert "do not take the figures of this parse" in caplog.text
