@@ -25,7 +25,7 @@ from typer.main import get_command
 from one_machine import Postgres
 from yellow_dynamic.cli import app
 
-LANGUAGES = {"bash", "sh", "sql", "yaml", "json", "python", "text", "console"}
+LANGUAGES = {"bash", "sh", "sql", "yaml", "json", "python", "text", "console", "ini"}
 #: Its SQL is an administrator's; tests/reliability/test_roles_and_tls.py runs it.
 SQL_WITH_TESTS_OF_ITS_OWN = "reliability.md"
 DATABASE = "datasurface_merge"

@@ -47,9 +47,7 @@ class StatsD:
     def figures(self) -> dict[str, float]:
         """Return the gauges of the factory file."""
         gauges = self.gauges.copy()
-        return {
-            name.removeprefix(START): gauges[name] for name in gauges if name.startswith(START)
-        }
+        return {name.removeprefix(START): gauges[name] for name in gauges if name.startswith(START)}
 
 
 @pytest.fixture
@@ -102,7 +100,9 @@ def test_statsd_gets_the_figures_of_each_parse(
     )
     log = processor.log(site.factory_file.name)
     assert "Platform yellowlive: 4 ingestion DAGs, 1 of them not valid, from the database, " in log
-    assert "Platform yellowlive: 3 ingestion DAGs, 0 of them not valid, from the snapshot of " in log
+    assert (
+        "Platform yellowlive: 3 ingestion DAGs, 0 of them not valid, from the snapshot of " in log
+    )
 
 
 def wait_for(statsd: StatsD, **wanted: float) -> dict[str, float]:
