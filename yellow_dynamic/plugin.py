@@ -79,7 +79,7 @@ KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 ENVIRONMENT_NAME = re.compile(r"[-._A-Za-z][-._A-Za-z0-9]*")
 
-#: A factory file of so many streams takes about a third of Airflow's time limits for a file.
+#: A factory file of so many streams takes less than half of Airflow's time limits for a file.
 STREAMS_PER_SHARD = 5_000
 MOST_SHARDS = 1_000
 
