@@ -108,7 +108,8 @@ def factory_dags(
 ) -> dict[str, Any]:
     """Load a factory file as Airflow does, and say what came of it.
 
-    Its snapshot serves where Airflow's own would, and is not written.
+    Its snapshot serves where Airflow's own would, and is not written. The further files of a
+    divided platform, which lie beside it, are loaded with it.
 
     Args:
         path: the file; or None for the one whose text is given.
@@ -130,10 +131,18 @@ def factory_dags(
         if dag_id is not None:
             os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = dag_id
         started = time.monotonic()
-        bag = dag_bag(file)
+        # Any of them builds the one DAG of a task.
+        further = [] if dag_id else sorted(file.parent.glob(f"{file.stem}_[1-9]*.py"))
+        bags = [dag_bag(each) for each in (file, *further)]
         seconds = time.monotonic() - started
-        errors = [trace.strip().splitlines()[-1] for trace in bag.import_errors.values()]
-        dags = {key: describe(dag) if dag_id else summary(dag) for key, dag in bag.dags.items()}
+        errors = [
+            trace.strip().splitlines()[-1] for bag in bags for trace in bag.import_errors.values()
+        ]
+        dags = {
+            key: describe(dag) if dag_id else summary(dag)
+            for bag in bags
+            for key, dag in bag.dags.items()
+        }
         said = [line.replace(folder, str(own)) for line in warnings]
     served = [line for line in said if "Serving the snapshot" in line]
     return {

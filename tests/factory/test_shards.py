@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from one_machine import free_port
+from yellow_dynamic._airflow import ask_airflow
 
 STREAMS = [f"S{number}" for number in range(40)]
 DAG_IDS = {f"yellowlive__{key}_ingestion" for key in STREAMS}
@@ -296,6 +298,23 @@ def test_a_copy_elsewhere_leaves_the_notes_of_the_files_in_service_alone(
 
     folder.parse_all()
     assert folder.each_once()
+
+
+def test_the_command_sees_the_dags_of_all_the_files(folder: Folder) -> None:
+    folder.copy(3)
+    folder.parse_all()
+
+    answer = ask_airflow(
+        sys.executable,
+        "factory_dags",
+        path=str(folder.path(1)),
+        text=None,
+        platform="yellowlive",
+        dag_id=None,
+    )
+
+    assert answer["error"] is None
+    assert set(answer["dags"]) == DAG_IDS
 
 
 @pytest.fixture
