@@ -10,7 +10,7 @@ AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processo
 	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
 	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py
 
-.PHONY: help demo test test-airflow2 test-scheduler test-scheduler-airflow2 faults docs lint format clean
+.PHONY: help demo test test-airflow2 test-scheduler test-scheduler-airflow2 faults docs pictures lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -35,6 +35,9 @@ faults: $(VENV)/.dev  ## Inject every fault for real, and print what survived an
 
 docs: $(VENV)/.docs  ## Build the documentation in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+pictures: $(VENV)/.dev  ## Record the pictures of the command in docs/images anew
+	$(VENV)/bin/python examples/terminal_pictures.py
 
 lint: $(VENV)/.dev  ## Check format, style and types
 	$(VENV)/bin/ruff format --check $(SOURCES)

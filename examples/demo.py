@@ -16,6 +16,7 @@ import importlib.util
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 import time
 import zipfile
@@ -276,6 +277,26 @@ def datasurface(demo: Demo, command: str, *arguments: str) -> None:
         process.stop()
 
 
+def check_as_operator(demo: Demo) -> None:
+    """Run `yellow-dynamic check`, with the login that Airflow has."""
+    argv = [sys.executable, "-m", "yellow_dynamic", "check"]
+    argv += ["--model", str(FOLDER / "model"), "--dags", str(FOLDER / "dags")]
+    argv += ["--airflow-url", demo.airflow.address]
+    environment = clean_environment(
+        PGHOSTADDR=demo.postgres.address,
+        postgres_USER="airflow_reader",
+        postgres_PASSWORD=demo.logins["airflow_reader"],
+        AIRFLOW_HOME=str(FOLDER / "airflow"),
+        AIRFLOW_API_USER=demo.airflow.user,
+        AIRFLOW_API_PASSWORD=demo.airflow.password,
+    )
+    with step("yellow-dynamic check"):
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True)
+    demo.check("all of `yellow-dynamic check` passes", done.returncode == 0)
+    if done.returncode:
+        console.print(done.stdout + done.stderr, markup=False, highlight=False)
+
+
 def install_dag_files() -> None:
     """Copy the factory files, and nothing else, to the DAG folder."""
     for platform in PLATFORMS:
@@ -339,6 +360,7 @@ def second_day(demo: Demo) -> None:
         wait_for_runs(demo, started)
     check_merge_stores(demo, FACTS_AFTER)
     check_history(demo)
+    check_as_operator(demo)
     demo.check(
         "no file in Airflow's DAG folder was touched, by sha256 and modification time",
         dag_folder_state() == dag_files,

@@ -10,7 +10,7 @@ def main() -> None:
     try:
         from yellow_dynamic.cli import app
     except ModuleNotFoundError as error:
-        if error.name not in ("httpx", "jsonschema", "rich", "typer"):
+        if (error.name or "").partition(".")[0] not in ("httpx", "jsonschema", "rich", "typer"):
             raise
         sys.exit(
             f"The command yellow-dynamic needs more packages ({error}). Install them with: "

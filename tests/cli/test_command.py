@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
 import yellow_dynamic
+from yellow_dynamic.cli import app
+
+COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def run_python(program: str) -> subprocess.CompletedProcess[str]:
@@ -20,9 +28,10 @@ def test_version_is_that_of_the_package() -> None:
     assert done.stdout == f"yellow-dynamic {yellow_dynamic.__version__}\n"
 
 
-def test_missing_extra_is_said_with_what_to_install() -> None:
+@pytest.mark.parametrize("package", ["typer", "rich", "httpx", "jsonschema"])
+def test_missing_extra_is_said_with_what_to_install(package: str) -> None:
     done = run_python(
-        "import sys; sys.modules['typer'] = None\n"
+        f"import sys; sys.modules['{package}'] = None\n"
         "from yellow_dynamic.__main__ import main; main()\n"
     )
 
@@ -40,3 +49,77 @@ def test_command_does_not_need_airflow_to_start() -> None:
 
     assert done.returncode == 0, done.stderr
     assert "Compare a platform's static DAG files" in done.stdout
+
+
+def test_commands_of_the_operator_are_there() -> None:
+    assert COMMANDS == [
+        "check",
+        "disable",
+        "drift",
+        "enable",
+        "plan",
+        "show",
+        "status",
+        "streams",
+        "verify-parity",
+    ]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_the_command_does_and_its_exit_codes(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    result = CliRunner().invoke(app, [command, "--help"])
+
+    assert result.exit_code == 0
+    assert "Exit codes: 0 " in result.stdout
+    assert "--json" in result.stdout
+    assert "1 error." in result.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plan", "--model"],
+        ["plan", "--no-such-option"],
+        ["no-such-command"],
+        ["disable"],
+        ["--no-such-option"],
+    ],
+)
+def test_wrong_command_line_has_another_exit_code_than_a_difference(words: list[str]) -> None:
+    result = CliRunner().invoke(app, words)
+
+    assert result.exit_code == 1
+    assert "Error" in result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_is_offered(shell: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "yellow_dynamic", "--show-completion", shell],
+        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "yellow-dynamic" in done.stdout
+
+
+def test_shell_completes_the_commands() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "yellow_dynamic"],
+        env={
+            **os.environ,
+            "_YELLOW_DYNAMIC_COMPLETE": "complete_bash",
+            "COMP_WORDS": "yellow-dynamic st",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stdout.split() == ["streams", "status"]

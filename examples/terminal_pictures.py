@@ -1,0 +1,95 @@
+"""Record the operator's command for the documentation: `plan`, `streams` and `check` at work.
+
+Each picture in docs/images is the real output of the command on a real PostgreSQL, the model
+nycflights and this environment's Airflow.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from contextlib import chdir
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+import demo
+from one_machine import Postgres, clean_environment
+
+IMAGES = demo.PROJECT / "docs" / "images"
+COLUMNS = 110
+ON_PLATFORM = "--platform NycLive"
+
+
+def main() -> None:
+    """Make the pictures anew."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Postgres(Path(folder, "postgres")) as postgres,
+        chdir(folder),
+    ):
+        environment = install(postgres)
+        demo.FOLDER = Path(folder)
+        demo.change_model()
+        record("plan", f"plan --model model {ON_PLATFORM}", environment)
+        datasurface("handleModelMerge", environment)
+        run(f"yellow-dynamic disable NycReference --dags dags {ON_PLATFORM}", environment)
+        record("streams", f"streams --dags dags {ON_PLATFORM}", environment)
+        record("check", f"check --model model --dags dags {ON_PLATFORM}", environment)
+
+
+def install(postgres: Postgres) -> dict[str, str]:
+    """Bootstrap and merge the platform NycLive here, and return the operator's environment."""
+    postgres.create_database(demo.MERGE)
+    environment = clean_environment(
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        PGHOSTADDR=postgres.address,
+        postgres_USER=postgres.user,
+        postgres_PASSWORD=postgres.password,
+        AIRFLOW_HOME=str(Path("airflow").absolute()),
+        COLUMNS=str(COLUMNS),
+        FORCE_COLOR="1",
+    )
+    run(f"cp -r {shlex.quote(str(demo.EXAMPLE))} model", environment)
+    for ring in (0, 1):
+        datasurface(f"generatePlatformBootstrap --ringLevel {ring}", environment)
+    datasurface("handleModelMerge", environment)
+    Path("dags").mkdir()
+    run("cp build/NycLive/nyclive_factory_dag.py dags", environment)
+    return environment
+
+
+def datasurface(command: str, environment: dict[str, str]) -> None:
+    options = f"--model model --output build {ON_PLATFORM}"
+    run(f"python -m datasurface.cmd.platform {command} {options}", environment)
+
+
+def run(command: str, environment: dict[str, str]) -> str:
+    """Return what a command prints; 2 is the exit code of a plan with changes."""
+    done = subprocess.run(shlex.split(command), env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 2):
+        sys.exit(f"{command} failed: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def record(name: str, words: str, environment: dict[str, str]) -> None:
+    """Write the picture of one command."""
+    command = f"yellow-dynamic {words}"
+    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    console.print(Text(f"$ {command}", style="bold"))
+    console.print(Text.from_ansi(run(command, environment).rstrip()))
+    svg = console.export_svg(title=command, unique_id=f"terminal-{name}")
+    # A picture loads nothing from elsewhere, fonts included.
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    file = IMAGES / f"{name}.svg"
+    file.write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8")
+    print(f"Wrote {file}")
+
+
+if __name__ == "__main__":
+    main()
