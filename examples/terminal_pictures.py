@@ -22,7 +22,7 @@ import demo
 from one_machine import Postgres, clean_environment
 
 IMAGES = demo.PROJECT / "docs" / "images"
-COLUMNS = 110
+COLUMNS = 124
 ON_PLATFORM = "--platform NycLive"
 
 
@@ -36,6 +36,8 @@ def main() -> None:
         environment = install(postgres)
         demo.FOLDER = Path(folder)
         demo.change_model()
+        eco = Path("model", "eco.py")
+        eco.write_text(eco.read_text().replace("0 3 * * *", "30 4 * * *"))
         record("plan", f"plan --model model {ON_PLATFORM}", environment)
         datasurface("handleModelMerge", environment)
         run(f"yellow-dynamic disable NycReference --dags dags {ON_PLATFORM}", environment)

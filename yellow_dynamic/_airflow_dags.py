@@ -16,7 +16,6 @@ import re
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,11 +129,9 @@ def factory_dags(
         os.environ["YELLOW_DYNAMIC_SNAPSHOT_DIR"] = folder
         if dag_id is not None:
             os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = dag_id
-        started = time.monotonic()
         # Any of them builds the one DAG of a task.
         further = [] if dag_id else sorted(file.parent.glob(f"{file.stem}_[1-9]*.py"))
         bags = [dag_bag(each) for each in (file, *further)]
-        seconds = time.monotonic() - started
         errors = [
             trace.strip().splitlines()[-1] for bag in bags for trace in bag.import_errors.values()
         ]
@@ -150,7 +147,6 @@ def factory_dags(
         "python": sys.version.split()[0],
         "compiles": compile_error(text or file.read_text(encoding="utf-8")),
         "error": errors[0].replace(folder, str(own)) if errors else None,
-        "seconds": seconds,
         "snapshot": served[0] if served else None,
         "dags": dags,
     }
