@@ -162,6 +162,48 @@ def test_switched_off_paused_and_broken_streams_are_told_apart(watched: Watched)
     assert "'every day' is not a cron expression" in wait_until(broken, seconds=60)
 
 
+def test_checklist_passes_with_all_that_airflow_says(watched: Watched) -> None:
+    words = ("--model", watched.model, "--dags", watched.dags)
+
+    result = watched("check", *words, "--airflow-url", watched.airflow.address, "--json")
+
+    assert result.exit_code == 0, result.output
+    [platform] = json.loads(result.stdout)["platforms"]
+    assert [check["name"] for check in platform["checks"]][-3:] == [
+        "Airflow has the DAGs",
+        "the factory file is no DAG itself",
+        "the newest runs did not fail",
+    ]
+
+
+def test_checklist_names_missing_dags_a_factory_dag_and_failed_runs(watched: Watched) -> None:
+    failed = "yellowlive__Pair_b_ingestion"
+    other = watched.dags / "another_dag.py"
+    other.write_text("from airflow.sdk import DAG\nDAG('yellowlive_factory_dag', schedule=None)\n")
+    run = watched.airflow.trigger(failed)
+    watched.airflow._request("PATCH", f"dags/{failed}/dagRuns/{run}", json={"state": "failed"})
+    watched.edit("Pair_a", schedule_string="every day")
+    address = ("--airflow-url", watched.airflow.address)
+
+    def found() -> dict[str, Any]:
+        words = ("--dags", watched.factory, "--python", f"{watched.python} -I -S", *address)
+        [platform] = json.loads(watched("check", *words, "--json").stdout)["platforms"]
+        checks = {check["name"]: check for check in platform["checks"]}
+        if checks["the factory file is no DAG itself"]["passed"]:
+            raise NotYetError("Airflow has not parsed the other file.")
+        if checks["Airflow has the DAGs"]["passed"]:
+            raise NotYetError("Airflow has not parsed the bad row.")
+        return checks
+
+    checks = wait_until(found, seconds=60, every=0.5)
+    other.write_text("# There is no airflow dag here.\n")
+
+    assert checks["Airflow has the DAGs"]["detail"].startswith("Pair_a is ")
+    assert "yellowlive_factory_dag" in checks["the factory file is no DAG itself"]["detail"]
+    assert checks["the newest runs did not fail"]["detail"] == failed
+    assert f"airflow dags trigger {failed}" in checks["the newest runs did not fail"]["mend"]
+
+
 def test_file_that_airflow_cannot_import_is_the_reason(watched: Watched) -> None:
     watched.factory.write_text("# airflow dag\nraise RuntimeError('half a file')\n")
 

@@ -37,6 +37,8 @@ for ring in 0 1; do
 done
 python -m datasurface.cmd.platform handleModelMerge \\
     --model model --output build --platform YellowLive YellowForensic
+mkdir dags
+cp build/Yellow*/yellow*_factory_dag.py dags
 """
 
 
@@ -137,7 +139,10 @@ def test_command_for_a_cluster_names_what_is_there(reader: Reader, block: Block)
 
 
 @of("sh")
-def test_yellow_dynamic_understands_its_commands(block: Block) -> None:
+def test_yellow_dynamic_understands_its_commands(
+    reader: Reader, block: Block, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(reader.folder)
     group: Any = get_command(app)
     for words in block.commands():
         if words[0] == "yellow-dynamic":
