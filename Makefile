@@ -1,16 +1,17 @@
 PYTHON ?= python3
 VENV := .venv
 VENV2 := .venv-airflow2
+VENV_BENCH := .venv-bench
 INSTALL := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python
 PIP := $(INSTALL) $(VENV)/bin/python
 PIP2 := $(INSTALL) $(VENV2)/bin/python
-SOURCES := yellow_dynamic embedded examples tests mkdocs_hooks.py
+SOURCES := yellow_dynamic embedded examples tests benchmarks mkdocs_hooks.py
 AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processor.py \
 	tests/reliability/test_snapshot_writers.py \
 	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
 	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py
 
-.PHONY: help demo test test-airflow2 test-scheduler test-scheduler-airflow2 faults docs pictures lint format clean
+.PHONY: help demo test test-airflow2 test-scheduler test-scheduler-airflow2 faults bench docs pictures lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -39,6 +40,9 @@ docs: $(VENV)/.docs  ## Build the documentation in build/site; a warning is an e
 pictures: $(VENV)/.dev  ## Record the pictures of the command in docs/images anew
 	$(VENV)/bin/python examples/terminal_pictures.py
 
+bench: $(VENV_BENCH)/.bench  ## Compare with other ways, write docs/performance.md; QUICK=1 for less
+	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick)
+
 lint: $(VENV)/.dev  ## Check format, style and types
 	$(VENV)/bin/ruff format --check $(SOURCES)
 	$(VENV)/bin/ruff check $(SOURCES)
@@ -49,7 +53,7 @@ format: $(VENV)/.dev  ## Format the sources
 	$(VENV)/bin/ruff check --fix $(SOURCES)
 
 clean:  ## Remove the environments and what runs leave behind
-	rm -rf $(VENV) $(VENV2) .demo build dist *.egg-info embedded/*.egg-info
+	rm -rf $(VENV) $(VENV2) $(VENV_BENCH) .demo build dist *.egg-info embedded/*.egg-info
 
 $(VENV)/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
@@ -72,4 +76,9 @@ $(VENV)/.docs: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 $(VENV2)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 	$(VENV)/bin/python -m venv $(VENV2)
 	$(PIP2) --editable '.[test-airflow2]' --editable ./embedded
+	@touch $@
+
+$(VENV_BENCH)/.bench: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
+	$(VENV)/bin/python -m venv $(VENV_BENCH)
+	$(INSTALL) $(VENV_BENCH)/bin/python --editable '.[bench]' --editable ./embedded
 	@touch $@
