@@ -2,16 +2,22 @@ PYTHON ?= python3
 VENV := .venv
 VENV2 := .venv-airflow2
 VENV_BENCH := .venv-bench
+VENVU := .venv-upstream
 INSTALL := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python
 PIP := $(INSTALL) $(VENV)/bin/python
 PIP2 := $(INSTALL) $(VENV2)/bin/python
+PIPU := $(INSTALL) $(VENVU)/bin/python
 SOURCES := yellow_dynamic embedded examples tests benchmarks mkdocs_hooks.py
 AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processor.py \
 	tests/reliability/test_snapshot_writers.py \
 	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
 	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py
+UPSTREAM_TESTS := tests/plugin tests/factory tests/cli tests/examples tests/docs tests/reliability
+# What DataSurface 0.0.35 to 0.0.57 pin; SQLALCHEMY='sqlalchemy>=2.1' tests with the newest.
+SQLALCHEMY ?= sqlalchemy==2.0.41
 
-.PHONY: help demo test test-airflow2 test-scheduler test-scheduler-airflow2 faults bench docs pictures lint format clean
+.PHONY: help demo test test-airflow2 test-upstream test-scheduler test-scheduler-airflow2 faults bench \
+	docs pictures lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -24,6 +30,14 @@ test: $(VENV)/.dev  ## Run the tests on real PostgreSQL and Airflow, with the co
 
 test-airflow2: $(VENV2)/.dev  ## The tests of the DAGs again, on Airflow 2.11 and SQLAlchemy 1.4
 	$(VENV2)/bin/pytest $(AIRFLOW2_TESTS) $(ARGS)
+
+test-upstream: $(if $(DATASURFACE_SRC),$(VENVU)/.dev)  ## On a real DataSurface: DATASURFACE_SRC=<folder that holds datasurface>
+ifdef DATASURFACE_SRC
+	$(PIPU) '$(SQLALCHEMY)'
+	DATASURFACE_SRC='$(DATASURFACE_SRC)' $(VENVU)/bin/pytest -m "not scheduler" -rs $(UPSTREAM_TESTS) $(ARGS)
+else
+	@echo "Nothing was tested: set DATASURFACE_SRC to a folder that holds a package 'datasurface'."
+endif
 
 test-scheduler: $(VENV)/.dev  ## A real scheduler runs the DAGs; with chromium and playwright, its UI too
 	$(VENV)/bin/pytest -m scheduler tests/scheduler -rs $(ARGS)
@@ -53,7 +67,7 @@ format: $(VENV)/.dev  ## Format the sources
 	$(VENV)/bin/ruff check --fix $(SOURCES)
 
 clean:  ## Remove the environments and what runs leave behind
-	rm -rf $(VENV) $(VENV2) $(VENV_BENCH) .demo build dist *.egg-info embedded/*.egg-info
+	rm -rf $(VENV) $(VENV2) $(VENVU) $(VENV_BENCH) .demo build dist *.egg-info embedded/*.egg-info
 
 $(VENV)/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
@@ -81,4 +95,9 @@ $(VENV2)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 $(VENV_BENCH)/.bench: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 	$(VENV)/bin/python -m venv $(VENV_BENCH)
 	$(INSTALL) $(VENV_BENCH)/bin/python --editable '.[bench]' --editable ./embedded
+	@touch $@
+
+$(VENVU)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
+	$(VENV)/bin/python -m venv $(VENVU)
+	$(PIPU) --editable '.[test-upstream]' --editable ./embedded
 	@touch $@

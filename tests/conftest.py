@@ -17,12 +17,29 @@ os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 import pytest
+import sqlalchemy
 from airflow_names import DAG
+from datasurface_host import SOURCE, describe
 from yellow_models import Model
 
+from datasurface.md import PlatformPipelineGraph, ValidationTree
 from one_machine import Postgres
+from yellow_dynamic.plugin import MergeError
 
 _numbers = itertools.count(1)
+
+
+def pytest_report_header() -> str:
+    return f"host: {describe()}; SQLAlchemy {sqlalchemy.__version__}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what concerns the embedded host alone where a real one is in front of it."""
+    if SOURCE is not None:
+        reason = "concerns the embedded host, and DATASURFACE_SRC puts a real one in front of it"
+        for item in items:
+            if item.get_closest_marker("embedded"):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
@@ -77,12 +94,7 @@ class Site:
 
     def merge(self) -> tuple[dict[str, str], Any]:
         """Render the graph as handleModelMerge does; return the files and the ValidationTree."""
-        from datasurface.md import ValidationTree
-
-        graph = self.model.graph(self.folder)
-        tree = ValidationTree(graph.eco)
-        handler = graph.platform.createGraphHandler(graph)
-        return handler.renderGraph(graph.platform.getCredentialStore(), tree), tree
+        return render(self.model.graph(self.folder))
 
     def merge_cleanly(self) -> dict[str, str]:
         files, tree = self.merge()
@@ -114,6 +126,17 @@ class Site:
             if dag_id is not None:
                 environment.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id)
             return import_file(self.factory_file)
+
+
+def render(graph: PlatformPipelineGraph) -> tuple[dict[str, str], ValidationTree]:
+    """Render a graph; return the files, none where the merge is refused, and the problems."""
+    tree = ValidationTree(graph.eco)
+    handler = graph.platform.createGraphHandler(graph)
+    try:
+        return handler.renderGraph(graph.platform.getCredentialStore(), tree), tree
+    except MergeError:
+        assert tree.hasErrors()
+        return {}, tree
 
 
 def import_file(path: Path) -> ModuleType:

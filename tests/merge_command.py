@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from datasurface_host import SOURCE, python_path
 from yellow_models import Model
 
 TESTS = Path(__file__).parent
@@ -54,11 +55,16 @@ class Commands:
                 f"--model={self.folder}", f"--output={self.output}",
                 "--platform", self.model.platform,
             ],
-            env={**os.environ, "PYTHONPATH": str(TESTS), **environment},
+            env={**os.environ, "PYTHONPATH": python_path(str(TESTS)), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )  # fmt: skip
+
+
+def shows_no_traceback(done: subprocess.CompletedProcess[str]) -> bool:
+    """Tell whether the command puts a failure in words; a real DataSurface shows a traceback."""
+    return SOURCE is not None or "Traceback" not in done.stderr
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:

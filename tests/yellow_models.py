@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -118,6 +119,11 @@ def dataset(name: str) -> Dataset:
     )
 
 
+def live_repository(eco: Ecosystem) -> Any:
+    """Return the repository that the jobs clone; DataSurface 0.0.38 keeps it by a name of its own."""
+    return getattr(eco, "liveRepo", None) or eco.owningRepo
+
+
 @dataclass
 class Model:
     """What a test says of an ecosystem with one Yellow platform that ingests all its stores."""
@@ -140,7 +146,7 @@ class Model:
         """Return the ecosystem; it is not linted yet."""
         eco = Ecosystem(
             self.name,
-            GitHubRepository(self.repository, self.branch),
+            **self._repositories(),
             data_platforms=[self.buildPlatform()],
             default_data_platform=DefaultDataPlatform(DataPlatformKey(self.platform)),
             governance_zone_declarations=[GovernanceZoneDeclaration("Zone", self._ownRepo("zone"))],
@@ -163,6 +169,13 @@ class Model:
         team: Team = zone.getTeamOrThrow("Team")
         team.add(*[store.build() for store in self.stores], self._workspace())
         return eco
+
+    def _repositories(self) -> dict[str, Any]:
+        """Return where the model is; DataSurface 0.0.38 wants to know where it is edited, too."""
+        live = GitHubRepository(self.repository, self.branch)
+        if "liveRepo" in inspect.signature(Ecosystem).parameters:
+            return {"repo": GitHubRepository("acme/models", "edited"), "liveRepo": live}
+        return {"repo": live}
 
     def buildPlatform(self) -> YellowDataPlatform:
         provider = YellowPlatformServiceProvider(

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import metadata
 from typing import Any
 
 import sqlalchemy
@@ -32,7 +33,6 @@ try:
         Credential,
         CredentialStore,
         CronTrigger,
-        DataPlatform,
         Datastore,
         DataTransformerOutput,
         Ecosystem,
@@ -61,11 +61,25 @@ except ModuleNotFoundError as error:
 
 __version__ = "0.1.0"
 
-if not hasattr(DataPlatform, "generateBootstrapArtifacts"):
+
+def installedRelease() -> str:
+    """Return the release of the DataSurface installed here, as far as it says."""
+    try:
+        return metadata.version("datasurface")
+    except metadata.PackageNotFoundError:
+        return "of an unknown release"
+
+
+# The late 0.0.38 has both: bootstrap on the platform, and factories inside the infrastructure DAG.
+if not hasattr(YellowDataPlatform, "generateBootstrapArtifacts") or hasattr(
+    YellowDataPlatform, "getFactoryDAGTable"
+):
     raise ImportError(
-        f"yellow_dynamic {__version__} supports DataSurface 0.0.35 to 0.0.38, in which bootstrap "
-        "belongs to the data platform. The DataSurface installed here is a later one, in which it "
-        "belongs to the services provider."
+        f"yellow_dynamic {__version__} supports DataSurface 0.0.35 to 0.0.38 (up to 29 July 2025). "
+        f"The DataSurface installed here, {installedRelease()}, is a later one: its services "
+        "provider bootstraps and its infrastructure DAG builds the ingestion DAGs itself, which "
+        "would define each of them twice. Keep YellowDataPlatform in the model there; "
+        "docs/compatibility.md of yellow_dynamic says more."
     )
 
 log = logging.getLogger(__name__)
@@ -189,22 +203,37 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         return files
 
 
+class MergeError(Exception):
+    """A platform was not merged because of its model; the text lists the problems."""
+
+
 class YellowDynamicGraphHandler(YellowGraphHandler):
     """Fills the platform's table from a pipeline graph where the base renders one file a stream."""
 
     dp: YellowDynamicDataPlatform
     graph: PlatformPipelineGraph
+    #: Whether the table's rows have been made those of the graph.
+    populated = False
 
     def renderGraph(self, credStore: CredentialStore, issueTree: ValidationTree) -> dict[str, str]:
         """Replace the platform's rows and return the base's files, without ingestion DAG files.
 
-        Problems of the model go on `issueTree`; then no row is written and no file returned.
-
         Raises:
+            MergeError: for problems of the model, which are on `issueTree` too. DataSurface's
+                command prints that tree and exits with 0, so nothing else would tell a job's
+                operator that the old streams go on.
             sqlalchemy.exc.SQLAlchemyError: when the rows cannot be written; the old ones stay.
         """
         files: dict[str, str] = super().renderGraph(credStore, issueTree)
-        return {} if issueTree.hasErrors() else files
+        problems = [str(problem.description) for problem in issueTree.getErrors()]
+        if problems:
+            raise MergeError(
+                f"Platform {self.dp.name!r} was not merged, and none of its files is written. The "
+                f"rows of table {self.dp.getPhysDAGTableName()!r} "
+                f"{'are those of the model' if self.populated else 'were left as they are'}. "
+                "Problems:" + "".join(f"\n- {problem}" for problem in problems)
+            )
+        return files
 
     def createAirflowDAGs(self, eco: Ecosystem, issueTree: ValidationTree) -> dict[str, str]:
         """Populate the table at the point where the static platform renders its DAG files."""
@@ -229,6 +258,16 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
             adviseShards(self.dp, len(rows))
         with mergeStoreTransaction(self.dp, "replace the rows of") as connection:
             replaceRows(connection, self.dp, rows, issueTree)
+        self.populated = not issueTree.hasErrors()
+
+    def populateDataTransformerConfigurations(
+        self, eco: Ecosystem, issueTree: ValidationTree
+    ) -> None:
+        """Fill the base's table of transformers, unless the model is refused: both or neither."""
+        if not issueTree.hasErrors():
+            super().populateDataTransformerConfigurations(  # type: ignore[misc]
+                eco, issueTree
+            )
 
     def generateSecretsDocumentation(self, eco: Ecosystem, issueTree: ValidationTree) -> str:
         """Return the base's secrets documentation, and what the factory file needs besides."""

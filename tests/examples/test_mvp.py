@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import import_file, registered_dags
+from merge_command import shows_no_traceback
 
 from one_machine import Postgres
 
@@ -83,6 +84,7 @@ def test_two_commands_give_the_plans_files_rows_and_dags(
     for platform in PLATFORMS:
         files = {path.name for path in (output / platform).iterdir()}
         name = platform.lower()
+        # A real DataSurface renders more, which stays.
         assert {
             "kubernetes-bootstrap.yaml",
             f"{name}_infrastructure_dag.py",
@@ -94,7 +96,8 @@ def test_two_commands_give_the_plans_files_rows_and_dags(
             f"{name}-model-merge-job.yaml",
             f"{platform}-secrets.md",
             "terraform_code",
-        } == files
+        } <= files
+        assert not [file for file in files if file.endswith("_ingestion.py")]
         dags = registered_dags(import_file(output / platform / f"{name}_factory_dag.py"))
         assert list(dags) == [f"{name}__Store1_ingestion"]
         assert dags[f"{name}__Store1_ingestion"].schedule == "* * * * *"
@@ -127,7 +130,7 @@ def test_merge_without_a_database_says_so_and_exits_non_zero(
     assert done.returncode == 1
     assert "pg-data.ns-kub-pg-test.svc.cluster.local" in done.stderr
     assert "datasurface_merge" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert shows_no_traceback(done)
     assert "planted-password" not in done.stdout + done.stderr
     assert not list((tmp_path / "output").rglob("*.*"))
 
@@ -141,7 +144,7 @@ def test_merge_without_a_login_names_the_credential(
 
     assert done.returncode == 1
     assert "postgres" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert shows_no_traceback(done)
 
 
 def test_merge_before_bootstrap_says_which_command_is_missing(
@@ -151,4 +154,4 @@ def test_merge_before_bootstrap_says_which_command_is_missing(
 
     assert done.returncode == 1
     assert "--ringLevel 1" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert shows_no_traceback(done)

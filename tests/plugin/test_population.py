@@ -16,7 +16,7 @@ import pytest
 from conftest import Site, problems
 from pytest_mock import MockerFixture
 from sqlalchemy.exc import OperationalError, ProgrammingError
-from yellow_models import MULTI, SINGLE, Store
+from yellow_models import MULTI, SINGLE, Store, live_repository
 
 import yellow_dynamic
 from datasurface.md import (
@@ -294,16 +294,14 @@ def test_value_that_the_factory_file_would_refuse_is_a_problem(
     installed: Site, branch: str
 ) -> None:
     graph = installed.model.graph(installed.folder)
-    repository: Any = graph.eco.owningRepo
-    repository.branchName = branch
+    live_repository(graph.eco).branchName = branch
 
     assert_refused(installed, graph, "git_repo_branch")
 
 
 def test_wrong_repository_name_is_a_problem(installed: Site) -> None:
     graph = installed.model.graph(installed.folder)
-    repository: Any = graph.eco.owningRepo
-    repository.repositoryName = "models"
+    live_repository(graph.eco).repositoryName = "models"
 
     assert_refused(installed, graph, "of the form owner/repository")
 

@@ -18,11 +18,12 @@ from urllib.parse import quote, quote_plus
 import psutil
 import pytest
 from conftest import Site, problems
+from datasurface_host import SOURCE
 from fault_table import FaultTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merge_command import Commands, finish
-from yellow_models import Model, Store
+from yellow_models import Model, Store, live_repository
 
 from datasurface.md import ValidationTree
 from yellow_dynamic.plugin import YellowDynamicGraphHandler, renderFactory
@@ -89,7 +90,7 @@ def set_host(graph: Any, value: str) -> None:
 
 
 def set_branch(graph: Any, value: str) -> None:
-    graph.eco.owningRepo.branchName = value
+    live_repository(graph.eco).branchName = value
 
 
 def set_image(graph: Any, value: str) -> None:
@@ -157,9 +158,20 @@ def test_platform_name_is_refused_or_names_nothing_outside(value: str) -> None:
         return
 
     # The platform's own lint refuses most of these; what is rendered must be safe all the same.
-    for name, text in files.items():
+    for name in files:
         assert Path(name).name == name
         assert name.isprintable()
+    ours = f"{platform.to_k8s_name(value)}_factory_dag.py"
+    compile(files[ours], ours, "exec")
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_platform_name_is_no_code_in_the_bases_files_either(value: str) -> None:
+    eco = Model(platform=value).build()
+    files = eco.getDataPlatformOrThrow(value).generateBootstrapArtifacts(eco, 0)
+
+    for name, text in files.items():
         if name.endswith(".py"):
             compile(text, name, "exec")
 
@@ -221,7 +233,7 @@ def test_factory_files_of_any_two_models_differ_in_one_literal(values: list[str]
     plain, changed = Model().build(), Model().build()
     platform: Any = changed.getDataPlatformOrThrow("YellowLive")
     psp = platform.psp
-    repository: Any = changed.owningRepo
+    repository = live_repository(changed)
     psp.namespace, psp.datasurfaceDockerImage, psp.postgresCredential.name = values[:3]
     psp.gitCredential.name, psp.mergeStore.databaseName = values[3:5]
     psp.mergeStore.hostPortPair.hostName, platform.slackChannel = values[5:7]
@@ -252,7 +264,8 @@ def without_literal(tree: ast.Module) -> ast.expr:
 
 # --- Secret values ----------------------------------------------------------------------------
 
-PLANTED = "Planted-Secret-7f3a@:/%#?'\"\\ &="
+# A real DataSurface puts the password into a URL as it is, which ends at the at sign.
+PLANTED = f"Planted-Secret-7f3a{'' if SOURCE else '@'}:/%#?'\"\\ &="
 
 
 def planted_role(site: Site) -> str:

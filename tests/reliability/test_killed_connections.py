@@ -12,7 +12,7 @@ from conftest import Site, registered_dags
 from fault_table import FaultTable
 from merge_command import Commands
 from pg_proxy import Break, PostgresProxy
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from yellow_models import Store
 
 from datasurface.md import PlatformPipelineGraph, ValidationTree
@@ -109,7 +109,7 @@ def test_merge_that_loses_the_answer_leaves_one_of_the_two_sets(
             broken.setenv("PGHOSTADDR", proxy.address)
             try:
                 populate(graphs[statement % 2])
-            except OperationalError as error:
+            except DBAPIError as error:
                 [note] = error.__notes__
             else:
                 break

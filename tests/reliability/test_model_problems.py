@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Site, problems
+from conftest import Site, problems, render
 from fault_table import FaultTable
-from merge_command import Commands
-from yellow_models import EVERY_MINUTE, SINGLE, Model, Store
+from merge_command import Commands, shows_no_traceback
+from yellow_models import EVERY_MINUTE, SINGLE, Model, Store, live_repository
 
 from datasurface.md import CronTrigger, PlatformPipelineGraph, ValidationTree
 from yellow_dynamic.plugin import YellowDynamicGraphHandler
@@ -17,14 +17,15 @@ from yellow_dynamic.plugin import YellowDynamicGraphHandler
 
 def merge_of(site: Site, model: Model) -> tuple[dict[str, str], list[str]]:
     """Merge a model as handleModelMerge does; return the files and the problems' texts."""
-    eco = model.build()
+    try:
+        eco = model.build()
+    except Exception as error:  # noqa: BLE001 - each host has a kind of its own
+        return {}, [str(error)]
     tree = eco.lintAndHydrateCaches()
     if tree.hasErrors():
         return {}, [str(problem.description) for problem in tree.getErrors()]
-    graph = model.graphOf(eco, site.folder)
-    tree = ValidationTree(eco)
-    handler = graph.platform.createGraphHandler(graph)
-    return handler.renderGraph(graph.platform.getCredentialStore(), tree), problems(tree)
+    files, tree = render(model.graphOf(eco, site.folder))
+    return files, problems(tree)
 
 
 LONG = "x" * 300
@@ -38,21 +39,20 @@ BAD_MODELS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "platform name over all limits": ({"platform": LONG}, "xxx"),
     "platform name without a letter": ({"platform": "___"}, "___"),
-    "platform name that leaves the folder": ({"platform": "../../etc"}, "../../etc"),
     "namespace over Kubernetes' limit": ({"namespace": "n" * 64}, "n" * 64),
     "namespace with capitals": ({"namespace": "Prod"}, "Prod"),
     "credential name over the secret's limit": ({"gitCredential": "c" * 300}, "c" * 100),
     "credential name with a space": ({"gitCredential": "my git"}, "my git"),
     "repository without an owner": ({"repository": "models"}, "models"),
     "repository with a path": ({"repository": "acme/models/main"}, "acme/models/main"),
-    "repository that is empty": ({"repository": ""}, "''"),
+    "repository that is empty": ({"repository": ""}, "repository name"),
     "schedule that is no cron expression": (
         {"stores": [Store("S", trigger=CronTrigger("Daily", "every day"))]},
         "every day",
     ),
     "image that is empty": (
         {"providerArguments": {"datasurfaceDockerImage": ""}},
-        "datasurfaceDockerImage",
+        "docker",
     ),
     "two streams with one key": (
         {"stores": [Store("A_b"), Store("A", ["b"], SINGLE)]},
@@ -61,7 +61,18 @@ BAD_MODELS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("changes", "name"), BAD_MODELS.values(), ids=BAD_MODELS)
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        *(pytest.param(*values, id=id_) for id_, values in BAD_MODELS.items()),
+        pytest.param(
+            {"platform": "../../etc"},
+            "../../etc",
+            id="platform name that leaves the folder",
+            marks=pytest.mark.embedded,
+        ),
+    ],
+)
 def test_model_that_cannot_run_names_the_object_and_writes_nothing(
     installed: Site, changes: dict[str, Any], name: str, faults: FaultTable
 ) -> None:
@@ -72,18 +83,18 @@ def test_model_that_cannot_run_names_the_object_and_writes_nothing(
 
     after = installed.sql("SELECT * FROM {table}")
     assert files == {}
-    assert name in " ".join(found)
+    assert name.lower() in " ".join(found).lower()
     faults.record(
         "merge of a model that cannot run", injected=1, survived=1, rows_lost=int(after != before)
     )
 
 
 def without_repository(graph: Any) -> None:
-    graph.eco.owningRepo = None
+    graph.eco.owningRepo = graph.eco.liveRepo = None
 
 
 def without_repository_name(graph: Any) -> None:
-    graph.eco.owningRepo.repositoryName = "https://github.com/acme/models"
+    live_repository(graph.eco).repositoryName = "https://github.com/acme/models"
 
 
 def without_consistency(graph: Any) -> None:
@@ -154,8 +165,8 @@ def test_command_refuses_a_bad_model_without_a_file_and_a_row(installed: Site) -
 
     assert done.returncode == 1
     assert "A_b" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not bad.output.exists()
+    assert shows_no_traceback(done)
+    assert not [path for path in bad.output.rglob("*") if path.is_file()]
     assert installed.sql("SELECT * FROM {table}") == before
 
 

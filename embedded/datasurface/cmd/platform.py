@@ -181,8 +181,15 @@ def _findPart(graph: EcosystemPipelineGraph, platform: DataPlatform) -> Platform
 
 def _render(eco: Ecosystem, platform: DataPlatform, part: PlatformPipelineGraph) -> dict[str, str]:
     tree = ValidationTree(eco)
-    with _platformErrors(platform):
-        files = platform.createGraphHandler(part).renderGraph(platform.getCredentialStore(), tree)
+    files: dict[str, str] = {}
+    try:
+        with _platformErrors(platform):
+            handler = platform.createGraphHandler(part)
+            files = handler.renderGraph(platform.getCredentialStore(), tree)
+    except Exception:
+        # What a platform raises because of the problems on its tree, the tree says itself.
+        if not tree.hasErrors():
+            raise
     tree.prune()
     if tree.problems or tree.children:
         print(tree.toText(), file=sys.stderr)

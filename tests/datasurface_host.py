@@ -1,0 +1,40 @@
+"""Which DataSurface the tests run on: the embedded one, or that of the folder DATASURFACE_SRC.
+
+Importing this module puts the latter in front, for this process and for those that it starts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from importlib import metadata
+from pathlib import Path
+
+#: The folder that holds a real package `datasurface`, or None for the embedded one.
+SOURCE = Path(os.environ["DATASURFACE_SRC"]).resolve() if os.getenv("DATASURFACE_SRC") else None
+
+
+def python_path(*more: str) -> str:
+    """Return a PYTHONPATH with DATASURFACE_SRC, if set, in front of the given folders."""
+    return os.pathsep.join([*([str(SOURCE)] if SOURCE else []), *more])
+
+
+def describe() -> str:
+    """Return which DataSurface is in use: its release as far as it is known, and its folder."""
+    folder = Path(str(importlib.import_module("datasurface").__file__)).parent
+    for name in ("datasurface-embedded", "datasurface"):
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if (name == "datasurface") is (SOURCE is not None):
+            return f"{name} {found.version} in {folder}"
+    return f"datasurface of an unknown release in {folder}"
+
+
+if SOURCE is not None:
+    if not (SOURCE / "datasurface" / "__init__.py").is_file():
+        raise FileNotFoundError(f"DATASURFACE_SRC={SOURCE} holds no package 'datasurface'.")
+    sys.path.insert(0, str(SOURCE))
+    os.environ["PYTHONPATH"] = python_path(*filter(None, [os.environ.get("PYTHONPATH")]))
