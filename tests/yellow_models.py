@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def dataset(name: str) -> Dataset:
 
 
 def live_repository(eco: Ecosystem) -> Any:
-    """Return the repository that the jobs clone; DataSurface 0.0.38 keeps it by a name of its own."""
+    """Return the repository that the jobs clone; DataSurface 0.0.38 keeps it apart."""
     return getattr(eco, "liveRepo", None) or eco.owningRepo
 
 
@@ -141,6 +141,10 @@ class Model:
     repository: str = "acme/models"
     branch: str = "main"
     name: str = "Test"
+    #: Makes the workspaces beside the one that is assigned to the platform.
+    workspaces: Callable[[], list[Workspace]] = list
+    #: What the assigned workspace reads besides the stores.
+    sinks: list[DatasetSink] = field(default_factory=list)
 
     def build(self) -> Ecosystem:
         """Return the ecosystem; it is not linted yet."""
@@ -167,7 +171,7 @@ class Model:
         zone: GovernanceZone = eco.getZoneOrThrow("Zone")
         zone.add(TeamDeclaration("Team", self._ownRepo("team")))
         team: Team = zone.getTeamOrThrow("Team")
-        team.add(*[store.build() for store in self.stores], self._workspace())
+        team.add(*[store.build() for store in self.stores], *self.workspaces(), self._workspace())
         return eco
 
     def _repositories(self) -> dict[str, Any]:
@@ -243,7 +247,9 @@ class Model:
             "Consumer",
             DataPlatformManagedDataContainer("Consumer container"),
             DatasetGroup(
-                "LiveDSG", sinks=sinks, platform_chooser=WorkspacePlatformConfig(retention)
+                "LiveDSG",
+                sinks=sinks + self.sinks,
+                platform_chooser=WorkspacePlatformConfig(retention),
             ),
         )
 

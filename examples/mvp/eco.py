@@ -1,5 +1,8 @@
 """One PostgreSQL source with two tables, ingested twice: the current rows, and all history."""
 
+import inspect
+from typing import Any
+
 from datasurface.md import (
     CloudVendor,
     ConsumerRetentionRequirements,
@@ -54,7 +57,7 @@ def createEcosystem() -> Ecosystem:
     provider = createProvider()
     eco = Ecosystem(
         "Test",
-        GitHubRepository(REPOSITORY, "main", credential=GIT),
+        **createRepositories(),
         data_platforms=[
             createPlatform("YellowLive", provider, YellowMilestoneStrategy.LIVE_ONLY),
             createPlatform("YellowForensic", provider, YellowMilestoneStrategy.BATCH_MILESTONED),
@@ -79,6 +82,15 @@ def createEcosystem() -> Ecosystem:
     zone.add(TeamDeclaration("team1", GitHubRepository(REPOSITORY, "team1_main")))
     zone.getTeamOrThrow("team1").add(createStore(), createConsumer())
     return eco
+
+
+def createRepositories() -> dict[str, Any]:
+    """Return where the model is; from 0.0.38 on DataSurface also asks where it is edited."""
+    live = GitHubRepository(REPOSITORY, "main", credential=GIT)
+    if "liveRepo" not in inspect.signature(Ecosystem).parameters:
+        return {"repo": live}
+    edited = GitHubRepository(REPOSITORY, "edited", credential=GIT)
+    return {"repo": edited, "liveRepo": live}
 
 
 def createProvider() -> YellowPlatformServiceProvider:

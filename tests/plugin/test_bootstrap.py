@@ -238,15 +238,24 @@ def test_import_without_datasurface_says_what_to_install() -> None:
     assert "During handling" not in done.stderr
 
 
-def test_later_datasurface_is_refused_with_what_is_supported() -> None:
+@pytest.mark.parametrize(
+    "methods",
+    [(), ("generateBootstrapArtifacts", "getFactoryDAGTable")],
+    ids=["bootstrap of the services provider", "factories in the infrastructure DAG"],
+)
+def test_later_datasurface_is_refused_by_its_release(methods: tuple[str, ...]) -> None:
     program = (
-        "import datasurface.md as md\n"
-        "class DataPlatform: pass\n"
-        "md.DataPlatform = DataPlatform\n"
+        "from importlib import metadata\n"
+        "from datasurface.platforms import yellow\n"
+        "yellow.YellowDataPlatform = type('YellowDataPlatform', (), dict.fromkeys(sys.argv[1:]))\n"
+        "metadata.version = lambda name: f'{name} 0.0.57'\n"
         "import yellow_dynamic\n"
     )
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{program}", *methods], capture_output=True, text=True
+    )
 
     assert done.returncode == 1
     assert "supports DataSurface 0.0.35 to 0.0.38" in done.stderr
+    assert "installed here, datasurface 0.0.57, is a later one" in done.stderr
