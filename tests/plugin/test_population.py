@@ -28,6 +28,7 @@ from datasurface.md import (
 )
 from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
 from yellow_dynamic.plugin import (
+    MergeError,
     YellowDynamicDataPlatform,
     YellowDynamicGraphHandler,
     createStreamConfigs,
@@ -260,18 +261,19 @@ def test_model_with_a_problem_is_refused_before_the_database_is_asked(installed:
     assert "have the key 'A_b'" in " ".join(problems(tree))
 
 
-def test_no_file_of_the_base_is_returned_beside_a_problem(
+def test_problem_is_raised_where_the_base_returns_its_files_all_the_same(
     installed: Site, mocker: MockerFixture
 ) -> None:
     graph = installed.model.graph(installed.folder)
     tree = ValidationTree(graph.eco)
     tree.addProblem("something is wrong")
-    # Some releases of the base return their files all the same.
+    # A real DataSurface does, and its command then exits with 0.
     mocker.patch.object(YellowGraphHandler, "renderGraph", return_value={"a.tf": "text"})
 
     handler = graph.platform.createGraphHandler(graph)
 
-    assert handler.renderGraph(graph.platform.getCredentialStore(), tree) == {}
+    with pytest.raises(MergeError, match="something is wrong"):
+        handler.renderGraph(graph.platform.getCredentialStore(), tree)
 
 
 def test_trigger_of_an_unknown_kind_is_a_problem(installed: Site) -> None:
