@@ -18,8 +18,9 @@ from one_machine import NotYetError, Postgres, wait_until
 pytestmark = pytest.mark.slow
 
 STREAMS = 60
-#: Airflow finds a new file so late that all its DAGs could have become stale before.
-NEW_FILES_EVERY = STALE_AFTER + 2 * CLEANUP_EVERY + 3
+#: Airflow looks for new files so rarely that all their DAGs could become stale before. It has just
+#: looked when it has the DAGs of the first file.
+NEW_FILES_EVERY = 2 * (STALE_AFTER + 2 * CLEANUP_EVERY)
 
 
 @pytest.fixture
