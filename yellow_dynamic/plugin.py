@@ -93,8 +93,8 @@ KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 ENVIRONMENT_NAME = re.compile(r"[-._A-Za-z][-._A-Za-z0-9]*")
 
-#: A factory file of so many streams takes less than half of Airflow's time limits for a file.
-STREAMS_PER_SHARD = 5_000
+#: Building, serializing and storing so many DAGs takes less than half of Airflow's time limits.
+STREAMS_PER_SHARD = 1_000
 MOST_SHARDS = 1_000
 
 CONNECT_TIMEOUT_SECONDS = 10
@@ -129,7 +129,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         allowEmpty: let a merge remove the last streams of the platform. Without it, a merge
             that would leave no stream where there were some is refused.
         factoryShards: among how many factory files the streams are divided, 1 or more. One file
-            per 5,000 streams keeps well within Airflow's time limits for a file.
+            per 1,000 streams keeps well within Airflow's time limits for a file.
         **kwargs: the base class's keyword arguments, unchanged.
     """
 

@@ -84,10 +84,10 @@ def test_number_of_factory_files_that_is_none_is_refused(shards: object) -> None
     ("streams", "shards", "level", "suits"),
     [
         (0, 1, "INFO", 1),
-        (5_000, 1, "INFO", 1),
-        (5_001, 1, "WARNING", 2),
-        (100_000, 20, "INFO", 20),
-        (100_000, 19, "WARNING", 20),
+        (1_000, 1, "INFO", 1),
+        (1_001, 1, "WARNING", 2),
+        (100_000, 100, "INFO", 100),
+        (100_000, 99, "WARNING", 100),
     ],
 )
 def test_too_few_factory_files_for_the_streams_are_warned_of(
@@ -103,7 +103,7 @@ def test_too_few_factory_files_for_the_streams_are_warned_of(
     assert record.levelname == level
     assert record.getMessage() == (
         f"Platform 'YellowLive' has {streams} streams and factoryShards={shards}; "
-        f"factoryShards={suits} suits them, which is one factory file for each 5000 streams."
+        f"factoryShards={suits} suits them, which is one factory file for each 1000 streams."
     )
 
 
