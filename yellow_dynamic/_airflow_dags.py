@@ -64,7 +64,10 @@ def both_sides(static_folder: str, dag_folder: str, platform: str) -> dict[str, 
 
 
 def factory_files(path: str) -> list[dict[str, Any]]:
-    """Return file, text and settings of the factory files in a DAG folder, or of the one given.
+    """Return the factory files in a DAG folder, or the one given: the first one of each platform.
+
+    Each has its file, text and settings, and the names of the further files of a divided
+    platform beside it, with whether their text is the same.
 
     Raises:
         CannotReadError: there is no such path, or no factory file.
@@ -77,7 +80,13 @@ def factory_files(path: str) -> list[dict[str, Any]]:
         settings = settings_of(text)
         # DataSurface has files of such names too.
         if settings is not None:
-            found.append({"file": str(file), "text": text, "settings": settings})
+            further = {
+                each.name: each.read_text(encoding="utf-8", errors="replace") == text
+                for each in sorted(file.parent.glob(f"{file.stem}_[1-9]*.py"))
+            }
+            found.append(
+                {"file": str(file), "text": text, "settings": settings, "further": further}
+            )
     if not found:
         where = path if given.is_file() else f"{path} or below it"
         raise CannotReadError(

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from yellow_dynamic._airflow_api import AirflowApi
 from yellow_dynamic._errors import CommandError
 from yellow_dynamic._factory import load_factory, static_files
-from yellow_dynamic._installation import Installation
+from yellow_dynamic._installation import FactoryFile, Installation
 from yellow_dynamic._plan import plan_merge
 from yellow_dynamic._status import WELL, Sources, in_words, platform_status
 from yellow_dynamic._streams import ACTIVE, DISABLED, StreamRow, read_rows
@@ -102,6 +102,27 @@ class Checks:
             not difference,
             difference or about,
             self._ring0 if difference else "",
+        )
+        shards = int(files[0].settings.get("factory_shards", 1))
+        if shards > 1 or files[0].further:
+            yield self._further_files(files[0], shards)
+
+    def _further_files(self, first: FactoryFile, shards: int) -> Check:
+        """Check that the other files of a divided platform lie beside its first one."""
+        stem = PurePath(first.file).stem
+        wanted = {f"{stem}_{number}.py" for number in range(2, shards + 1)}
+        wrong = [f"{name} is missing" for name in sorted(wanted - first.further.keys())]
+        wrong += [f"{name} is not wanted any more" for name in first.further.keys() - wanted]
+        wrong += [
+            f"{name} has another text"
+            for name, same in first.further.items()
+            if not same and name in wanted
+        ]
+        return Check(
+            "all factory files of the platform are there",
+            not wrong,
+            shortened(sorted(wrong)) or f"{shards}, with the same text",
+            self._ring0 if wrong else "",
         )
 
     def _difference(self, text: str, settings: dict[str, Any]) -> str:

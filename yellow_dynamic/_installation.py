@@ -52,11 +52,20 @@ class ModelPlatform:
 
 @dataclass(frozen=True)
 class FactoryFile:
-    """A factory file as it lies in Airflow's DAG folder."""
+    """A factory file as it lies in Airflow's DAG folder.
+
+    Attributes:
+        file: its path.
+        text: its text.
+        settings: the literal PLATFORM in it.
+        further: whether each of the further files of a divided platform has the same text, by
+            name.
+    """
 
     file: str
     text: str
     settings: dict[str, Any]
+    further: dict[str, bool]
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,33 @@ def test_file_of_another_model_is_not_current_by_the_keys_that_differ(merged: Op
     assert "namespace_name ('ns-old', not 'ns-test')" in found["factory file is current"]["detail"]
 
 
+def test_divided_platform_needs_all_its_factory_files(merged: Operator) -> None:
+    text = merged.factory.read_text().replace("'factory_shards': 1,", "'factory_shards': 3,")
+    merged.factory.write_text(text)
+    second, third, fourth = (
+        merged.factory.with_name(f"yellowlive_factory_dag_{number}.py") for number in (2, 3, 4)
+    )
+    name = "all factory files of the platform are there"
+
+    missing = failed(merged, "--dags", merged.dags)[name]
+    for file in (second, third):
+        file.write_text(text)
+    complete = failed(merged, "--dags", merged.dags)
+    third.write_text("# another text")
+    fourth.write_text(text)
+    wrong = failed(merged, "--dags", merged.factory)[name]
+
+    assert missing["detail"] == (
+        "yellowlive_factory_dag_2.py is missing; yellowlive_factory_dag_3.py is missing"
+    )
+    assert "--ringLevel 0" in missing["mend"]
+    assert complete == {}
+    assert wrong["detail"] == (
+        "yellowlive_factory_dag_3.py has another text; "
+        "yellowlive_factory_dag_4.py is not wanted any more"
+    )
+
+
 def test_missing_table_and_a_narrow_one_fail_with_ring_1(merged: Operator) -> None:
     merged.site.sql("ALTER TABLE {table} ALTER COLUMN config_json TYPE VARCHAR(2048)")
     narrow = failed(merged, "--dags", merged.factory)

@@ -179,7 +179,9 @@ def test_checklist_passes_with_all_that_airflow_says(watched: Watched) -> None:
 def test_checklist_names_missing_dags_a_factory_dag_and_failed_runs(watched: Watched) -> None:
     failed = "yellowlive__Pair_b_ingestion"
     other = watched.dags / "another_dag.py"
-    other.write_text("from airflow.sdk import DAG\ndag = DAG('yellowlive_factory_dag', schedule=None)\n")
+    other.write_text(
+        "from airflow.sdk import DAG\ndag = DAG('yellowlive_factory_dag', schedule=None)\n"
+    )
     run = watched.airflow.trigger(failed)
     watched.airflow._request("PATCH", f"dags/{failed}/dagRuns/{run}", json={"state": "failed"})
     watched.edit("Pair_a", schedule_string="every day")
