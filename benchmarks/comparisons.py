@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -125,11 +124,10 @@ def write(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
 
 def copy(estate: Estate, size: int, rows: Sequence[Row]) -> None:
     """Do what no way of writing these rows does without: connect, send them, commit."""
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    text.seek(0)
+    # Nothing in these rows needs an escape.
+    text = io.StringIO("".join("\t".join(map(str, row)) + "\n" for row in rows))
     with closing(estate.postgres.connect(database(size))) as connection, connection.cursor() as to:
-        to.copy_expert(f"COPY {TABLE} FROM STDIN (FORMAT csv)", text)
+        to.copy_expert(f"COPY {TABLE} FROM STDIN", text)
         connection.commit()
 
 

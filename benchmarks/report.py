@@ -221,7 +221,7 @@ database, which is a PostgreSQL. Nearly all of it is Airflow's own work on finis
 *Population* is all of `populateDAGConfigurations` on an empty table: the model becomes stream
 configurations, these are checked and become rows, and the rows are written in one transaction
 under the lock; the target is judged by this. *Its write alone* is that transaction with rows that
-are ready. *Bare COPY* connects, sends the finished rows as CSV with COPY and commits; it checks
+are ready. *Bare COPY* connects, sends the finished rows with COPY and commits; it checks
 and compares nothing.""",
     "bootstrap": """\
 Both rings of `generatePlatformBootstrap`: all files of the platform, and its tables.""",

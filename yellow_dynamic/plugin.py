@@ -9,6 +9,7 @@ second.
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import logging
 import re
@@ -25,7 +26,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy import TIMESTAMP, Column, MetaData, String, Table, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL, Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 try:
@@ -107,6 +108,9 @@ MODEL_FOLDER = "/cache/git-models"
 SNAPSHOT_FOLDER = "/var/lib/yellow-dynamic"
 #: What Kubernetes allows for a Job's name, 63, less the longest end of ours.
 JOB_NAME_CHARACTERS = 50
+
+#: What the text format of COPY gives a meaning of its own.
+COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 StreamConfig = dict[str, Any]
 
@@ -433,10 +437,7 @@ def host(dp: YellowDynamicDataPlatform) -> Any:
 def renderRows(
     dp: YellowDynamicDataPlatform, configs: list[StreamConfig], issueTree: ValidationTree
 ) -> dict[str, str]:
-    """Return each stream's config_json by its key; a stream Airflow cannot run is a problem.
-
-    The keys of the JSON are sorted, so that equal configs are equal text.
-    """
+    """Return each stream's config_json by its key; a stream Airflow cannot run is a problem."""
     rows: dict[str, str] = {}
     secrets: dict[str, str] = {}
     for config in configs:
@@ -446,7 +447,7 @@ def renderRows(
                 f"Two streams of platform {dp.name!r} have the key {key!r}; one is of store "
                 f"{config['store_name']!r}. Rename a store or a dataset."
             )
-        rows[key] = json.dumps(config, sort_keys=True)
+        rows[key] = ENCODER.encode(config)
         for problem in streamProblems(config, rows[key]):
             issueTree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
         for name, secret in credentialsOf(config):
@@ -456,6 +457,18 @@ def renderRows(
                     f"would share the Kubernetes secret {secret!r}. Rename one."
                 )
     return rows
+
+
+#: The keys of a credential's own name and of its secret's.
+CREDENTIAL_KEYS = [
+    (f"{role}_credential_name", f"{role}_credential_secret_name")
+    for role in ("postgres", "git", "slack", "source", "kafka_connect")
+]
+#: What the JSON of a config holds that has an empty value or one with unprintable characters: an
+#: escape, an empty text, or DEL, which JSON does not escape.
+UNUSUAL_JSON = ("\\", '""', "\x7f")
+#: Sorts the keys, so that equal configs are equal text.
+ENCODER = json.JSONEncoder(sort_keys=True)
 
 
 def streamProblems(config: StreamConfig, text: str) -> Iterator[str]:
@@ -469,6 +482,14 @@ def streamProblems(config: StreamConfig, text: str) -> Iterator[str]:
     if len(text) > CONFIG_CHARACTERS:
         yield f"its configuration has {len(text)} characters, more than {CONFIG_CHARACTERS}"
     yield from nameProblems(config)
+    yield from valueProblems(config, text)
+
+
+def valueProblems(config: StreamConfig, text: str) -> Iterator[str]:
+    """Yield which values of a config are not one line of text; `text` is its JSON."""
+    # Nearly every stream is done with here, without a look at each of its values.
+    if len(text) <= VALUE_CHARACTERS and not any(mark in text for mark in UNUSUAL_JSON):
+        return
     for key, value in config.items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, str) and not (item and item.isprintable()):
@@ -479,31 +500,31 @@ def streamProblems(config: StreamConfig, text: str) -> Iterator[str]:
 
 def nameProblems(config: StreamConfig) -> Iterator[str]:
     """Yield what Kubernetes refuses as a name."""
-    for key, value in config.items():
-        if key == "namespace_name" and not NAMESPACE.fullmatch(value):
-            yield (
-                f"Kubernetes refuses the namespace {value!a:.300}; at most 63 lower case letters, "
-                "digits and dashes are allowed, and no dash at either end"
-            )
-        elif key.endswith("_credential_secret_name") and not KUBERNETES_NAME.fullmatch(value):
-            yield (
-                f"the credential {config.get(nameKey(key), value)!a:.300} has no "
-                f"name that Kubernetes takes for a secret; {value!a:.300} is not one"
-            )
-        elif key.endswith("_credential_name") and not ENVIRONMENT_NAME.fullmatch(value):
-            yield f"the credential {value!a:.300} cannot start an environment variable's name"
+    if not NAMESPACE.fullmatch(config["namespace_name"]):
+        yield (
+            f"Kubernetes refuses the namespace {config['namespace_name']!a:.300}; at most 63 "
+            "lower case letters, digits and dashes are allowed, and no dash at either end"
+        )
+    for name, secret in credentialsOf(config):
+        yield from credentialProblems(name, secret)
+
+
+def credentialProblems(name: str, secret: str) -> Iterator[str]:
+    """Yield what Kubernetes refuses of a credential's name and of its secret's."""
+    if not KUBERNETES_NAME.fullmatch(secret):
+        yield (
+            f"the credential {name!a:.300} has no name that Kubernetes takes for a secret; "
+            f"{secret!a:.300} is not one"
+        )
+    if not ENVIRONMENT_NAME.fullmatch(name):
+        yield f"the credential {name!a:.300} cannot start an environment variable's name"
 
 
 def credentialsOf(config: StreamConfig) -> Iterator[tuple[str, str]]:
     """Yield the name and the secret's name of each credential of a stream."""
-    for key, secret in config.items():
-        if key.endswith("_credential_secret_name"):
-            yield str(config.get(nameKey(key), secret)), str(secret)
-
-
-def nameKey(secretKey: str) -> str:
-    """Return the key of a credential's own name, given that of its secret's."""
-    return secretKey.replace("_secret_name", "_name")
+    for nameKey, secretKey in CREDENTIAL_KEYS:
+        if secretKey in config:
+            yield str(config.get(nameKey, config[secretKey])), str(config[secretKey])
 
 
 @dataclass
@@ -565,7 +586,7 @@ def replaceRows(
         connection.execute(table.delete())
         values = [newRow(key, text, old.get(key), now) for key, text in rows.items()]
         if values:
-            connection.execute(table.insert(), values)
+            copyRows(connection, table, values)
     log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
 
 
@@ -585,6 +606,40 @@ def compareWithTable(
     for problem in populationProblems(connection, dp, table, rows, population):
         issueTree.addProblem(problem)
     return old, population
+
+
+def copyRows(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Add the rows with COPY, which takes a third of the time of INSERT.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: when the database refuses them.
+    """
+    quoted = connection.dialect.identifier_preparer.format_table(table)
+    statement = f"COPY {quoted} ({', '.join(table.columns.keys())}) FROM STDIN"
+    lines = "".join(
+        "\t".join([copyField(row[name]) for name in table.columns.keys()]) + "\n"  # noqa: SIM118
+        for row in rows
+    )
+    driver: Any = connection.dialect.dbapi
+    cursor: Any = connection.connection.cursor()
+    try:
+        if hasattr(cursor, "copy_expert"):
+            cursor.copy_expert(statement, io.StringIO(lines))
+        else:  # psycopg 3
+            with cursor.copy(statement) as copy:
+                copy.write(lines)
+    except driver.Error as error:
+        # As SQLAlchemy does for what it executes itself.
+        if connection.dialect.is_disconnect(error, driver, cursor):
+            connection.invalidate(error)
+        raise DBAPIError.instance(statement, None, error, driver.Error) from error
+    finally:
+        cursor.close()
+
+
+def copyField(value: Any) -> str:
+    """Return a value in the text format of COPY."""
+    return "\\N" if value is None else str(value).translate(COPY_ESCAPES)
 
 
 def newRow(key: str, configJson: str, old: Any, now: datetime | None) -> dict[str, Any]:
@@ -826,9 +881,7 @@ def platformSettings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamCon
     """Return the settings that the factory file carries: the streams' common ones and its own."""
     config = commonConfig(dp, eco)
     names = {
-        nameKey(key): secret
-        for key, secret in config.items()
-        if key.endswith("_credential_secret_name")
+        nameKey: config[secretKey] for nameKey, secretKey in CREDENTIAL_KEYS if secretKey in config
     }
     settings = {
         **names,

@@ -167,6 +167,19 @@ def test_times_and_status_survive_as_they_should(site: Site) -> None:
     assert rows["Changes"][2] > 2020
 
 
+def test_values_that_copy_gives_a_meaning_survive_a_merge(installed: Site) -> None:
+    status = "a\tb\\c\nd\re \\N \\."
+    installed.sql("UPDATE {table} SET status = %s, created_at = NULL", (status,))
+    installed.model.stores = [Store("Store1"), Store("New")]
+
+    installed.merge_cleanly()
+
+    assert installed.sql("SELECT status FROM {table} ORDER BY stream_key") == [
+        ("active",),
+        (status,),
+    ]
+
+
 def test_unchanged_model_rewrites_nothing(installed: Site) -> None:
     before = installed.sql("SELECT xmin::text, * FROM {table}")
 

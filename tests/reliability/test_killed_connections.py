@@ -181,7 +181,7 @@ def test_table_is_free_again_after_a_merge_that_the_network_swallowed(
     populate(other)
     before = rows(installed)
     proxy.how = "silence"
-    proxy.break_at = statement_number(proxy, "INSERT", graph, monkeypatch)
+    proxy.break_at = statement_number(proxy, "COPY", graph, monkeypatch)
     populate(other)
     with monkeypatch.context() as broken:
         broken.setenv("PGHOSTADDR", proxy.address)

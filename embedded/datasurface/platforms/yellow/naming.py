@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -13,6 +14,8 @@ _REPOSITORY: Final = re.compile(r"([A-Za-z0-9._-]+)/([A-Za-z0-9._-]+)")
 _DAG_ID: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
 
+# A model uses few names many times: each stream names its credential.
+@functools.lru_cache(maxsize=1000)
 def toK8sName(name: str) -> str:
     """Return `name` as Kubernetes objects are named: lower case letters, digits and hyphens.
 
