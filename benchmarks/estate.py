@@ -34,7 +34,7 @@ def cron(number: int) -> CronTrigger:
 
 
 def database(streams: int) -> str:
-    return f"merge_{streams}"
+    return f"streams_{streams}"
 
 
 def populate(graph: PlatformPipelineGraph) -> None:
