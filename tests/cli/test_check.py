@@ -261,6 +261,7 @@ def test_rows_behind_the_model_fail_with_the_merge(merged: Operator) -> None:
     assert f"handleModelMerge --model {merged.model}" in found["mend"]
 
 
+@pytest.mark.embedded
 def test_static_files_that_are_left_fail(merged: Operator) -> None:
     write_static_files(merged.site, merged.dags)
 

@@ -45,6 +45,7 @@ def test_all_is_well_where_rows_and_dags_agree(merged: Operator) -> None:
     assert list(merged.dags.iterdir()) == [merged.factory]
 
 
+@pytest.mark.embedded
 def test_each_stream_that_is_not_well_is_named_with_its_reason(merged: Operator) -> None:
     merged.write_model("[Store('Store1'), Store('New'), Store('Pair', ['a', 'b'], SINGLE)]")
     merged.edit("Store1", schedule_string="every day")

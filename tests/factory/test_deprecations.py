@@ -29,6 +29,7 @@ print(json.dumps([str(w) for w in of_the_file] + texts))
 """
 
 
+@pytest.mark.embedded
 @pytest.mark.slow
 def test_a_parse_raises_no_deprecation_warning(site: Site) -> None:
     site.model.stores = [

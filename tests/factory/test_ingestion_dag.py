@@ -106,6 +106,7 @@ def test_a_credential_that_serves_twice_is_given_once(installed: Site) -> None:
     assert not [name for name in names if name.startswith("_")]
 
 
+@pytest.mark.embedded
 def test_kafka_stream_gets_the_connect_credentials(site: Site) -> None:
     site.model.stores = [Store("K", ["t"], SINGLE, kafka=True)]
     site.bootstrap()

@@ -19,7 +19,7 @@ from datasurface.md import ValidationTree
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
-    Path(yellow_dynamic.__file__).with_name("plugin.py"),
+    *sorted(Path(yellow_dynamic.__file__).parent.glob("*.py")),
     *sorted(ROOT.glob("examples/*/eco.py")),
     ROOT / "tests" / "yellow_models.py",
 ]

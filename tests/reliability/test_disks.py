@@ -154,6 +154,7 @@ def test_read_only_disk_without_a_snapshot_is_one_warning(
     faults.record("read-only disk from the start", injected=1, survived=1, dags_lost=1 - len(found))
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("state", ["full", "read-only"])
 def test_bootstrap_that_cannot_write_leaves_the_old_factory_file(
     installed: Site, disk: Disk, faults: FaultTable, state: str
