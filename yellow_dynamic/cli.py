@@ -104,7 +104,7 @@ PlatformNames = Annotated[
 MoreNames = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[NAME]...",
+        metavar="NAME",
         help="More names for --platform, which may be given as handleModelMerge takes them.",
         show_default=False,
     ),
@@ -130,6 +130,9 @@ def yellow_dynamic(
     Most commands find a platform through --model (the folder with eco.py), --dags (the folder
     with Airflow's factory file, where no model is at hand), or both. The login of the table comes
     from the environment variables {credential}_USER and {credential}_PASSWORD, as everywhere.
+
+    Before a merge: plan. After it: status. Around a deployment: check. To switch one stream off:
+    streams, then disable. Each command's --help has an example.
     """
 
 
@@ -165,6 +168,8 @@ def plan(
     It is worked out by the merge's own code on the same model and the same table, with the login
     that the merge uses, and nothing is written. A merge logs the same summary. Whatever the merge
     would refuse is an error here too.
+
+    Example: yellow-dynamic plan --model model --platform YellowLive
     """
     with errors_in_words():
         names = [*(platform or []), *(more or [])]
@@ -204,6 +209,8 @@ def streams(
     A model or a factory file says which table that is; DATASURFACE_POSTGRES_HOST, _PORT and
     _DATABASE point elsewhere, for example to a forwarded port. The status is `active` or
     `disabled`, which an operator sets and a merge keeps.
+
+    Example: yellow-dynamic streams --dags /opt/airflow/dags
     """
     with errors_in_words():
         found = find_installations(model, dags, [*(platform or []), *(more or [])], python)
@@ -240,6 +247,8 @@ def show(
     The DAG is built by Airflow's own Python (--python) from the factory file in --dags, or from
     the one that the model renders where --dags is not given: its tasks, and the pod that its job
     would run in. Only names of secrets are shown, as the row holds no others.
+
+    Example: yellow-dynamic show Store1 --model model
     """
     with errors_in_words():
         installation, row = find_stream(
@@ -269,6 +278,8 @@ def disable(
 
     The row stays, with the status `disabled`, which merges keep. A run that has begun goes on to
     its end. Needs a login that may UPDATE the table; Airflow's own may only read it.
+
+    Example: yellow-dynamic disable Store1 --dags /opt/airflow/dags
     """
     change_status(stream, DISABLED, (model, dags, platform or [], python), as_json)
 
@@ -286,6 +297,8 @@ def enable(
 
     Its runs and the pause switch are as they were. Runs of the time in between are not made up
     for. Needs a login that may UPDATE the table; Airflow's own may only read it.
+
+    Example: yellow-dynamic enable Store1 --dags /opt/airflow/dags
     """
     change_status(stream, ACTIVE, (model, dags, platform or [], python), as_json)
 
@@ -339,6 +352,8 @@ def drift(
     --model these are all that is looked for, and an edit that keeps the writing is not seen.
 
     A status set by `disable` is an operator's own and no drift. The next merge undoes drift.
+
+    Example: yellow-dynamic drift --model checkout-of-the-last-merge
     """
     with errors_in_words():
         found = find_installations(model, dags, [*(platform or []), *(more or [])], python)
@@ -402,6 +417,8 @@ def status(
     row. static file: an old file of its own still defines the DAG.
 
     All is well where every stream is healthy, disabled or paused. Nothing is written.
+
+    Example: yellow-dynamic status --model model --airflow-url https://airflow.example.org
     """
     with errors_in_words():
         found = find_installations(model, dags, [*(platform or []), *(more or [])], python)
@@ -455,6 +472,8 @@ def check(
 
     Before a deployment, run it with --model alone or with the new file; after it, with all you
     have. Nothing is written.
+
+    Example: yellow-dynamic check --model model --dags /opt/airflow/dags --namespace airflow
     """
     with errors_in_words():
         found = find_installations(model, dags, [*(platform or []), *(more or [])], python)
@@ -523,6 +542,8 @@ def verify_parity(
 
     Both are loaded by Airflow, with the login of the configuration table from its environment.
     Compared are the serialized DAGs and the pods that their tasks would send. Nothing is written.
+
+    Example: yellow-dynamic verify-parity --platform YellowLive --static old-dags --dags dags
     """
     name = YellowDynamicDataPlatform.to_k8s_name(platform)
     with errors_in_words(f"Platform {platform!r}: "):

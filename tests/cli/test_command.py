@@ -76,6 +76,7 @@ def test_help_says_what_the_command_does_and_its_exit_codes(
     assert result.exit_code == 0
     assert "Exit codes: 0 " in result.stdout
     assert "--json" in result.stdout
+    assert f"Example: yellow-dynamic {command} " in result.stdout
     assert "1 error." in result.stdout
 
 

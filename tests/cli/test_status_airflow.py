@@ -40,6 +40,9 @@ class Watched(Operator):
                 "postgres_USER": site.postgres.user,
                 "postgres_PASSWORD": site.postgres.password,
                 "PGHOSTADDR": site.postgres.address,
+                # Changes arrive, and DAGs leave, as soon as Airflow can.
+                "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "1",
+                "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "4",
             },
         )
 
