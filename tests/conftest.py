@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -74,7 +75,8 @@ class Site:
         self.postgres = postgres
         self.folder = folder
         self.environment = environment
-        self.database = f"merge_{next(_numbers)}"
+        # Two modules may each have this file imported under a name of their own.
+        self.database = f"merge_{secrets.token_hex(4)}"
         self.model = Model(database=self.database)
         self.snapshots = folder / "snapshots"
         postgres.create_database(self.database)
