@@ -9,6 +9,7 @@ PIP2 := $(INSTALL) $(VENV2)/bin/python
 PIPU := $(INSTALL) $(VENVU)/bin/python
 SOURCES := yellow_dynamic embedded examples tests benchmarks mkdocs_hooks.py
 AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processor.py \
+	tests/reliability/test_shard_change.py tests/reliability/test_metrics.py \
 	tests/reliability/test_snapshot_writers.py \
 	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
 	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py

@@ -94,7 +94,7 @@ KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 ENVIRONMENT_NAME = re.compile(r"[-._A-Za-z][-._A-Za-z0-9]*")
 
-#: Building, serializing and storing so many DAGs takes less than half of Airflow's time limits.
+#: Building, serializing and storing so many DAGs stays within Airflow's time limits for a file.
 STREAMS_PER_SHARD = 1_000
 MOST_SHARDS = 1_000
 

@@ -1,16 +1,18 @@
-"""The figures of a parse, as a StatsD server gets them from a real dag-processor."""
+"""The figures of a parse, as Airflow's metrics get them from a real dag-processor."""
 
 from __future__ import annotations
 
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from conftest import Site
 from fault_table import FaultTable
-from processors import AIRFLOW_VERSION, DagProcessor
+from processors import AIRFLOW_VERSION, IS_AIRFLOW_2, DagProcessor
 from yellow_models import Store
 
 from one_machine import NotYetError, Postgres, wait_until
@@ -103,6 +105,51 @@ def test_statsd_gets_the_figures_of_each_parse(
     assert (
         "Platform yellowlive: 3 ingestion DAGs, 0 of them not valid, from the snapshot of " in log
     )
+
+
+@contextmanager
+def collector() -> Iterator[tuple[int, list[bytes]]]:
+    """An OpenTelemetry collector's HTTP side: its port, and what is sent to it."""
+    bodies: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, bodies
+        server.shutdown()
+
+
+@pytest.mark.skipif(IS_AIRFLOW_2, reason="its parsing processes end before they send")
+def test_opentelemetry_gets_the_figures_too(
+    installed: Site, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with collector() as (port, bodies):
+        env = {
+            "PGHOSTADDR": postgres.address,
+            "postgres_USER": postgres.user,
+            "postgres_PASSWORD": postgres.password,
+            "AIRFLOW__METRICS__OTEL_ON": "True",
+            "AIRFLOW__METRICS__OTEL_HOST": "127.0.0.1",
+            "AIRFLOW__METRICS__OTEL_PORT": str(port),
+        }
+        with DagProcessor(tmp_path_factory.mktemp("otel"), postgres, env) as service:
+            service.deploy(installed.factory_file)
+
+            def arrived() -> None:
+                for figure in ("streams", "broken_streams", "snapshot_age_seconds", "parse_ms"):
+                    name = f"yellow_dynamic.yellowlive.1.{figure}".encode()
+                    if not any(name in body for body in bodies):
+                        raise NotYetError(f"{len(bodies)} messages, and none has {figure}.")
+
+            wait_until(arrived, seconds=60, every=0.3)
 
 
 def wait_for(statsd: StatsD, **wanted: float) -> dict[str, float]:
