@@ -215,11 +215,13 @@ streams take ten times as long.
 
 EXPLANATIONS = {
     "full parse": """\
-The same streams become the same DAGs: four tasks, seven secret environment variables. *Our
+The same streams become the same DAGs: four tasks, seven environment variables. *Our
 factory* reads the table, checks each row, writes the snapshot and builds. *Static files* are those
-of the static platform, imported from their compiled form one after the other. *The plan taken
-literally* is a factory that reads the table and makes every Kubernetes model object anew for each
-DAG, with no check of a row. *dag-factory* reads the same DAGs from one YAML file. *The floor* does
+of the static platform, imported one after the other from a folder where Python cannot keep what it
+compiles, such as git-sync's; *compiled*, from one where it could. *The plan taken literally* is a
+factory that reads the table and makes every Kubernetes model object anew for each DAG, with the
+stock operator and no check of a row. *dag-factory* reads the same DAGs, without their secrets and
+volumes, from one YAML file. *The floor* does
 nothing but call the constructors, with Kubernetes objects that all DAGs share and settings that
 are in memory.""",
     "task start": """\

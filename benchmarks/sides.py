@@ -30,7 +30,7 @@ USER_PASSWORD = {"USER": "POSTGRES_USER", "PASSWORD": "POSTGRES_PASSWORD"}
 
 
 class PodOperator(KubernetesPodOperator):
-    """Runs the job's pod; nothing is templated, as in the files that are compared."""
+    """Runs the job's pod; nothing is templated, as in the factory's DAGs and the static ones."""
 
     template_fields = ()
 
@@ -84,7 +84,10 @@ def plan_literal(url: sqlalchemy.engine.URL, table: str) -> dict[str, DAG]:
     with engine.connect() as connection:
         texts = connection.execute(sqlalchemy.text(query)).scalars().all()
     configs = [json.loads(text) for text in texts]
-    return {dag_id(config): build_dag(config, pod_parts(config)) for config in configs}
+    return {
+        dag_id(config): build_dag(config, pod_parts(config), KubernetesPodOperator)
+        for config in configs
+    }
 
 
 def floor(configs: Iterable[Config], parts: PodParts) -> dict[str, DAG]:
@@ -205,9 +208,11 @@ def pod_parts(config: Config) -> PodParts:
     )
 
 
-def build_dag(config: Config, parts: PodParts) -> DAG:
+def build_dag(
+    config: Config, parts: PodParts, operator: type[KubernetesPodOperator] = PodOperator
+) -> DAG:
     dag = DAG(dag_id(config), **dag_arguments(config))
-    job = PodOperator(
+    job = operator(
         dag=dag, task_id="snapshot_merge_job", **pod_arguments(config), **parts._asdict()
     )
     check = BranchPythonOperator(dag=dag, task_id="check_result", python_callable=choose_next_task)
@@ -237,7 +242,7 @@ def yaml_dag(config: Config) -> dict[str, Any]:
     operators = "airflow.providers.standard.operators"
     job = {
         "task_id": "snapshot_merge_job",
-        "operator": f"{__name__}.{PodOperator.__name__}",
+        "operator": "airflow.providers.cncf.kubernetes.operators.pod.KubernetesPodOperator",
         **pod_arguments(config),
         "env_vars": plain_variables(config),
     }
