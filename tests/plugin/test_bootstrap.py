@@ -56,7 +56,7 @@ def test_ring_0_renders_as_many_equal_factory_files_as_the_platform_asks_for() -
 
     files = eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 0)
 
-    factories = {name: text for name, text in files.items() if "_factory_dag" in name}
+    factories = {name: text for name, text in files.items() if "live_factory_dag" in name}
     assert sorted(factories) == [
         "yellowlive_factory_dag.py",
         "yellowlive_factory_dag_2.py",

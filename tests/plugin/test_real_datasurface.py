@@ -79,7 +79,7 @@ def test_ring_0_replaces_the_factory_file_and_leaves_all_others_as_they_are(site
     base = ring_0(Model(database=site.database, platformClass=YellowDataPlatform))
     ours = ring_0(site.model)
 
-    assert sorted(ours) == sorted(base)
+    assert ours.keys() >= base.keys()
     assert [name for name in base if ours[name] != base[name]] == ["yellowlive_factory_dag.py"]
     assert "yellowlive_datatransformer_factory_dag.py" in base
 
