@@ -385,17 +385,18 @@ def test_two_merges_at_once_take_turns(installed: Site) -> None:
 
 def test_merges_that_are_let_in_together_still_take_turns(installed: Site) -> None:
     installed.model.stores = [Store("New")]
+    graphs = [installed.model.graph(installed.folder) for _ in range(2)]
     with (
         ThreadPoolExecutor(2) as merges,
         closing(installed.postgres.connect(installed.database)) as other,
     ):
         other.cursor().execute("LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE")
-        both = [merges.submit(installed.merge_cleanly) for _ in range(2)]
+        both = [merges.submit(populate, graph) for graph in graphs]
         wait_for_a_waiting_lock(installed, locks=2)
         other.commit()
 
         for merge in both:
-            merge.result(timeout=30)
+            assert not merge.result(timeout=30).hasErrors()
 
     assert installed.sql("SELECT stream_key FROM {table}") == [("New",)]
 
