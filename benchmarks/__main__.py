@@ -25,7 +25,7 @@ SIZES = {
 QUICK_SIZES = {
     "full parse": (100, 1_000),
     "task start": (10, 1_000, 10_000),
-    "DAG-processor pass": (20, 100),
+    "DAG-processor pass": (10, 50),
     "population": (1_000, 10_000),
     "bootstrap": (1_000,),
 }
