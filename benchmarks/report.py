@@ -125,6 +125,8 @@ def describe_run(quick: bool, rounds: int) -> dict[str, str]:
     return {
         "run": f"{'quick' if quick else 'full'}, medians of {rounds} turns",
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        # More than the cores is a machine with other work, whose times say little.
+        "load over 5 minutes": f"{os.getloadavg()[1]:.1f}",
         "Python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
     }
