@@ -169,7 +169,11 @@ def test_platform_name_is_refused_or_names_nothing_outside(value: str) -> None:
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 def test_platform_name_is_no_code_in_the_bases_files_either(value: str) -> None:
     eco = Model(platform=value).build()
-    files = eco.getDataPlatformOrThrow(value).generateBootstrapArtifacts(eco, 0)
+    try:
+        files = eco.getDataPlatformOrThrow(value).generateBootstrapArtifacts(eco, 0)
+    except ValueError as refused:
+        assert str(refused).isprintable()
+        return
 
     for name, text in files.items():
         if name.endswith(".py"):
