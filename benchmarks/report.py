@@ -40,18 +40,15 @@ class Target(NamedTuple):
 
     text: str
     ratio: float
-    limit: float | None
+    limit: float
 
     @property
     def verdict(self) -> str:
-        if self.limit is None:
-            return "no target"
         return "met" if self.ratio <= self.limit else "missed"
 
     @property
     def cells(self) -> tuple[str, str, str, str]:
-        limit = "" if self.limit is None else f"{self.limit:.2f}"
-        return self.text, f"{self.ratio:.2f}", limit, self.verdict
+        return self.text, f"{self.ratio:.2f}", f"{self.limit:.2f}", self.verdict
 
 
 def targets(measured: Mapping[str, Measured]) -> Iterator[Target]:
@@ -61,6 +58,7 @@ def targets(measured: Mapping[str, Measured]) -> Iterator[Target]:
         ("the plan taken literally", 0.30),
         ("dag-factory", 0.20),
         ("static files", 0.20),
+        ("static files, compiled", 0.20),
         ("the floor", 1.15),
     ):
         ratio = parse[OURS][1_000].seconds / parse[side][1_000].seconds
@@ -69,12 +67,12 @@ def targets(measured: Mapping[str, Measured]) -> Iterator[Target]:
     yield Target("full parse of 1,000 streams: peak memory against static files", memory, 1)
     growing = start[OURS][10_000].seconds / start[OURS][10].seconds
     yield Target("task start at 10,000 streams against that at 10", growing, 1.1)
-    for side, text, maximum in (
-        ("its write alone", "population of 10,000 streams: its transaction", 2),
-        ("population", "population of 10,000 streams: all of it, from the model", None),
+    for side, text in (
+        ("its write alone", "population of 10,000 streams: its transaction"),
+        ("population", "population of 10,000 streams: all of it, from the model"),
     ):
         ratio = fill[side][10_000].seconds / fill["bare COPY"][10_000].seconds
-        yield Target(f"{text} against a bare COPY", ratio, maximum)
+        yield Target(f"{text} against a bare COPY", ratio, 2)
     for comparison, sides in GROWING.items():
         for side in sides:
             name = comparison if side in (OURS, comparison) else f"{comparison}, {side}"
@@ -208,8 +206,8 @@ INTRODUCTION = """\
 # What it costs
 
 `make bench` measures this and writes this page; `make bench QUICK=1` does so with fewer streams.
-The ratios hold from machine to machine, the times do not. Each side is measured in a new process,
-forked from one that has imported Airflow and everything the sides need, just as Airflow's DAG
+Compare the ratios rather than the times, which are this machine's. Each side is measured in a new
+process, forked from one that has imported Airflow and everything the sides need, just as Airflow's DAG
 processor forks for each parse. The sides take turns, and each figure is a median. Peak memory is
 what the work adds to that of its process. An exponent of growth of 1 says that ten times as many
 streams take ten times as long.
@@ -236,8 +234,8 @@ database, which is a PostgreSQL. Nearly all of it is Airflow's own work on finis
 *Population* is all of `populateDAGConfigurations` on an empty table: the model becomes stream
 configurations, these are checked and become rows, and the rows are written in one transaction
 under the lock. *Its write alone* is that transaction with rows that are ready: it connects, locks,
-reads and compares the old rows, writes, commits; the target is judged by it. *Bare COPY* connects,
-sends the finished rows and commits.""",
+reads and compares the old rows, writes, commits. *Bare COPY* connects, sends the finished rows and
+commits.""",
     "bootstrap": """\
 Both rings of `generatePlatformBootstrap`: all files of the platform, and its tables.""",
 }
