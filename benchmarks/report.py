@@ -207,10 +207,10 @@ INTRODUCTION = """\
 
 `make bench` measures this and writes this page; `make bench QUICK=1` does so with fewer streams.
 Compare the ratios rather than the times, which are this machine's. Each side is measured in a new
-process, forked from one that has imported Airflow and everything the sides need, just as Airflow's DAG
-processor forks for each parse. The sides take turns, and each figure is a median. Peak memory is
-what the work adds to that of its process. An exponent of growth of 1 says that ten times as many
-streams take ten times as long.
+process, forked from one that has imported Airflow and everything the sides need, just as Airflow's
+DAG processor forks for each parse. The sides take turns, and each figure is a median. Peak memory
+is what the work adds to that of its process. An exponent of growth of 1 says that ten times as
+many streams take ten times as long.
 """
 
 EXPLANATIONS = {
