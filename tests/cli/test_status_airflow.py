@@ -50,6 +50,10 @@ class Watched(Operator):
         """Pause a DAG, or let it run again."""
         self.airflow._request("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
 
+    def end_run(self, dag_id: str, run_id: str, state: str) -> None:
+        """Let a run have ended like this."""
+        self.airflow._request("PATCH", f"dags/{dag_id}/dagRuns/{run_id}", json={"state": state})
+
     def status(self, *words: Any) -> dict[str, Any]:
         """Return what the command prints for programs."""
         address = ("--airflow-url", self.airflow.address)
@@ -104,7 +108,7 @@ def watched(
 
 @pytest.fixture(autouse=True)
 def as_at_first(watched: Watched) -> Iterator[None]:
-    """Leave the model, the rows and the DAGs as they were."""
+    """Leave the model, the rows, the DAGs and the way their runs ended as they were."""
     eco, factory = (
         (file, file.read_text()) for file in (watched.model / "eco.py", watched.factory)
     )
@@ -115,6 +119,8 @@ def as_at_first(watched: Watched) -> Iterator[None]:
     watched.merge()
     for dag_id in watched.airflow.dag_ids():
         watched.pause(dag_id, False)
+    for run in watched.airflow.runs("~"):
+        watched.end_run(run["dag_id"], run["dag_run_id"], "success")
     watched.wait_for_states(Pair_a="healthy", Pair_b="healthy", Store1="healthy")
 
 
@@ -185,8 +191,7 @@ def test_checklist_names_missing_dags_a_factory_dag_and_failed_runs(watched: Wat
     other.write_text(
         "from airflow.sdk import DAG\ndag = DAG('yellowlive_factory_dag', schedule=None)\n"
     )
-    run = watched.airflow.trigger(failed)
-    watched.airflow._request("PATCH", f"dags/{failed}/dagRuns/{run}", json={"state": "failed"})
+    watched.end_run(failed, watched.airflow.trigger(failed), "failed")
     watched.edit("Pair_a", schedule_string="every day")
     address = ("--airflow-url", watched.airflow.address)
 
