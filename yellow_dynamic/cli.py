@@ -468,7 +468,8 @@ def check(
     is what bootstrap would write now, and no static DAG files are left. With --airflow-url:
     Airflow has the DAGs, the factory file is none, and the newest runs did not fail. With
     --namespace: the jobs' secrets have their keys, and Airflow's scheduler and DAG processor have
-    the login, the DATASURFACE_POSTGRES_ variables and the factory file.
+    the login and the factory file, and read where the merge writes (DATASURFACE_POSTGRES_ variables
+    are needed only to lead them elsewhere).
 
     Before a deployment, run it with --model alone or with the new file; after it, with all you
     have. Nothing is written.

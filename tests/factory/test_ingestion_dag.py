@@ -242,3 +242,22 @@ def test_any_other_result_fails_the_run_with_the_reason(
 ) -> None:
     with pytest.raises(AirflowFailException, match=reason):
         installed.module().choose_next_task(ti=Context(code))
+
+
+def test_streams_have_no_task_or_dependency_in_common(site: Site) -> None:
+    site.model.stores = [Store("One"), Store("Two")]
+    site.bootstrap()
+    site.merge_cleanly()
+
+    one, two = site.parse().values()
+
+    for task in one.tasks:
+        other = two.get_task(task.task_id)
+        assert task.dag is one
+        assert other.dag is two
+        assert task.upstream_task_ids is not other.upstream_task_ids
+        assert task.downstream_task_ids is not other.downstream_task_ids
+    arguments = [dag.get_task("snapshot_merge_job").arguments for dag in (one, two)]
+    assert [("One" in each, "Two" in each) for each in arguments] == [(True, False), (False, True)]
+    again = [dag.get_task("reschedule_immediately").trigger_dag_id for dag in (one, two)]
+    assert again == [one.dag_id, two.dag_id]
