@@ -30,7 +30,7 @@ class PostgresProxy:
         tls: how to talk to the client where it asks for TLS; without it, TLS is declined.
         break_at: the statement of each connection, from 1, at which `how` happens.
         delay: seconds by which each packet of the server is late.
-        statements: what the last connection sent, up to and with the one that broke.
+        connections: the statements of each connection so far, up to and with the one that broke.
     """
 
     server: tuple[str, int]
@@ -38,8 +38,13 @@ class PostgresProxy:
     break_at: int | None = None
     how: Break = "before"
     delay: float = 0.0
-    statements: list[str] = field(default_factory=list)
+    connections: list[list[str]] = field(default_factory=list)
     address: str = ""
+
+    @property
+    def statements(self) -> list[str]:
+        """What the last connection sent."""
+        return self.connections[-1] if self.connections else []
 
     def __enter__(self) -> PostgresProxy:
         self._closing = threading.Event()
@@ -100,11 +105,12 @@ class _Connection:
 
     def forward_statements(self) -> None:
         """Pass the client's messages on, and break the connection at the chosen statement."""
-        self.proxy.statements = []
+        statements: list[str] = []
+        self.proxy.connections.append(statements)
         for message in _messages(self.client):
             if message[:1] in (b"Q", b"P"):
-                self.proxy.statements.append(message[5:].strip(b"\0").decode())
-                if len(self.proxy.statements) == self.proxy.break_at:
+                statements.append(message[5:].strip(b"\0").decode())
+                if len(statements) == self.proxy.break_at:
                     self.broken = True
                     self.silent = self.proxy.how == "silence"
                     if self.proxy.how == "after":

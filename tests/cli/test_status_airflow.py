@@ -78,6 +78,16 @@ class Watched(Operator):
         reasons: dict[str, str] = wait_until(arrived, seconds=90, every=0.5)
         return reasons
 
+    def wait_for_dags(self, *keys: str) -> None:
+        """Wait until Airflow has the DAGs of these streams and no other DAG."""
+        expected = {f"yellowlive__{key}_ingestion" for key in keys}
+
+        def settled() -> None:
+            if (found := self.airflow.dag_ids()) != expected:
+                raise NotYetError(f"Airflow has the DAGs {found}.")
+
+        wait_until(settled, seconds=60, every=0.5)
+
     def status_of_airflow(self) -> dict[str, Any]:
         """Return the status of the rows and of Airflow, without loading the file here."""
         result = self(
@@ -122,6 +132,7 @@ def as_at_first(watched: Watched) -> Iterator[None]:
     for run in watched.airflow.runs("~"):
         watched.end_run(run["dag_id"], run["dag_run_id"], "success")
     watched.wait_for_states(Pair_a="healthy", Pair_b="healthy", Store1="healthy")
+    watched.wait_for_dags("Pair_a", "Pair_b", "Store1")
 
 
 def test_all_is_well_by_the_row_the_file_and_airflow(watched: Watched) -> None:

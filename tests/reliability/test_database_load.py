@@ -77,7 +77,7 @@ def test_a_statement_that_takes_too_long_ends_in_the_database_too(installed: Sit
 
         seconds = time.monotonic() - started
         assert module.QUERY_TIMEOUT_SECONDS <= seconds < module.READ_DEADLINE_SECONDS
-        assert connections(installed) == 1
+        wait_for_connections(installed, 1)
     blocker.close()
 
 
@@ -86,6 +86,16 @@ def connections(site: Site) -> int:
         "SELECT count(*) FROM pg_stat_activity WHERE datname = %s", (site.database,)
     )
     return int(count)
+
+
+def wait_for_connections(site: Site, expected: int) -> None:
+    """Wait until so many are left; the server's side of one ends shortly after the client's."""
+
+    def left() -> None:
+        if (count := connections(site)) != expected:
+            raise NotYetError(f"There are {count} connections.")
+
+    wait_until(left, seconds=5)
 
 
 @pytest.mark.slow
@@ -104,7 +114,7 @@ def test_parsing_processes_hold_no_more_connections_than_they_are(installed: Sit
         wait_until(ended, seconds=60, every=0.005)
 
     assert 0 < max(seen) <= PROCESSES
-    assert connections(installed) == 0
+    wait_for_connections(installed, 0)
 
 
 @contextmanager

@@ -79,8 +79,10 @@ def test_command_that_loses_the_connection_at_any_statement_keeps_the_old_rows(
         assert new.merge().returncode == 0
         recoveries.append(time.monotonic() - ended)
         survived += intact and rows(installed) != before
-    assert proxy.statements[-1] == "COMMIT"
-    assert len(proxy.statements) == statement - 1
+    # A real DataSurface connects for what is its own too, and says less.
+    whole = max(proxy.connections, key=len)
+    assert whole[-1] == "COMMIT"
+    assert len(whole) == statement - 1
     faults.record(
         "connection cut before a statement of handleModelMerge",
         injected=statement - 1,

@@ -87,7 +87,7 @@ def render(site: Site, shards: int) -> list[str]:
     files = {
         name: text
         for name, text in platform.generateBootstrapArtifacts(eco, 0).items()
-        if "_factory_dag" in name
+        if name.startswith("yellowlive_factory_dag")
     }
     for name, text in files.items():
         (site.folder / name).write_text(text, encoding="utf-8")
