@@ -98,7 +98,10 @@ def processor_pass(estate: Estate, sizes: Sequence[int], rounds: int) -> Measure
 
 
 def population(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
-    """Fill an empty table from a model, against a bare COPY of the rows that this gives."""
+    """Fill an empty table from a model, against a bare COPY of the rows that this gives.
+
+    A merge is a command of its own, and nobody's fork.
+    """
     measured = {}
     for size in sizes:
         graph = estate.graph(size)
@@ -109,9 +112,9 @@ def population(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
             "its write alone": partial(write, graph, rows),
             "bare COPY": partial(copy, estate, size, rows),
         }
-        measured[size] = in_turn(work, rounds, before=dict.fromkeys(work, empty))
+        measured[size] = in_turn(work, rounds, before=dict.fromkeys(work, empty), apart=True)
         unchanged = {"population, nothing changed": partial(populate, graph)}
-        measured[size] |= in_turn(unchanged, rounds)
+        measured[size] |= in_turn(unchanged, rounds, apart=True)
     return by_side(measured)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -22,8 +23,12 @@ class Cost(NamedTuple):
     megabytes: float
 
 
-def in_new_process(work: Work) -> Cost:
+def in_new_process(work: Work, *, apart: bool = False) -> Cost:
     """Do the work in a process forked from this one, as Airflow's DAG processor parses a file.
+
+    Args:
+        work: what is measured.
+        apart: first let the process have its memory to itself, as one has it that was not forked.
 
     Raises:
         RuntimeError: when the work failed; its traceback is on standard error.
@@ -33,6 +38,10 @@ def in_new_process(work: Work) -> Cost:
     if child == 0:
         status = 1
         try:
+            if apart:
+                # Looks at each object, and so copies what was the parent's.
+                gc.unfreeze()
+                gc.collect()
             os.write(writing, json.dumps(cost_of(work)).encode())
             status = 0
         except BaseException:  # noqa: BLE001 - a forked process must not go on as this program
@@ -63,7 +72,11 @@ def peak_megabytes() -> float:
 
 
 def in_turn(
-    sides: Mapping[str, Work], rounds: int, before: Mapping[str, Work] | None = None
+    sides: Mapping[str, Work],
+    rounds: int,
+    before: Mapping[str, Work] | None = None,
+    *,
+    apart: bool = False,
 ) -> dict[str, Cost]:
     """Measure all sides one after the other, again and again, and return each one's medians.
 
@@ -73,13 +86,14 @@ def in_turn(
         sides: the work of each side by its name.
         rounds: how often each side's turn comes.
         before: what is done, unmeasured, before each turn of a side.
+        apart: see `in_new_process`.
     """
     costs: dict[str, list[Cost]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, work in sides.items():
             if before and name in before:
                 before[name]()
-            costs[name].append(in_new_process(work))
+            costs[name].append(in_new_process(work, apart=apart))
     return {
         name: Cost(*(statistics.median(values) for values in zip(*measured, strict=True)))
         for name, measured in costs.items()

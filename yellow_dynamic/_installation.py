@@ -47,7 +47,7 @@ class ModelPlatform:
                 "dsg_platform_mapping.json beside eco.py."
             )
         configs = createStreamConfigs(self.platform, self.eco, graph.storesToIngest, tree)
-        return renderRows(self.platform, configs, tree)
+        return renderRows(self.platform, self.eco, configs, tree)
 
 
 @dataclass(frozen=True)

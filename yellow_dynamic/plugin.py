@@ -9,15 +9,15 @@ second.
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from functools import lru_cache
 from importlib import metadata
+from itertools import islice
 from typing import Any
 
 import sqlalchemy
@@ -90,6 +90,7 @@ AIRFLOW_ID_CHARACTERS = 250
 STREAM_KEY_CHARACTERS = 255
 CONFIG_CHARACTERS = 1_000_000
 VALUE_CHARACTERS = 1024
+AIRFLOW_ID = re.compile(r"[\w.-]+")
 KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 ENVIRONMENT_NAME = re.compile(r"[-._A-Za-z][-._A-Za-z0-9]*")
@@ -110,7 +111,7 @@ SNAPSHOT_FOLDER = "/var/lib/yellow-dynamic"
 JOB_NAME_CHARACTERS = 50
 
 #: What the text format of COPY gives a meaning of its own.
-COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+COPY_ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 StreamConfig = dict[str, Any]
 
@@ -255,7 +256,7 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
             sqlalchemy.exc.SQLAlchemyError: when the rows cannot be written; the old ones stay.
         """
         configs = createStreamConfigs(self.dp, eco, self.graph.storesToIngest, issueTree)
-        rows = renderRows(self.dp, configs, issueTree)
+        rows = renderRows(self.dp, eco, configs, issueTree)
         if issueTree.hasErrors():
             return
         if self.dp.factoryShards < suitableShards(len(rows)):
@@ -286,31 +287,23 @@ def createStreamConfigs(
     eco: Ecosystem,
     storesToIngest: set[str],
     issueTree: ValidationTree,
-) -> list[StreamConfig]:
-    """Return the config of each ingestion stream of the stores, in the order of their names.
+) -> Iterator[StreamConfig]:
+    """Yield each ingestion stream's own config, without what all share, by their stores' names.
 
     A store with MULTI_DATASET consistency is one stream, `Store`; with SINGLE_DATASET each of its
     datasets is one, `Store_dataset`. What the factory file does not run is a problem on the tree.
     """
-    try:
-        common = commonConfig(dp, eco)
-    except ValueError as error:
-        issueTree.addProblem(str(error))
-        return []
-    configs: list[StreamConfig] = []
     for storeName in sorted(storesToIngest):
         store: Datastore = eco.cache_getDatastoreOrThrow(storeName).datastore
         # The output of a transformer is ingested by the DAG that runs the transformer.
         if not isinstance(store.cmd, DataTransformerOutput):
-            tree = issueTree.addSubTree(store)
-            configs += [common | config for config in storeConfigs(dp, store, tree)]
-    return configs
+            yield from storeConfigs(dp, store, issueTree.addSubTree(store))
 
 
 def storeConfigs(
     dp: YellowDynamicDataPlatform, store: Datastore, tree: ValidationTree
 ) -> Iterator[StreamConfig]:
-    """Yield what is particular to each stream of one store."""
+    """Yield the own config of each stream of one store."""
     shared = {"store_name": store.name, **ingestionConfig(dp, store, tree)}
     consistency = getattr(store.cmd, "singleOrMultiDatasetIngestion", None)
     if consistency is IngestionConsistencyType.MULTI_DATASET:
@@ -435,11 +428,19 @@ def host(dp: YellowDynamicDataPlatform) -> Any:
 
 
 def renderRows(
-    dp: YellowDynamicDataPlatform, configs: list[StreamConfig], issueTree: ValidationTree
+    dp: YellowDynamicDataPlatform,
+    eco: Ecosystem,
+    configs: Iterable[StreamConfig],
+    issueTree: ValidationTree,
 ) -> dict[str, str]:
     """Return each stream's config_json by its key; a stream Airflow cannot run is a problem."""
+    try:
+        common = CommonConfig(commonConfig(dp, eco))
+    except ValueError as error:
+        issueTree.addProblem(str(error))
+        return {}
     rows: dict[str, str] = {}
-    secrets: dict[str, str] = {}
+    credentials = credentialsOf(common.config)
     for config in configs:
         key = config["stream_key"]
         if key in rows:
@@ -447,15 +448,15 @@ def renderRows(
                 f"Two streams of platform {dp.name!r} have the key {key!r}; one is of store "
                 f"{config['store_name']!r}. Rename a store or a dataset."
             )
-        rows[key] = ENCODER.encode(config)
-        for problem in streamProblems(config, rows[key]):
+        rows[key] = common.merged(config)
+        for problem in streamProblems(common.config["platform_name"], config, rows[key]):
             issueTree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
-        for name, secret in credentialsOf(config):
-            if secrets.setdefault(secret, name) != name:
-                issueTree.addProblem(
-                    f"The credentials {secrets[secret]!r} and {name!r} of platform {dp.name!r} "
-                    f"would share the Kubernetes secret {secret!r}. Rename one."
-                )
+        credentials |= credentialsOf(config)
+    for problem in [
+        *nameProblems(common.config["namespace_name"], credentials),
+        *valueProblems(common.config, ENCODER.encode(common.config)),
+    ]:
+        issueTree.addProblem(f"Platform {dp.name!r}: {problem}.")
     return rows
 
 
@@ -464,31 +465,60 @@ CREDENTIAL_KEYS = [
     (f"{role}_credential_name", f"{role}_credential_secret_name")
     for role in ("postgres", "git", "slack", "source", "kafka_connect")
 ]
-#: What the JSON of a config holds that has an empty value or one with unprintable characters: an
-#: escape, an empty text, or DEL, which JSON does not escape.
-UNUSUAL_JSON = ("\\", '""', "\x7f")
 #: Sorts the keys, so that equal configs are equal text.
 ENCODER = json.JSONEncoder(sort_keys=True)
 
 
-def streamProblems(config: StreamConfig, text: str) -> Iterator[str]:
-    """Yield what makes the factory file refuse this stream."""
-    dagId = f"{config['platform_name']}__{config['stream_key']}_ingestion"
-    if len(dagId) > AIRFLOW_ID_CHARACTERS or not re.fullmatch(r"[\w.-]+", dagId):
+class CommonConfig:
+    """What all streams of a platform share, which becomes JSON only once."""
+
+    def __init__(self, config: StreamConfig) -> None:
+        self.config = config
+        self.marks = lru_cache(self.marksAmong)
+
+    def merged(self, config: StreamConfig) -> str:
+        """Return JSON of this and a stream's own config, with the keys of both in order."""
+        text = ENCODER.encode(config)
+        marks, rest = self.marks(tuple(config))
+        for mark, more in marks:
+            text = text.replace(mark, more, 1)
+        return text[:-1] + rest + "}"
+
+    def marksAmong(self, keys: tuple[str, ...]) -> tuple[list[tuple[str, str]], str]:
+        """Return what these keys of JSON become, with the common ones before them, and the rest.
+
+        A key's mark is nowhere else, since JSON escapes the quotes in a value.
+        """
+        marks, before = [], ""
+        for key in sorted({*keys, *self.config}):
+            if key in self.config:
+                before += ENCODER.encode({key: self.config[key]})[1:-1] + ", "
+            elif before:
+                mark = f"{ENCODER.encode(key)}: "
+                marks.append((mark, before + mark))
+                before = ""
+        return marks, before and ", " + before.removesuffix(", ")
+
+
+def streamProblems(platform: str, config: StreamConfig, text: str) -> Iterator[str]:
+    """Yield what makes the factory file refuse this stream, whose config_json is this text."""
+    dagId = f"{platform}__{config['stream_key']}_ingestion"
+    if len(dagId) > AIRFLOW_ID_CHARACTERS or not AIRFLOW_ID.fullmatch(dagId):
         yield (
             f"Airflow refuses its dag id {dagId!a:.300}; at most {AIRFLOW_ID_CHARACTERS} letters, "
             "digits, dashes, dots and underscores are allowed"
         )
     if len(text) > CONFIG_CHARACTERS:
         yield f"its configuration has {len(text)} characters, more than {CONFIG_CHARACTERS}"
-    yield from nameProblems(config)
     yield from valueProblems(config, text)
 
 
 def valueProblems(config: StreamConfig, text: str) -> Iterator[str]:
-    """Yield which values of a config are not one line of text; `text` is its JSON."""
-    # Nearly every stream is done with here, without a look at each of its values.
-    if len(text) <= VALUE_CHARACTERS and not any(mark in text for mark in UNUSUAL_JSON):
+    """Yield which values of a config are not one line of text; `text` is JSON that holds them."""
+    # Nearly every stream is done with here, without a look at each of its values: its JSON has no
+    # escape, no empty text, and no DEL, which JSON does not escape.
+    usual = "\\" not in text and '""' not in text and "\x7f" not in text
+    if usual and len(text) <= VALUE_CHARACTERS:
         return
     for key, value in config.items():
         for item in value if isinstance(value, list) else [value]:
@@ -498,33 +528,36 @@ def valueProblems(config: StreamConfig, text: str) -> Iterator[str]:
                 yield f"{key} has {len(item)} characters, more than {VALUE_CHARACTERS}"
 
 
-def nameProblems(config: StreamConfig) -> Iterator[str]:
-    """Yield what Kubernetes refuses as a name."""
-    if not NAMESPACE.fullmatch(config["namespace_name"]):
+def nameProblems(namespace: str, credentials: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield what Kubernetes refuses as a name, of a namespace and of `credentialsOf` configs."""
+    if not NAMESPACE.fullmatch(namespace):
         yield (
-            f"Kubernetes refuses the namespace {config['namespace_name']!a:.300}; at most 63 "
-            "lower case letters, digits and dashes are allowed, and no dash at either end"
+            f"Kubernetes refuses the namespace {namespace!a:.300}; at most 63 lower case letters, "
+            "digits and dashes are allowed, and no dash at either end"
         )
-    for name, secret in credentialsOf(config):
-        yield from credentialProblems(name, secret)
+    names: dict[str, str] = {}
+    for name, secret in sorted(credentials):
+        if not KUBERNETES_NAME.fullmatch(secret):
+            yield (
+                f"the credential {name!a:.300} has no name that Kubernetes takes for a secret; "
+                f"{secret!a:.300} is not one"
+            )
+        if not ENVIRONMENT_NAME.fullmatch(name):
+            yield f"the credential {name!a:.300} cannot start an environment variable's name"
+        if names.setdefault(secret, name) != name:
+            yield (
+                f"the credentials {names[secret]!a:.300} and {name!a:.300} would share the "
+                f"Kubernetes secret {secret!a:.300}; rename one"
+            )
 
 
-def credentialProblems(name: str, secret: str) -> Iterator[str]:
-    """Yield what Kubernetes refuses of a credential's name and of its secret's."""
-    if not KUBERNETES_NAME.fullmatch(secret):
-        yield (
-            f"the credential {name!a:.300} has no name that Kubernetes takes for a secret; "
-            f"{secret!a:.300} is not one"
-        )
-    if not ENVIRONMENT_NAME.fullmatch(name):
-        yield f"the credential {name!a:.300} cannot start an environment variable's name"
-
-
-def credentialsOf(config: StreamConfig) -> Iterator[tuple[str, str]]:
-    """Yield the name and the secret's name of each credential of a stream."""
-    for nameKey, secretKey in CREDENTIAL_KEYS:
-        if secretKey in config:
-            yield str(config.get(nameKey, config[secretKey])), str(config[secretKey])
+def credentialsOf(config: StreamConfig) -> set[tuple[str, str]]:
+    """Return the name and the secret's name of each credential of a config."""
+    return {
+        (str(config.get(nameKey, config[secretKey])), str(config[secretKey]))
+        for nameKey, secretKey in CREDENTIAL_KEYS
+        if secretKey in config
+    }
 
 
 @dataclass
@@ -584,9 +617,7 @@ def replaceRows(
             sqlalchemy.select(sqlalchemy.func.timezone("UTC", sqlalchemy.func.now()))
         )
         connection.execute(table.delete())
-        values = [newRow(key, text, old.get(key), now) for key, text in rows.items()]
-        if values:
-            copyRows(connection, table, values)
+        copyRows(connection, table, copyLines(rows, old, str(now)))
     log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
 
 
@@ -608,26 +639,34 @@ def compareWithTable(
     return old, population
 
 
-def copyRows(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Add the rows with COPY, which takes a third of the time of INSERT.
+class Lines:
+    """A file of lines that are made while it is read, as fast as the database takes them."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self.lines = lines
+
+    def read(self, _size: int) -> str:
+        """Return some of the lines that are left, whatever the size, or nothing at the end."""
+        return "".join(islice(self.lines, 100))
+
+
+def copyRows(connection: Connection, table: Table, lines: Iterator[str]) -> None:
+    """Add rows in the text format of COPY, which takes a third of the time of INSERT.
 
     Raises:
         sqlalchemy.exc.DBAPIError: when the database refuses them.
     """
     quoted = connection.dialect.identifier_preparer.format_table(table)
     statement = f"COPY {quoted} ({', '.join(table.columns.keys())}) FROM STDIN"
-    lines = "".join(
-        "\t".join([copyField(row[name]) for name in table.columns.keys()]) + "\n"  # noqa: SIM118
-        for row in rows
-    )
     driver: Any = connection.dialect.dbapi
     cursor: Any = connection.connection.cursor()
     try:
         if hasattr(cursor, "copy_expert"):
-            cursor.copy_expert(statement, io.StringIO(lines))
+            cursor.copy_expert(statement, Lines(lines))
         else:  # psycopg 3
             with cursor.copy(statement) as copy:
-                copy.write(lines)
+                for line in lines:
+                    copy.write(line)
     except driver.Error as error:
         # As SQLAlchemy does for what it executes itself.
         if connection.dialect.is_disconnect(error, driver, cursor):
@@ -637,21 +676,24 @@ def copyRows(connection: Connection, table: Table, rows: list[dict[str, Any]]) -
         cursor.close()
 
 
-def copyField(value: Any) -> str:
-    """Return a value in the text format of COPY."""
-    return "\\N" if value is None else str(value).translate(COPY_ESCAPES)
+def copyLines(rows: dict[str, str], old: dict[str, Any], now: str) -> Iterator[str]:
+    """Yield the new rows for COPY, their columns in the order of `configTable`.
+
+    An operator's status and a row's history survive a merge.
+    """
+    for key, text in rows.items():
+        row = old.get(key)
+        status = (row and row.status) or "active"
+        created = (row and row.created_at) or now
+        updated = (row and row.config_json == text and row.updated_at) or now
+        yield f"{copyText(key)}\t{copyText(text)}\t{copyText(status)}\t{created}\t{updated}\n"
 
 
-def newRow(key: str, configJson: str, old: Any, now: datetime | None) -> dict[str, Any]:
-    """Return the row's values: an operator's status and the row's history survive a merge."""
-    same = old is not None and old.config_json == configJson
-    return {
-        "stream_key": key,
-        "config_json": configJson,
-        "status": (old and old.status) or "active",
-        "created_at": (old and old.created_at) or now,
-        "updated_at": (same and old.updated_at) or now,
-    }
+def copyText(text: str) -> str:
+    """Return a text in the text format of COPY."""
+    for character, escape in COPY_ESCAPES.items():
+        text = text.replace(character, escape)
+    return text
 
 
 def populationProblems(
@@ -775,10 +817,15 @@ def createConfigTable(connection: Connection, table: Table) -> None:
 
 def configLimit(connection: Connection, table: Table) -> int | None:
     """Return how many characters config_json holds in the database, or None for no limit."""
-    for column in sqlalchemy.inspect(connection).get_columns(table.name):
-        if column["name"] == "config_json":
-            return getattr(column["type"], "length", None)
-    return None
+    # The inspector asks for all there is to know of a table, which takes ten times as long.
+    length: int | None = connection.scalar(
+        sqlalchemy.text(
+            "SELECT nullif(atttypmod, -1) - 4 FROM pg_attribute "
+            "WHERE attrelid = CAST(:name AS regclass) AND attname = 'config_json'"
+        ),
+        {"name": connection.dialect.identifier_preparer.format_table(table)},
+    )
+    return length
 
 
 # --- What is rendered -------------------------------------------------------------------------
@@ -818,7 +865,8 @@ def streamCount(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> int | None:
     graph = EcosystemPipelineGraph(eco).roots.get(dp.name)
     if graph is None:
         return None
-    return len(createStreamConfigs(dp, eco, graph.storesToIngest, ValidationTree(eco)))
+    configs = createStreamConfigs(dp, eco, graph.storesToIngest, ValidationTree(eco))
+    return len(list(configs))
 
 
 def suitableShards(streams: int) -> int:
@@ -958,7 +1006,7 @@ def deploymentFiles(
         ValueError: when Kubernetes would refuse a name of the model.
     """
     settings = platformSettings(dp, eco)
-    for problem in nameProblems(settings):
+    for problem in nameProblems(settings["namespace_name"], credentialsOf(settings)):
         raise ValueError(f"Platform {dp.name!a:.300} cannot be put on a cluster: {problem}.")
     environment = templates(yaml=yamlText, sql=sqlIdentifier, literally=literally)
     values = deploymentValues(dp, settings)

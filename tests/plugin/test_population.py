@@ -14,6 +14,8 @@ from typing import Any
 import jsonschema
 import pytest
 from conftest import Site, problems
+from hypothesis import given
+from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from yellow_models import MULTI, SINGLE, Store, live_repository
@@ -28,6 +30,7 @@ from datasurface.md import (
 )
 from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
 from yellow_dynamic.plugin import (
+    CommonConfig,
     MergeError,
     YellowDynamicDataPlatform,
     YellowDynamicGraphHandler,
@@ -79,6 +82,35 @@ def test_rows_hold_the_host_unmangled_and_sorted_keys(installed: Site) -> None:
 
     assert json.loads(text)["postgres_hostname"] == "pg-data.ns-test.svc.cluster.local"
     assert text == json.dumps(json.loads(text), sort_keys=True)
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text(), max_size=3)
+#: Keys, and texts that look like them.
+TEXTS = st.sampled_from(["a", "b", "c", "d", '"b": ', ', "c": "', "%s", "\\"])
+CONFIGS = st.dictionaries(TEXTS, VALUES | TEXTS | st.lists(TEXTS, max_size=2))
+
+
+@given(common=CONFIGS, own=CONFIGS.filter(bool))
+def test_own_and_common_config_become_one_text_with_sorted_keys(
+    common: dict[str, Any], own: dict[str, Any]
+) -> None:
+    common = {key: value for key, value in common.items() if key not in own}
+
+    assert CommonConfig(common).merged(own) == json.dumps(common | own, sort_keys=True)
+
+
+def test_columns_may_be_in_any_order_and_others_beside_them(installed: Site) -> None:
+    before = installed.sql("SELECT * FROM {table}")
+    installed.sql("DROP TABLE {table}")
+    installed.sql(
+        "CREATE TABLE {table} (note TEXT DEFAULT 'ours', updated_at TIMESTAMP, "
+        "created_at TIMESTAMP, status TEXT, config_json TEXT, stream_key TEXT PRIMARY KEY)"
+    )
+
+    installed.merge_cleanly()
+
+    [row] = installed.sql("SELECT stream_key, config_json, status, note FROM {table}")
+    assert row == (*before[0][:3], "ours")
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,10 @@ def with_nameless_credential(graph: Any) -> None:
     graph.platform.psp.gitCredential.name = "___"
 
 
+def with_two_credentials_of_one_secret(graph: Any) -> None:
+    graph.platform.psp.gitCredential.name = graph.platform.psp.postgresCredential.name.upper()
+
+
 def with_image(graph: Any) -> None:
     graph.platform.psp.datasurfaceDockerImage = "i" * 2000
 
@@ -132,6 +136,7 @@ def with_image(graph: Any) -> None:
         (with_credential, "the credential 'my git' cannot start"),
         (with_long_credential, "the credential 'ccc"),
         (with_nameless_credential, "the credential '___' has no name"),
+        (with_two_credentials_of_one_secret, "would share the Kubernetes secret 'postgres'"),
         (with_image, "datasurface_docker_image has 2000 characters"),
     ],
 )
