@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -42,9 +44,6 @@ def main() -> int:
         Postgres(Path(folder) / "data") as postgres,
     ):
         set_environment(postgres, Path(folder))
-        subprocess.run(
-            [sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True
-        )
         return measure_all(postgres, Path(folder), quick)
 
 
@@ -69,6 +68,25 @@ def set_environment(postgres: Postgres, folder: Path) -> None:
     sys.dont_write_bytecode = True
 
 
+@contextmanager
+def migration(log: Path) -> Iterator[None]:
+    """Make Airflow's tables beside what the block does.
+
+    Raises:
+        RuntimeError: when Airflow cannot make them; it holds what Airflow said.
+    """
+    command = [sys.executable, "-m", "airflow", "db", "migrate"]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield
+        if process.wait():
+            raise RuntimeError(f"Airflow cannot make its tables: {log.read_text()}")
+    finally:
+        process.kill()
+        process.wait()
+
+
 def measure_all(postgres: Postgres, folder: Path, quick: bool) -> int:
     """Measure, print, write down; return the process's exit status."""
     # Only now, when Airflow finds its settings.
@@ -79,8 +97,9 @@ def measure_all(postgres: Postgres, folder: Path, quick: bool) -> int:
     logging.disable(logging.WARNING)
     estate = Estate(postgres, folder)
     sizes = QUICK_SIZES if quick else SIZES
-    for size in sorted({size for group in sizes.values() for size in group}):
-        in_new_process(partial(estate.install, size))
+    with migration(folder / "migration.log"):
+        for size in sorted({size for group in sizes.values() for size in group}):
+            in_new_process(partial(estate.install, size))
     comparisons.import_everything(estate)
     # As Airflow's DAG processor does before it forks.
     gc.freeze()

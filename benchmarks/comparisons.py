@@ -55,7 +55,6 @@ def full_parse(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
         work: dict[str, Work] = {
             "our factory": partial(sides.factory, estate.factory_file),
             "static files": partial(sides.static_files, estate.static_folder(size)),
-            "static files, compiled": partial(sides.static_files, estate.compiled_folder(size)),
             "the plan taken literally": partial(sides.plan_literal, estate.url(size), TABLE),
             "dag-factory": partial(sides.dag_factory, estate.yaml_file(size)),
             "the floor": partial(sides.floor, configs, sides.pod_parts(configs[0])),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import compileall
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +110,8 @@ class Estate:
     def yaml_file(self, streams: int) -> Path:
         return self.folder / f"dag_factory_{streams}.yaml"
 
-    def compiled_folder(self, streams: int) -> Path:
-        return self.folder / f"compiled_{streams}"
-
     def write_static_files(self, streams: int) -> None:
-        """Render the static files of that many streams, and compile a copy of them."""
+        """Render the static files of that many streams, and compile them."""
         folder = self.static_folder(streams)
         folder.mkdir()
         graph = model(streams, platformClass=YellowDataPlatform).graph(self.folder)
@@ -125,8 +121,7 @@ class Estate:
         for name, text in files.items():
             if name.endswith("_ingestion.py"):
                 (folder / name).write_text(text, encoding="utf-8")
-        shutil.copytree(folder, self.compiled_folder(streams))
-        compileall.compile_dir(self.compiled_folder(streams), quiet=1)
+        compileall.compile_dir(folder, quiet=1)
 
     def write_yaml_file(self, streams: int) -> None:
         """Write the same DAGs for dag-factory."""

@@ -669,7 +669,7 @@ def copyRows(connection: Connection, table: Table, lines: Iterator[str]) -> None
                     copy.write(line)
     except driver.Error as error:
         # As SQLAlchemy does for what it executes itself.
-        if connection.dialect.is_disconnect(error, driver, cursor):
+        if connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, cursor):
             connection.invalidate(error)
         raise DBAPIError.instance(statement, None, error, driver.Error) from error
     finally:
