@@ -107,12 +107,12 @@ def population(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
         rows = estate.rows(size)
         empty = partial(estate.postgres.execute, f"TRUNCATE {TABLE}", database=database(size))
         work: dict[str, Work] = {
-            "population": partial(populate, graph),
+            "all rows new": partial(populate, graph),
             "its write alone": partial(write, graph, rows),
             "bare COPY": partial(copy, estate, size, rows),
         }
         measured[size] = in_turn(work, rounds, before=dict.fromkeys(work, empty), apart=True)
-        unchanged = {"population, nothing changed": partial(populate, graph)}
+        unchanged = {"nothing changed": partial(populate, graph)}
         measured[size] |= in_turn(unchanged, rounds, apart=True)
     return by_side(measured)
 
