@@ -58,7 +58,8 @@ def set_environment(postgres: Postgres, folder: Path) -> None:
         AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT="0",
         AIRFLOW__LOGGING__LOGGING_LEVEL="ERROR",
         AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=url,
-        # Git-sync's DAG folder is read-only: nothing that is compiled stays.
+        # Git-sync's DAG folder is read-only: nothing that is compiled stays, but for the static
+        # files, which are compiled before.
         PYTHONDONTWRITEBYTECODE="1",
         # dag-factory would tell its makers about each parse.
         DO_NOT_TRACK="1",

@@ -28,7 +28,8 @@ def in_new_process(work: Work, *, apart: bool = False) -> Cost:
 
     Args:
         work: what is measured.
-        apart: first let the process have its memory to itself, as one has it that was not forked.
+        apart: first copy the objects that the process shares with this one, as far as the garbage
+            collector sees them, so that the work does not pay for that.
 
     Raises:
         RuntimeError: when the work failed; its traceback is on standard error.
@@ -39,7 +40,7 @@ def in_new_process(work: Work, *, apart: bool = False) -> Cost:
         status = 1
         try:
             if apart:
-                # Looks at each object, and so copies what was the parent's.
+                # Writes to each object that it looks at.
                 gc.unfreeze()
                 gc.collect()
             os.write(writing, json.dumps(cost_of(work)).encode())

@@ -235,8 +235,8 @@ configurations, these are checked and become rows, and the rows are written in o
 under the lock. *Its write alone* is that transaction with rows that are ready: it connects, locks,
 reads and compares the old rows, writes, commits. *Bare COPY* makes the text of the finished rows,
 connects, sends it and commits; the write makes its text while the database takes it, and so can be
-faster. The processes share no memory with the one that they were forked from, since a merge is a
-command of its own.""",
+faster. Before the clock starts, each process copies the objects that it shares with the one that it
+was forked from, since a merge is a command of its own.""",
     "bootstrap": """\
 Both rings of `generatePlatformBootstrap`: all files of the platform, and its tables.""",
 }

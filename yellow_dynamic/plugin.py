@@ -192,7 +192,8 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
 
         Raises:
             ValueError: for a ring the base does not know, a repository not of form owner/name, a
-                name that Kubernetes refuses, or factoryShards that is not a whole number from 1.
+                name that Kubernetes refuses, two credentials that would share a secret, or
+                factoryShards that is not a whole number from 1.
             sqlalchemy.exc.SQLAlchemyError: when the table cannot be created or widened; notes on
                 it say on which platform, table and host, and what to grant.
         """
@@ -433,7 +434,11 @@ def renderRows(
     configs: Iterable[StreamConfig],
     issueTree: ValidationTree,
 ) -> dict[str, str]:
-    """Return each stream's config_json by its key; a stream Airflow cannot run is a problem."""
+    """Return each stream's config_json by its key.
+
+    What Airflow cannot run of a stream, and what Kubernetes refuses of the platform, is a problem
+    on the tree.
+    """
     try:
         common = CommonConfig(commonConfig(dp, eco))
     except ValueError as error:
@@ -529,7 +534,7 @@ def valueProblems(config: StreamConfig, text: str) -> Iterator[str]:
 
 
 def nameProblems(namespace: str, credentials: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yield what Kubernetes refuses as a name, of a namespace and of `credentialsOf` configs."""
+    """Yield what Kubernetes refuses of a namespace's name and of `credentialsOf` configs."""
     if not NAMESPACE.fullmatch(namespace):
         yield (
             f"Kubernetes refuses the namespace {namespace!a:.300}; at most 63 lower case letters, "
@@ -795,6 +800,7 @@ def advice(error: SQLAlchemyError) -> str:
         "INSERT, UPDATE and DELETE on the table for merges.",
         "LockNotAvailable": f"Another merge held the table for {LOCK_TIMEOUT_SECONDS} s; look for "
         "a merge that hangs, and run this one again.",
+        "QueryCanceled": "It was interrupted here, or cancelled in the database; run it again.",
     }
     cause = type(getattr(error, "orig", None)).__name__
     return advices.get(cause, "Check that the database is up and reachable, then run this again.")
@@ -1003,7 +1009,8 @@ def deploymentFiles(
             the merge, and then there is no second one.
 
     Raises:
-        ValueError: when Kubernetes would refuse a name of the model.
+        ValueError: when Kubernetes would refuse a name of the model, or two credentials would
+            share a secret.
     """
     settings = platformSettings(dp, eco)
     for problem in nameProblems(settings["namespace_name"], credentialsOf(settings)):

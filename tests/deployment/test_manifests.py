@@ -238,6 +238,7 @@ def test_platform_name_arrives_as_it_is_or_is_refused(name: str) -> None:
         {"namespace": 'x"\nkind: Pod'},
         {"postgresCredential": "1\nx"},
         {"gitCredential": "{{ x }}"},
+        {"gitCredential": "Postgres"},
     ],
 )
 def test_name_that_kubernetes_refuses_is_refused_before_anything_is_rendered(

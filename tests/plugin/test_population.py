@@ -455,6 +455,26 @@ def test_merge_that_waits_too_long_says_why(
     assert "Another merge held the table" in failure.value.__notes__[0]
 
 
+def test_merge_that_is_cancelled_says_so_and_changes_nothing(installed: Site) -> None:
+    before = installed.sql("SELECT * FROM {table}")
+    installed.model.stores = [Store("New")]
+    with closing(installed.postgres.connect(installed.database)) as other:
+        other.cursor().execute("LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE")
+        with ThreadPoolExecutor() as merges:
+            merge = merges.submit(installed.merge)
+            wait_for_a_waiting_lock(installed)
+            installed.sql("SELECT pg_cancel_backend(pid) FROM pg_locks WHERE NOT granted")
+
+            with pytest.raises(OperationalError) as failure:
+                merge.result(timeout=30)
+
+    [note] = failure.value.__notes__
+    assert note.endswith(
+        "Nothing was changed. It was interrupted here, or cancelled in the database; run it again."
+    )
+    assert installed.sql("SELECT * FROM {table}") == before
+
+
 def test_passwords_with_any_characters_work(installed: Site) -> None:
     password = "@ : / % # ? ' \" \\ & = space"
     role = f"merger_{installed.database}"

@@ -151,6 +151,17 @@ def test_the_plugin_finds_it_where_the_host_does_not(
     assert installed.sql("SELECT * FROM {table}") == before
 
 
+def test_platform_without_a_stream_is_checked_too(installed: Site) -> None:
+    installed.model.platformArguments["allowEmpty"] = True
+    before = installed.sql("SELECT * FROM {table}")
+    graph = installed.model.graph(installed.folder)
+    graph.storesToIngest.clear()
+    with_namespace(graph)
+
+    assert "Kubernetes refuses the namespace 'nnn" in " ".join(problems(populate(graph)))
+    assert installed.sql("SELECT * FROM {table}") == before
+
+
 def populate(graph: PlatformPipelineGraph) -> ValidationTree:
     """Populate without the host's own checks before it."""
     tree = ValidationTree(graph.eco)
