@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from yellow_dynamic._airflow import ask_airflow
 from yellow_dynamic._airflow_api import AirflowApi
-from yellow_dynamic._checks import Checks
+from yellow_dynamic._checks import Check, Checks
 from yellow_dynamic._cluster import Cluster, cluster_checks
 from yellow_dynamic._drift import find_drift
 from yellow_dynamic._errors import CommandError
@@ -480,14 +480,10 @@ def check(
         found = find_installations(model, dags, [*(platform or []), *(more or [])], python)
         cluster = Cluster(namespace) if namespace else None
         with airflow_api(airflow_url) as api:
-            checked = []
-            for each in found:
-                checks = Checks(each, model, dags, python, api)
-                results = list(checks.run())
-                if cluster:
-                    version = (checks.factory or {}).get("airflow", "")
-                    results += cluster_checks(cluster, each, checks.rows or [], dags, version)
-                checked.append((each.name, results))
+            checked = [
+                (each.name, all_checks(Checks(each, model, dags, python, api), cluster))
+                for each in found
+            ]
     passed = all(result.passed for _, results in checked for result in results)
     if as_json:
         print_json(
@@ -504,6 +500,16 @@ def check(
             print_checks(name, results)
     if not passed:
         raise typer.Exit(DIFFERENT)
+
+
+def all_checks(checks: Checks, cluster: Cluster | None) -> list[Check]:
+    """Run the checks of a platform, and those of the cluster with what they found."""
+    results = list(checks.run())
+    if cluster:
+        version = (checks.factory or {}).get("airflow", "")
+        rows = checks.rows or []
+        results += cluster_checks(cluster, checks.installation, rows, checks.dags, version)
+    return results
 
 
 @contextmanager
