@@ -15,7 +15,7 @@ from benchmarks import AIRFLOW_DATABASE, sides
 from benchmarks.estate import TABLE, Estate, database, populate
 from benchmarks.measure import Cost, Work, in_new_process, in_turn
 from datasurface.md import PlatformPipelineGraph, ValidationTree
-from yellow_dynamic.plugin import mergeStoreTransaction, replaceRows
+from yellow_dynamic.plugin import merge_store_transaction, write_difference
 
 Row = tuple[Any, ...]
 #: Medians by side and number of streams.
@@ -121,8 +121,8 @@ def write(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
     """Do the transaction of a population, with rows that are ready."""
     platform: Any = graph.platform
     tree = ValidationTree(graph.eco)
-    with mergeStoreTransaction(platform, "replace the rows of") as connection:
-        replaceRows(connection, platform, {row[0]: row[1] for row in rows}, tree)
+    with merge_store_transaction(platform, "replace the rows of") as connection:
+        write_difference(connection, platform, {row[0]: row[1] for row in rows}, tree)
 
 
 def copy(estate: Estate, size: int, rows: Sequence[Row]) -> None:

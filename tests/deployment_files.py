@@ -10,7 +10,7 @@ import yaml
 from kubernetes_validate.utils import all_versions
 from yellow_models import Model
 
-from yellow_dynamic.plugin import deploymentFiles
+from yellow_dynamic.plugin import deployment_files
 
 #: The oldest and the newest Kubernetes whose schemas are at hand.
 KUBERNETES_VERSIONS = (all_versions()[0], all_versions()[-1])
@@ -23,7 +23,7 @@ def deployment_of(model: Model) -> dict[str, str]:
     eco = model.build()
     platform: Any = eco.getDataPlatformOrThrow(model.platform)
     start = f"{platform.to_k8s_name(platform.name)}-"
-    files = deploymentFiles(platform, eco, ())
+    files = deployment_files(platform, eco, ())
     assert all(name.startswith(start) for name in files)
     return {name.removeprefix(start): text for name, text in files.items()}
 

@@ -24,10 +24,10 @@ from yellow_dynamic._status import WELL, Sources, in_words, platform_status
 from yellow_dynamic._streams import ACTIVE, DISABLED, StreamRow, read_rows
 from yellow_dynamic.plugin import (
     __version__,
-    configLimit,
-    configTable,
-    renderFactory,
-    renderSettings,
+    config_limit,
+    config_table,
+    factory_text,
+    factory_text_of,
 )
 
 SHOWN = 5
@@ -131,7 +131,7 @@ class Checks:
         wanted = (
             self.installation.settings if model else {**settings, "plugin_version": __version__}
         )
-        current = renderFactory(model.platform, model.eco) if model else renderSettings(wanted)
+        current = factory_text(model.platform, model.eco) if model else factory_text_of(wanted)
         if text == current:
             return ""
         keys = sorted(
@@ -155,7 +155,7 @@ class Checks:
         try:
             self.rows = read_rows(installation)
             with installation.transaction("read") as connection:
-                limit = configLimit(connection, configTable(installation.table))
+                limit = config_limit(connection, config_table(installation.table))
         except SQLAlchemyError as error:
             yield Check("table is there", False, in_words(error), self._table_remedy(str(error)))
             return

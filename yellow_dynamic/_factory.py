@@ -10,7 +10,7 @@ from yellow_dynamic._airflow import ask_airflow
 from yellow_dynamic._errors import CommandError
 from yellow_dynamic._installation import Installation
 from yellow_dynamic._streams import DISABLED, StreamRow
-from yellow_dynamic.plugin import renderFactory
+from yellow_dynamic.plugin import factory_text
 
 
 def load_factory(
@@ -30,7 +30,7 @@ def load_factory(
     if installation.files:
         path = installation.files[0].file
     elif installation.model:
-        text = renderFactory(installation.model.platform, installation.model.eco)
+        text = factory_text(installation.model.platform, installation.model.eco)
     answer: dict[str, Any] = ask_airflow(
         python,
         "factory_dags",

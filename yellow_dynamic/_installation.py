@@ -19,11 +19,11 @@ from yellow_dynamic._airflow import ask_airflow
 from yellow_dynamic._errors import CommandError
 from yellow_dynamic.plugin import (
     YellowDynamicDataPlatform,
-    createStreamConfigs,
-    platformSettings,
-    renderRows,
-    storeUrl,
-    tableTransaction,
+    config_rows,
+    platform_settings,
+    store_url,
+    stream_configs,
+    table_transaction,
 )
 
 
@@ -46,8 +46,8 @@ class ModelPlatform:
                 f"No dataset group is assigned to platform {self.platform.name!r}. Assign one in "
                 "dsg_platform_mapping.json beside eco.py."
             )
-        configs = createStreamConfigs(self.platform, self.eco, graph.storesToIngest, tree)
-        return renderRows(self.platform, self.eco, configs, tree)
+        configs = stream_configs(self.platform, self.eco, graph.storesToIngest, tree)
+        return config_rows(self.platform, self.eco, configs, tree)
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ class Installation:
                 f"environment variables {names[0]} and {names[1]}."
             )
         host, port, database = self.address
-        url = storeUrl((user, password), host, port, database)
-        with tableTransaction(url, self.name, self.table, action) as connection:
+        url = store_url((user, password), host, port, database)
+        with table_transaction(url, self.name, self.table, action) as connection:
             yield connection
 
 
@@ -149,7 +149,7 @@ def find_installations(
     models = platforms_of(model) if model else {}
     files = factory_files(dags, python) if dags else {}
     try:
-        known = {name: platformSettings(each.platform, each.eco) for name, each in models.items()}
+        known = {name: platform_settings(each.platform, each.eco) for name, each in models.items()}
     except ValueError as error:
         raise CommandError(str(error)) from None
     for name, of_platform in files.items():

@@ -10,7 +10,7 @@ from datasurface.md import ValidationTree
 from datasurface.md.credential import CredentialNotAvailableException
 from yellow_dynamic._errors import CommandError
 from yellow_dynamic._installation import ModelPlatform, refuse_errors
-from yellow_dynamic.plugin import Population, compareWithTable, mergeStoreTransaction
+from yellow_dynamic.plugin import Population, compare_with_table, merge_store_transaction
 
 
 @dataclass
@@ -56,8 +56,8 @@ def plan_merge(model: ModelPlatform) -> Plan:
     rows = model.rows(tree)
     refuse_errors(tree, refused)
     try:
-        with mergeStoreTransaction(platform, "read") as connection:
-            old, population = compareWithTable(connection, platform, rows, tree)
+        with merge_store_transaction(platform, "read") as connection:
+            old, population = compare_with_table(connection, platform, rows, tree)
     except CredentialNotAvailableException as error:
         raise CommandError(
             f"Platform {platform.name!r}: {error}. Set its environment variables, as for "

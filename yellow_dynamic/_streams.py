@@ -13,7 +13,7 @@ import sqlalchemy
 from yellow_dynamic._errors import CommandError
 from yellow_dynamic._installation import Installation
 from yellow_dynamic._plan import as_object
-from yellow_dynamic.plugin import configTable
+from yellow_dynamic.plugin import config_table
 
 ACTIVE, DISABLED = "active", "disabled"
 
@@ -54,7 +54,7 @@ def read_rows(installation: Installation) -> list[StreamRow]:
         CommandError: the login is missing.
         sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
     """
-    table = configTable(installation.table)
+    table = config_table(installation.table)
     with installation.transaction("read") as connection:
         rows = connection.execute(sqlalchemy.select(table).order_by(table.c.stream_key))
         return [StreamRow(*row) for row in rows]
@@ -93,7 +93,7 @@ def set_status(installation: Installation, stream_key: str, status: str) -> None
         CommandError: the stream has gone.
         sqlalchemy.exc.SQLAlchemyError: the row cannot be written; it stays as it is.
     """
-    table = configTable(installation.table)
+    table = config_table(installation.table)
     with installation.transaction("change a status in") as connection:
         quoted = connection.dialect.identifier_preparer.format_table(table)
         # A merge replaces rows, and an UPDATE that has waited for it would not see the new ones.

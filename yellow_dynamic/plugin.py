@@ -63,7 +63,7 @@ except ModuleNotFoundError as error:
 __version__ = "0.1.0"
 
 
-def installedRelease() -> str:
+def installed_release() -> str:
     """Return the release of the DataSurface installed here, as far as it says."""
     try:
         return metadata.version("datasurface")
@@ -77,7 +77,7 @@ if not hasattr(YellowDataPlatform, "generateBootstrapArtifacts") or hasattr(
 ):
     raise ImportError(
         f"yellow_dynamic {__version__} supports DataSurface 0.0.35 to 0.0.38 (up to 29 July 2025). "
-        f"The DataSurface installed here, {installedRelease()}, is a later one: its services "
+        f"The DataSurface installed here, {installed_release()}, is a later one: its services "
         "provider bootstraps and its infrastructure DAG builds the ingestion DAGs itself, which "
         "would define each of them twice. Keep YellowDataPlatform in the model there; "
         "docs/compatibility.md of yellow_dynamic says more."
@@ -156,7 +156,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
     def lint(self, eco: Ecosystem, tree: ValidationTree) -> None:
         """Add the platform's problems to the tree: the base's, its own arguments', clashes."""
         super().lint(eco, tree)
-        if problem := factoryShardsProblem(self):
+        if problem := factory_shards_problem(self):
             tree.addProblem(problem)
         if self.slackCredential is not None:
             self.getCredentialStore().lintCredential(self.slackCredential, tree)
@@ -181,14 +181,14 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         The plan's shape, but for `config_json`: the plan's VARCHAR(2048) does not hold a store of
         about 100 datasets. Timestamps are UTC.
         """
-        return configTable(self.getPhysDAGTableName())
+        return config_table(self.getPhysDAGTableName())
 
     def generateBootstrapArtifacts(self, eco: Ecosystem, ringLevel: int) -> dict[str, str]:
         """Render the platform's files (ring 0) or create its tables (ring 1).
 
         Returns:
             File texts by file name: all that the base renders and, on ring 0, the factory files and
-            what brings them onto a cluster (see deploymentFiles).
+            what brings them onto a cluster (see deployment_files).
 
         Raises:
             ValueError: for a ring the base does not know, a repository not of form owner/name, a
@@ -199,13 +199,13 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         """
         if ringLevel == 1:
             # Before the base's own tables, so that a role without the right hears what to grant.
-            with mergeStoreTransaction(self, "create or widen") as connection:
-                createConfigTable(connection, self.getAirflowDAGTable())
+            with merge_store_transaction(self, "create or widen") as connection:
+                create_config_table(connection, self.getAirflowDAGTable())
         files: dict[str, str] = super().generateBootstrapArtifacts(eco, ringLevel)
         if ringLevel == 0:
-            files |= renderFactoryFiles(self, eco)
-            files |= deploymentFiles(self, eco, files)
-            adviseShards(self, streamCount(self, eco))
+            files |= factory_files(self, eco)
+            files |= deployment_files(self, eco, files)
+            advise_shards(self, stream_count(self, eco))
         return files
 
 
@@ -256,14 +256,14 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
         Raises:
             sqlalchemy.exc.SQLAlchemyError: when the rows cannot be written; the old ones stay.
         """
-        configs = createStreamConfigs(self.dp, eco, self.graph.storesToIngest, issueTree)
-        rows = renderRows(self.dp, eco, configs, issueTree)
+        configs = stream_configs(self.dp, eco, self.graph.storesToIngest, issueTree)
+        rows = config_rows(self.dp, eco, configs, issueTree)
         if issueTree.hasErrors():
             return
-        if self.dp.factoryShards < suitableShards(len(rows)):
-            adviseShards(self.dp, len(rows))
-        with mergeStoreTransaction(self.dp, "replace the rows of") as connection:
-            replaceRows(connection, self.dp, rows, issueTree)
+        if self.dp.factoryShards < suitable_shards(len(rows)):
+            advise_shards(self.dp, len(rows))
+        with merge_store_transaction(self.dp, "replace the rows of") as connection:
+            write_difference(connection, self.dp, rows, issueTree)
         self.populated = not issueTree.hasErrors()
 
     def populateDataTransformerConfigurations(
@@ -277,35 +277,37 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
 
     def generateSecretsDocumentation(self, eco: Ecosystem, issueTree: ValidationTree) -> str:
         """Return the base's secrets documentation, and what the factory file needs besides."""
-        return super().generateSecretsDocumentation(eco, issueTree) + secretsOfTheFactory(self.dp)
+        return super().generateSecretsDocumentation(eco, issueTree) + secrets_of_the_factory(
+            self.dp
+        )
 
 
 # --- Model to stream configs ------------------------------------------------------------------
 
 
-def createStreamConfigs(
+def stream_configs(
     dp: YellowDynamicDataPlatform,
     eco: Ecosystem,
-    storesToIngest: set[str],
-    issueTree: ValidationTree,
+    stores_to_ingest: set[str],
+    tree: ValidationTree,
 ) -> Iterator[StreamConfig]:
     """Yield each ingestion stream's own config, without what all share, by their stores' names.
 
     A store with MULTI_DATASET consistency is one stream, `Store`; with SINGLE_DATASET each of its
     datasets is one, `Store_dataset`. What the factory file does not run is a problem on the tree.
     """
-    for storeName in sorted(storesToIngest):
-        store: Datastore = eco.cache_getDatastoreOrThrow(storeName).datastore
+    for store_name in sorted(stores_to_ingest):
+        store: Datastore = eco.cache_getDatastoreOrThrow(store_name).datastore
         # The output of a transformer is ingested by the DAG that runs the transformer.
         if not isinstance(store.cmd, DataTransformerOutput):
-            yield from storeConfigs(dp, store, issueTree.addSubTree(store))
+            yield from store_configs(dp, store, tree.addSubTree(store))
 
 
-def storeConfigs(
+def store_configs(
     dp: YellowDynamicDataPlatform, store: Datastore, tree: ValidationTree
 ) -> Iterator[StreamConfig]:
     """Yield the own config of each stream of one store."""
-    shared = {"store_name": store.name, **ingestionConfig(dp, store, tree)}
+    shared = {"store_name": store.name, **ingestion_config(dp, store, tree)}
     consistency = getattr(store.cmd, "singleOrMultiDatasetIngestion", None)
     if consistency is IngestionConsistencyType.MULTI_DATASET:
         datasets = list(store.datasets)
@@ -325,19 +327,19 @@ def storeConfigs(
         )
 
 
-def ingestionConfig(
+def ingestion_config(
     dp: YellowDynamicDataPlatform, store: Datastore, tree: ValidationTree
 ) -> StreamConfig:
     """Return the kind, the schedule and the source's credential of a store's ingestion."""
     cmd = store.cmd
-    config: StreamConfig = {"schedule_string": scheduleString(store, tree)}
+    config: StreamConfig = {"schedule_string": schedule_of_store(store, tree)}
     if isinstance(cmd, KafkaIngestion):
         config["ingestion_type"] = "kafka"
-        config |= credentialConfig(dp, "kafka_connect", host(dp).connectCredentials)
+        config |= credential_config(dp, "kafka_connect", services_provider(dp).connectCredentials)
     elif isinstance(cmd, SQLSnapshotIngestion):
         config["ingestion_type"] = "sql_snapshot"
         if cmd.credential is not None:
-            config |= credentialConfig(dp, "source", cmd.credential)
+            config |= credential_config(dp, "source", cmd.credential)
     else:
         kind = "no ingestion" if cmd is None else f"the ingestion {type(cmd).__name__}"
         tree.addProblem(
@@ -347,7 +349,7 @@ def ingestionConfig(
     return config
 
 
-def scheduleString(store: Datastore, tree: ValidationTree) -> str | None:
+def schedule_of_store(store: Datastore, tree: ValidationTree) -> str | None:
     """Return a cron expression or preset, or None for a stream that others trigger."""
     trigger = getattr(store.cmd, "stepTrigger", None)
     if trigger is None:
@@ -362,13 +364,13 @@ def scheduleString(store: Datastore, tree: ValidationTree) -> str | None:
     return None
 
 
-def commonConfig(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
+def common_config(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
     """Return what all streams of a platform share.
 
     Raises:
         ValueError: when the model's repository is not a GitHub repository of form owner/name.
     """
-    psp = host(dp)
+    psp = services_provider(dp)
     # DataSurface 0.0.38 has the repository of the live model apart from the owning one.
     repo = getattr(eco, "liveRepo", None) or eco.owningRepo
     if not isinstance(repo, GitHubRepository) or not re.fullmatch(
@@ -389,12 +391,12 @@ def commonConfig(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
         "datasurface_docker_image": psp.datasurfaceDockerImage,
         "git_repo_url": f"https://github.com/{repo.repositoryName}",
         "git_repo_branch": repo.branchName,
-        **credentialConfig(dp, "postgres", psp.postgresCredential),
-        **credentialConfig(dp, "git", psp.gitCredential),
+        **credential_config(dp, "postgres", psp.postgresCredential),
+        **credential_config(dp, "git", psp.gitCredential),
         "git_cache_enabled": psp.git_cache_enabled,
     }
     if dp.slackCredential is not None:
-        config |= credentialConfig(dp, "slack", dp.slackCredential)
+        config |= credential_config(dp, "slack", dp.slackCredential)
     if psp.git_cache_enabled:
         config |= {
             "git_cache_storage_class": psp.git_cache_storage_class,
@@ -405,7 +407,7 @@ def commonConfig(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
     return config
 
 
-def credentialConfig(
+def credential_config(
     dp: YellowDynamicDataPlatform, role: str, credential: Credential
 ) -> StreamConfig:
     """Return the name of the credential's Kubernetes secret, and its own name where it differs.
@@ -420,7 +422,7 @@ def credentialConfig(
     return config
 
 
-def host(dp: YellowDynamicDataPlatform) -> Any:
+def services_provider(dp: YellowDynamicDataPlatform) -> Any:
     """Return the object that holds credentials, namespace, image and merge store."""
     return getattr(dp, "psp", dp)
 
@@ -428,11 +430,11 @@ def host(dp: YellowDynamicDataPlatform) -> Any:
 # --- Stream configs to rows -------------------------------------------------------------------
 
 
-def renderRows(
+def config_rows(
     dp: YellowDynamicDataPlatform,
     eco: Ecosystem,
     configs: Iterable[StreamConfig],
-    issueTree: ValidationTree,
+    tree: ValidationTree,
 ) -> dict[str, str]:
     """Return each stream's config_json by its key.
 
@@ -440,28 +442,28 @@ def renderRows(
     on the tree.
     """
     try:
-        common = CommonConfig(commonConfig(dp, eco))
+        common = CommonConfig(common_config(dp, eco))
     except ValueError as error:
-        issueTree.addProblem(str(error))
+        tree.addProblem(str(error))
         return {}
     rows: dict[str, str] = {}
-    credentials = credentialsOf(common.config)
+    credentials = credentials_of(common.config)
     for config in configs:
         key = config["stream_key"]
         if key in rows:
-            issueTree.addProblem(
+            tree.addProblem(
                 f"Two streams of platform {dp.name!r} have the key {key!r}; one is of store "
                 f"{config['store_name']!r}. Rename a store or a dataset."
             )
         rows[key] = common.merged(config)
-        for problem in streamProblems(common.config["platform_name"], config, rows[key]):
-            issueTree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
-        credentials |= credentialsOf(config)
+        for problem in stream_problems(common.config["platform_name"], config, rows[key]):
+            tree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
+        credentials |= credentials_of(config)
     for problem in [
-        *nameProblems(common.config["namespace_name"], credentials),
-        *valueProblems(common.config, ENCODER.encode(common.config)),
+        *name_problems(common.config["namespace_name"], credentials),
+        *value_problems(common.config, ENCODER.encode(common.config)),
     ]:
-        issueTree.addProblem(f"Platform {dp.name!r}: {problem}.")
+        tree.addProblem(f"Platform {dp.name!r}: {problem}.")
     return rows
 
 
@@ -505,20 +507,20 @@ class CommonConfig:
         return marks, before and ", " + before.removesuffix(", ")
 
 
-def streamProblems(platform: str, config: StreamConfig, text: str) -> Iterator[str]:
+def stream_problems(platform: str, config: StreamConfig, text: str) -> Iterator[str]:
     """Yield what makes the factory file refuse this stream, whose config_json is this text."""
-    dagId = f"{platform}__{config['stream_key']}_ingestion"
-    if len(dagId) > AIRFLOW_ID_CHARACTERS or not AIRFLOW_ID.fullmatch(dagId):
+    dag_id = f"{platform}__{config['stream_key']}_ingestion"
+    if len(dag_id) > AIRFLOW_ID_CHARACTERS or not AIRFLOW_ID.fullmatch(dag_id):
         yield (
-            f"Airflow refuses its dag id {dagId!a:.300}; at most {AIRFLOW_ID_CHARACTERS} letters, "
+            f"Airflow refuses its dag id {dag_id!a:.300}; at most {AIRFLOW_ID_CHARACTERS} letters, "
             "digits, dashes, dots and underscores are allowed"
         )
     if len(text) > CONFIG_CHARACTERS:
         yield f"its configuration has {len(text)} characters, more than {CONFIG_CHARACTERS}"
-    yield from valueProblems(config, text)
+    yield from value_problems(config, text)
 
 
-def valueProblems(config: StreamConfig, text: str) -> Iterator[str]:
+def value_problems(config: StreamConfig, text: str) -> Iterator[str]:
     """Yield which values of a config are not one line of text; `text` is JSON that holds them."""
     # Nearly every stream is done with here, without a look at each of its values: its JSON has no
     # escape, no empty text, and no DEL, which JSON does not escape.
@@ -533,8 +535,8 @@ def valueProblems(config: StreamConfig, text: str) -> Iterator[str]:
                 yield f"{key} has {len(item)} characters, more than {VALUE_CHARACTERS}"
 
 
-def nameProblems(namespace: str, credentials: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yield what Kubernetes refuses of a namespace's name and of `credentialsOf` configs."""
+def name_problems(namespace: str, credentials: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield what Kubernetes refuses of a namespace's name and of `credentials_of` configs."""
     if not NAMESPACE.fullmatch(namespace):
         yield (
             f"Kubernetes refuses the namespace {namespace!a:.300}; at most 63 lower case letters, "
@@ -556,12 +558,12 @@ def nameProblems(namespace: str, credentials: Iterable[tuple[str, str]]) -> Iter
             )
 
 
-def credentialsOf(config: StreamConfig) -> set[tuple[str, str]]:
+def credentials_of(config: StreamConfig) -> set[tuple[str, str]]:
     """Return the name and the secret's name of each credential of a config."""
     return {
-        (str(config.get(nameKey, config[secretKey])), str(config[secretKey]))
-        for nameKey, secretKey in CREDENTIAL_KEYS
-        if secretKey in config
+        (str(config.get(name_key, config[secret_key])), str(config[secret_key]))
+        for name_key, secret_key in CREDENTIAL_KEYS
+        if secret_key in config
     }
 
 
@@ -591,7 +593,7 @@ def printable(key: str) -> str:
     return key if key.isprintable() else ascii(key)
 
 
-def comparePopulation(old: dict[str, str | None], new: dict[str, str]) -> Population:
+def compare_rows(old: dict[str, str | None], new: dict[str, str]) -> Population:
     """Return the difference between the table's configs and the model's, each by stream key."""
     return Population(
         added=sorted(new.keys() - old.keys()),
@@ -601,11 +603,11 @@ def comparePopulation(old: dict[str, str | None], new: dict[str, str]) -> Popula
     )
 
 
-def replaceRows(
+def write_difference(
     connection: Connection,
     dp: YellowDynamicDataPlatform,
     rows: dict[str, str],
-    issueTree: ValidationTree,
+    tree: ValidationTree,
 ) -> None:
     """Make the table hold exactly these rows, or put the reason why not on the tree.
 
@@ -614,8 +616,8 @@ def replaceRows(
     table = dp.getAirflowDAGTable()
     quoted = connection.dialect.identifier_preparer.format_table(table)
     connection.execute(sqlalchemy.text(f"LOCK TABLE {quoted} IN EXCLUSIVE MODE"))
-    old, population = compareWithTable(connection, dp, rows, issueTree)
-    if issueTree.hasErrors():
+    old, population = compare_with_table(connection, dp, rows, tree)
+    if tree.hasErrors():
         return
     if population.added or population.changed or population.removed:
         now = connection.scalar(
@@ -626,11 +628,11 @@ def replaceRows(
     log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
 
 
-def compareWithTable(
+def compare_with_table(
     connection: Connection,
     dp: YellowDynamicDataPlatform,
     rows: dict[str, str],
-    issueTree: ValidationTree,
+    tree: ValidationTree,
 ) -> tuple[dict[str, Any], Population]:
     """Return the table's rows by stream key, and what a merge of these rows would change.
 
@@ -638,9 +640,9 @@ def compareWithTable(
     """
     table = dp.getAirflowDAGTable()
     old = {row.stream_key: row for row in connection.execute(sqlalchemy.select(table))}
-    population = comparePopulation({key: row.config_json for key, row in old.items()}, rows)
-    for problem in populationProblems(connection, dp, table, rows, population):
-        issueTree.addProblem(problem)
+    population = compare_rows({key: row.config_json for key, row in old.items()}, rows)
+    for problem in population_problems(connection, dp, table, rows, population):
+        tree.addProblem(problem)
     return old, population
 
 
@@ -682,7 +684,7 @@ def copyRows(connection: Connection, table: Table, lines: Iterator[str]) -> None
 
 
 def copyLines(rows: dict[str, str], old: dict[str, Any], now: str) -> Iterator[str]:
-    """Yield the new rows for COPY, their columns in the order of `configTable`.
+    """Yield the new rows for COPY, their columns in the order of `config_table`.
 
     An operator's status and a row's history survive a merge.
     """
@@ -701,7 +703,7 @@ def copyText(text: str) -> str:
     return text
 
 
-def populationProblems(
+def population_problems(
     connection: Connection,
     dp: YellowDynamicDataPlatform,
     table: Table,
@@ -715,7 +717,7 @@ def populationProblems(
             f"{table.name!r} has {len(population.removed)}. Nothing is removed. If that is what "
             "you want, make the platform with allowEmpty=True."
         )
-    limit = configLimit(connection, table)
+    limit = config_limit(connection, table)
     for key in [key for key, text in rows.items() if limit is not None and len(text) > limit]:
         yield (
             f"The configuration of stream {key!r} has {len(rows[key])} characters, and the column "
@@ -727,7 +729,7 @@ def populationProblems(
 # --- The merge store --------------------------------------------------------------------------
 
 
-def configTable(name: str) -> Table:
+def config_table(name: str) -> Table:
     """Return a platform's table of this name; see `getAirflowDAGTable`."""
     return Table(
         name,
@@ -741,24 +743,24 @@ def configTable(name: str) -> Table:
 
 
 @contextmanager
-def mergeStoreTransaction(dp: YellowDynamicDataPlatform, action: str) -> Iterator[Connection]:
-    """Yield a connection in a transaction on the merge store; see `tableTransaction`."""
-    psp = host(dp)
+def merge_store_transaction(dp: YellowDynamicDataPlatform, action: str) -> Iterator[Connection]:
+    """Yield a connection in a transaction on the merge store; see `table_transaction`."""
+    psp = services_provider(dp)
     store = psp.mergeStore
     login = dp.getCredentialStore().getAsUserPassword(psp.postgresCredential)
-    url = storeUrl(login, store.hostPortPair.hostName, store.hostPortPair.port, store.databaseName)
-    with tableTransaction(url, dp.name, dp.getPhysDAGTableName(), action) as connection:
+    url = store_url(login, store.hostPortPair.hostName, store.hostPortPair.port, store.databaseName)
+    with table_transaction(url, dp.name, dp.getPhysDAGTableName(), action) as connection:
         yield connection
 
 
-def storeUrl(login: tuple[str, str], hostName: str, port: int, database: str) -> URL:
+def store_url(login: tuple[str, str], hostName: str, port: int, database: str) -> URL:
     """Return the address of a merge store, with the PostgreSQL driver that is installed."""
     driver = "psycopg2" if importlib.util.find_spec("psycopg2") else "psycopg"
     return URL.create(f"postgresql+{driver}", *login, hostName, port, database)
 
 
 @contextmanager
-def tableTransaction(url: URL, platform: str, table: str, action: str) -> Iterator[Connection]:
+def table_transaction(url: URL, platform: str, table: str, action: str) -> Iterator[Connection]:
     """Yield a connection in a transaction, which ends with the block.
 
     A database error carries a note that says what could not be done, where, what has become of
@@ -770,7 +772,7 @@ def tableTransaction(url: URL, platform: str, table: str, action: str) -> Iterat
     outcome = "Nothing was changed."
     try:
         with engine.begin() as connection:
-            setTimeouts(connection)
+            set_timeouts(connection)
             yield connection
             # The answer to a COMMIT may get lost after it took effect.
             outcome = "The table holds the old rows or the new ones, and no mixture."
@@ -783,7 +785,7 @@ def tableTransaction(url: URL, platform: str, table: str, action: str) -> Iterat
         raise
 
 
-def setTimeouts(connection: Connection) -> None:
+def set_timeouts(connection: Connection) -> None:
     """Bound how long this transaction waits for a lock, and holds it when its client is lost."""
     for setting, seconds in (
         ("lock_timeout", LOCK_TIMEOUT_SECONDS),
@@ -806,12 +808,12 @@ def advice(error: SQLAlchemyError) -> str:
     return advices.get(cause, "Check that the database is up and reachable, then run this again.")
 
 
-def createConfigTable(connection: Connection, table: Table) -> None:
+def create_config_table(connection: Connection, table: Table) -> None:
     """Create the table, or widen the VARCHAR(2048) that earlier releases created, in place."""
     if not sqlalchemy.inspect(connection).has_table(table.name):
         table.create(connection)
         log.info("Created table %r.", table.name)
-    elif configLimit(connection, table) is not None:
+    elif config_limit(connection, table) is not None:
         preparer = connection.dialect.identifier_preparer
         connection.execute(
             sqlalchemy.text(
@@ -821,7 +823,7 @@ def createConfigTable(connection: Connection, table: Table) -> None:
         log.info("Widened column config_json of table %r to TEXT.", table.name)
 
 
-def configLimit(connection: Connection, table: Table) -> int | None:
+def config_limit(connection: Connection, table: Table) -> int | None:
     """Return how many characters config_json holds in the database, or None for no limit."""
     # The inspector asks for all there is to know of a table, which takes ten times as long.
     length: int | None = connection.scalar(
@@ -837,7 +839,7 @@ def configLimit(connection: Connection, table: Table) -> int | None:
 # --- What is rendered -------------------------------------------------------------------------
 
 
-def renderFactoryFiles(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, str]:
+def factory_files(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, str]:
     """Return the texts of the platform's factory files by name: the same text in each.
 
     A file knows by its name which one it is, and the first one says how many there are, so that
@@ -847,15 +849,15 @@ def renderFactoryFiles(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[st
         ValueError: when the model's repository is not of form owner/name, or factoryShards is not
             a whole number from 1.
     """
-    if problem := factoryShardsProblem(dp):
+    if problem := factory_shards_problem(dp):
         raise ValueError(problem)
-    text = renderFactory(dp, eco)
+    text = factory_text(dp, eco)
     name = f"{dp.to_k8s_name(dp.name)}_factory_dag"
     further = {f"{name}_{number}.py": text for number in range(2, dp.factoryShards + 1)}
     return {f"{name}.py": text, **further}
 
 
-def factoryShardsProblem(dp: YellowDynamicDataPlatform) -> str | None:
+def factory_shards_problem(dp: YellowDynamicDataPlatform) -> str | None:
     """Return what is wrong with the platform's factoryShards, or None."""
     shards = dp.factoryShards
     if isinstance(shards, int) and not isinstance(shards, bool) and 1 <= shards <= MOST_SHARDS:
@@ -866,21 +868,21 @@ def factoryShardsProblem(dp: YellowDynamicDataPlatform) -> str | None:
     )
 
 
-def streamCount(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> int | None:
+def stream_count(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> int | None:
     """Return how many streams the model gives the platform, or None where it is not known yet."""
     graph = EcosystemPipelineGraph(eco).roots.get(dp.name)
     if graph is None:
         return None
-    configs = createStreamConfigs(dp, eco, graph.storesToIngest, ValidationTree(eco))
+    configs = stream_configs(dp, eco, graph.storesToIngest, ValidationTree(eco))
     return len(list(configs))
 
 
-def suitableShards(streams: int) -> int:
+def suitable_shards(streams: int) -> int:
     """Return how many factory files suit a number of streams."""
     return max(1, -(-streams // STREAMS_PER_SHARD))
 
 
-def adviseShards(dp: YellowDynamicDataPlatform, streams: int | None) -> None:
+def advise_shards(dp: YellowDynamicDataPlatform, streams: int | None) -> None:
     """Log how many factory files suit a number of streams, as a warning where there are too few."""
     if streams is None:
         log.info(
@@ -890,7 +892,7 @@ def adviseShards(dp: YellowDynamicDataPlatform, streams: int | None) -> None:
             STREAMS_PER_SHARD,
         )
         return
-    suitable = suitableShards(streams)
+    suitable = suitable_shards(streams)
     log.log(
         logging.WARNING if dp.factoryShards < suitable else logging.INFO,
         "Platform %r has %d streams and factoryShards=%d; factoryShards=%d suits them, which is "
@@ -903,19 +905,19 @@ def adviseShards(dp: YellowDynamicDataPlatform, streams: int | None) -> None:
     )
 
 
-def renderFactory(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> str:
+def factory_text(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> str:
     """Return the text of the platform's factory file.
 
     Raises:
         ValueError: when the model's repository is not of form owner/name.
     """
-    return renderSettings(platformSettings(dp, eco))
+    return factory_text_of(platform_settings(dp, eco))
 
 
-def renderSettings(settings: StreamConfig) -> str:
+def factory_text_of(settings: StreamConfig) -> str:
     """Return the text of the factory file with these settings."""
     template = templates().get_template("yellow_platform_factory_dag.py.j2")
-    return template.render(platform_literal=pythonLiteral(settings))
+    return template.render(platform_literal=python_literal(settings))
 
 
 def templates(**filters: Callable[[str], str]) -> Environment:
@@ -931,11 +933,13 @@ def templates(**filters: Callable[[str], str]) -> Environment:
     return environment
 
 
-def platformSettings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
+def platform_settings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
     """Return the settings that the factory file carries: the streams' common ones and its own."""
-    config = commonConfig(dp, eco)
+    config = common_config(dp, eco)
     names = {
-        nameKey: config[secretKey] for nameKey, secretKey in CREDENTIAL_KEYS if secretKey in config
+        name_key: config[secret_key]
+        for name_key, secret_key in CREDENTIAL_KEYS
+        if secret_key in config
     }
     settings = {
         **names,
@@ -950,7 +954,7 @@ def platformSettings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamCon
     return settings
 
 
-def pythonLiteral(settings: StreamConfig) -> str:
+def python_literal(settings: StreamConfig) -> str:
     """Return a dict of texts, numbers and booleans as Python source, one key a line.
 
     `ascii` quotes every value, so none of them can become code.
@@ -959,9 +963,9 @@ def pythonLiteral(settings: StreamConfig) -> str:
     return "{\n" + "".join(lines) + "}"
 
 
-def secretsOfTheFactory(dp: YellowDynamicDataPlatform) -> str:
+def secrets_of_the_factory(dp: YellowDynamicDataPlatform) -> str:
     """Return the section on what Airflow itself needs to read the table, in Markdown."""
-    psp = host(dp)
+    psp = services_provider(dp)
     credential, namespace = psp.postgresCredential.name, psp.namespace
     start = dp.to_k8s_name(dp.name)
     keys = ["POSTGRES_USER", "POSTGRES_PASSWORD", f"{credential}_USER", f"{credential}_PASSWORD"]
@@ -974,15 +978,15 @@ def secretsOfTheFactory(dp: YellowDynamicDataPlatform) -> str:
         f"`{start}-airflow-patch.yaml`. They may be the login of the role in "
         f"`{start}-airflow-reader.sql`, which only reads. The jobs' pods use the other two keys. "
         "Create the secret with all four:\n\n"
-        + kubectlCommand(dp.to_k8s_name(credential), namespace, keys)
+        + kubectl_command(dp.to_k8s_name(credential), namespace, keys)
     )
     if dp.slackCredential is not None:
         secret = dp.to_k8s_name(dp.slackCredential.name)
-        text += "\n## Slack\n\n" + kubectlCommand(secret, namespace, ["token"])
+        text += "\n## Slack\n\n" + kubectl_command(secret, namespace, ["token"])
     return text
 
 
-def kubectlCommand(secret: str, namespace: str, keys: list[str]) -> str:
+def kubectl_command(secret: str, namespace: str, keys: list[str]) -> str:
     literals = " \\\n".join(f"  --from-literal={key}=<value>" for key in keys)
     return (
         "```bash\n"
@@ -994,7 +998,7 @@ def kubectlCommand(secret: str, namespace: str, keys: list[str]) -> str:
 # --- What brings it onto a cluster ------------------------------------------------------------
 
 
-def deploymentFiles(
+def deployment_files(
     dp: YellowDynamicDataPlatform, eco: Ecosystem, rendered: Collection[str]
 ) -> dict[str, str]:
     """Return what Kubernetes and Airflow need for the platform, by file name.
@@ -1012,11 +1016,11 @@ def deploymentFiles(
         ValueError: when Kubernetes would refuse a name of the model, or two credentials would
             share a secret.
     """
-    settings = platformSettings(dp, eco)
-    for problem in nameProblems(settings["namespace_name"], credentialsOf(settings)):
+    settings = platform_settings(dp, eco)
+    for problem in name_problems(settings["namespace_name"], credentials_of(settings)):
         raise ValueError(f"Platform {dp.name!a:.300} cannot be put on a cluster: {problem}.")
-    environment = templates(yaml=yamlText, sql=sqlIdentifier, literally=literally)
-    values = deploymentValues(dp, settings)
+    environment = templates(yaml=yaml_text, sql=sql_identifier, literally=literally)
+    values = deployment_values(dp, settings)
     start = settings["platform_name"]
     names = ["airflow-values.yaml", "airflow-patch.yaml", "airflow-reader.sql"]
     names.append("bootstrap-job.yaml")
@@ -1027,19 +1031,19 @@ def deploymentFiles(
     }
 
 
-def deploymentValues(dp: YellowDynamicDataPlatform, settings: StreamConfig) -> dict[str, Any]:
+def deployment_values(dp: YellowDynamicDataPlatform, settings: StreamConfig) -> dict[str, Any]:
     """Return what the templates of the deployment say of a platform."""
     postgres, git = settings["postgres_credential_name"], settings["git_credential_name"]
-    postgresSecret = settings["postgres_credential_secret_name"]
+    postgres_secret = settings["postgres_credential_secret_name"]
     cached = settings["git_cache_enabled"]
     return {
         "platform": dp.name,
         "file_start": settings["platform_name"],
         "job_start": settings["platform_name"][:JOB_NAME_CHARACTERS].strip("-"),
         "namespace": settings["namespace_name"],
-        "airflow": dp.to_k8s_name(host(dp).airflowName),
+        "airflow": dp.to_k8s_name(services_provider(dp).airflowName),
         "credential": postgres,
-        "secret": postgresSecret,
+        "secret": postgres_secret,
         "database": settings["postgres_database"],
         "table": settings["config_table"],
         "snapshot_folder": SNAPSHOT_FOLDER,
@@ -1051,19 +1055,19 @@ def deploymentValues(dp: YellowDynamicDataPlatform, settings: StreamConfig) -> d
         "model_folder": MODEL_FOLDER if cached else "/workspace/model",
         "model_claim": f"{settings['ecosystem_k8s_name']}-git-model-cache" if cached else None,
         "job_secrets": [
-            (f"{postgres}_USER", postgresSecret, "POSTGRES_USER"),
-            (f"{postgres}_PASSWORD", postgresSecret, "POSTGRES_PASSWORD"),
+            (f"{postgres}_USER", postgres_secret, "POSTGRES_USER"),
+            (f"{postgres}_PASSWORD", postgres_secret, "POSTGRES_PASSWORD"),
             (f"{git}_TOKEN", settings["git_credential_secret_name"], "token"),
         ],
     }
 
 
-def yamlText(value: str) -> str:
+def yaml_text(value: str) -> str:
     """Return a text as YAML in one line, quoted, so that it can be nothing but this text."""
     return yaml.safe_dump(value, default_style='"', width=float("inf")).rstrip("\n")
 
 
-def sqlIdentifier(name: str) -> str:
+def sql_identifier(name: str) -> str:
     """Return a name as a quoted identifier of PostgreSQL."""
     return postgresql.dialect().identifier_preparer.quote_identifier(name)
 

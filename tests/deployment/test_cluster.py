@@ -18,7 +18,7 @@ from kubernetes import client, config
 from merge_command import TESTS, Commands
 
 from one_machine import LocalKube, NotYetError, Postgres, wait_until
-from yellow_dynamic.plugin import renderFactory
+from yellow_dynamic.plugin import factory_text
 
 pytestmark = pytest.mark.embedded
 
@@ -81,7 +81,7 @@ def test_jobs_bootstrap_and_merge_in_the_cluster(site: Site, cluster: Cluster) -
     [merge] = cluster.run(one(files["model-merge-job.yaml"]))
 
     assert "Wrote" in rings[0]
-    assert factory == renderFactory(platform, eco)
+    assert factory == factory_text(platform, eco)
     assert "Wrote" in merge
     assert site.sql("SELECT stream_key, status FROM {table}") == [("Store1", "active")]
     site.factory_file.write_text(factory)

@@ -14,7 +14,7 @@ import yaml
 from deployment_files import KUBERNETES_VERSIONS, Manifest, deployment, deployment_of, login, one
 from yellow_models import Model
 
-from yellow_dynamic.plugin import deploymentFiles
+from yellow_dynamic.plugin import deployment_files
 
 JOBS = ("bootstrap-job.yaml", "model-merge-job.yaml")
 READS = {"postgres_USER": ("postgres", "postgres_USER")} | {
@@ -181,7 +181,7 @@ def test_merge_job_of_datasurface_is_not_doubled() -> None:
     eco = Model().build()
     platform: Any = eco.getDataPlatformOrThrow("YellowLive")
 
-    ours = deploymentFiles(platform, eco, {"yellowlive_model_merge_job.yaml"})
+    ours = deployment_files(platform, eco, {"yellowlive_model_merge_job.yaml"})
 
     assert "yellowlive-model-merge-job.yaml" not in ours
     assert "yellowlive-bootstrap-job.yaml" in ours

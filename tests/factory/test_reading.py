@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yellow_models import Model, Store
 
-from yellow_dynamic.plugin import pythonLiteral
+from yellow_dynamic.plugin import python_literal
 
 AWKWARD_PASSWORD = "@ : / % # ? ' \" \\ & = space"
 
@@ -156,7 +156,7 @@ HOSTILE = [
 
 @given(st.dictionaries(st.text(), st.sampled_from(HOSTILE) | st.text() | st.integers()))
 def test_no_setting_becomes_code(settings: dict[str, object]) -> None:
-    assert ast.literal_eval(pythonLiteral(settings)) == settings
+    assert ast.literal_eval(python_literal(settings)) == settings
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))

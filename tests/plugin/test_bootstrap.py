@@ -17,7 +17,7 @@ from datasurface.md.credential import CredentialType
 from datasurface.platforms.yellow import YellowDataPlatform
 from one_machine import free_port
 from yellow_dynamic import YellowDynamicDataPlatform
-from yellow_dynamic.plugin import adviseShards, deploymentFiles
+from yellow_dynamic.plugin import advise_shards, deployment_files
 
 
 def column_type(site: Site) -> str:
@@ -38,7 +38,7 @@ def test_ring_0_adds_the_factory_and_deployment_files_to_all_that_the_base_rende
 
     added = {
         "yellowlive_factory_dag.py",
-        *deploymentFiles(platform, eco, theirs),
+        *deployment_files(platform, eco, theirs),
     }
     assert set(ours) == set(theirs) | added
     assert added - {"yellowlive-model-merge-job.yaml"} == {
@@ -97,7 +97,7 @@ def test_too_few_factory_files_for_the_streams_are_warned_of(
     platform = Model(platformArguments={"factoryShards": shards}).buildPlatform()
     assert isinstance(platform, YellowDynamicDataPlatform)
 
-    adviseShards(platform, streams)
+    advise_shards(platform, streams)
 
     [record] = caplog.records
     assert record.levelname == level

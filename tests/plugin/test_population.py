@@ -34,7 +34,7 @@ from yellow_dynamic.plugin import (
     MergeError,
     YellowDynamicDataPlatform,
     YellowDynamicGraphHandler,
-    createStreamConfigs,
+    stream_configs,
 )
 
 SCHEMA = json.loads(
@@ -72,7 +72,7 @@ def test_streams_are_in_the_order_of_their_stores_names(site: Site) -> None:
     assert isinstance(platform, YellowDynamicDataPlatform)
 
     tree = ValidationTree(graph.eco)
-    made = createStreamConfigs(platform, graph.eco, graph.storesToIngest, tree)
+    made = stream_configs(platform, graph.eco, graph.storesToIngest, tree)
 
     assert [config["store_name"] for config in made] == names
 

@@ -26,7 +26,7 @@ from merge_command import Commands, finish
 from yellow_models import Model, Store, live_repository
 
 from datasurface.md import ValidationTree
-from yellow_dynamic.plugin import YellowDynamicGraphHandler, renderFactory
+from yellow_dynamic.plugin import YellowDynamicGraphHandler, factory_text
 
 HOSTILE = {
     "quotes": "'; DROP TABLE canary; --",
@@ -244,7 +244,7 @@ def test_factory_files_of_any_two_models_differ_in_one_literal(values: list[str]
     repository.branchName = values[7]
     ours: Any = plain.getDataPlatformOrThrow("YellowLive")
 
-    trees = [ast.parse(renderFactory(ours, plain)), ast.parse(renderFactory(platform, changed))]
+    trees = [ast.parse(factory_text(ours, plain)), ast.parse(factory_text(platform, changed))]
 
     literals = [without_literal(tree) for tree in trees]
     assert ast.dump(trees[0]) == ast.dump(trees[1])
