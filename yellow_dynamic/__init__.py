@@ -1,5 +1,20 @@
 """DataSurface's Yellow platform with Airflow DAGs built from a database table."""
 
-from yellow_dynamic.plugin import YellowDynamicDataPlatform, __version__
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from yellow_dynamic.plugin import YellowDynamicDataPlatform
 
 __all__ = ["YellowDynamicDataPlatform", "__version__"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import the plugin when it is asked for: the command works without DataSurface too."""
+    if name != "YellowDynamicDataPlatform":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from yellow_dynamic.plugin import YellowDynamicDataPlatform
+
+    return YellowDynamicDataPlatform

@@ -8,26 +8,43 @@ second.
 
 from __future__ import annotations
 
-import importlib.util
+import inspect
 import json
 import logging
+import pprint
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import metadata
-from itertools import islice
 from typing import Any
 
 import sqlalchemy
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from sqlalchemy import TIMESTAMP, Column, MetaData, String, Table, Text
+from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import URL, Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.engine import Connection
+
+from yellow_dynamic import __version__, shared
+from yellow_dynamic.contract import (
+    KEYS,
+    config_limit,
+    config_table,
+    quoted_name,
+    secret_keys,
+    store_url,
+    table_transaction,
+)
+from yellow_dynamic.shared import (
+    ACTIVE,
+    CREDENTIAL_NAMES,
+    overlaid,
+    row_problems,
+    size_problem,
+    value_problems,
+    with_credential_names,
+)
 
 try:
     from datasurface.md import (
@@ -60,8 +77,6 @@ except ModuleNotFoundError as error:
         "without it, install the stand-in from its source: pip install ./embedded"
     ) from None
 
-__version__ = "0.1.0"
-
 
 def installed_release() -> str:
     """Return the release of the DataSurface installed here, as far as it says."""
@@ -85,33 +100,15 @@ if not hasattr(YellowDataPlatform, "generateBootstrapArtifacts") or hasattr(
 
 log = logging.getLogger(__name__)
 
-#: What the factory file accepts; a stream beyond these limits is a problem of the model.
-AIRFLOW_ID_CHARACTERS = 250
-STREAM_KEY_CHARACTERS = 255
-CONFIG_CHARACTERS = 1_000_000
-VALUE_CHARACTERS = 1024
-AIRFLOW_ID = re.compile(r"[\w.-]+")
-KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-ENVIRONMENT_NAME = re.compile(r"[-._A-Za-z][-._A-Za-z0-9]*")
-
 #: Building, serializing and storing so many DAGs stays within Airflow's time limits for a file.
 STREAMS_PER_SHARD = 1_000
 MOST_SHARDS = 1_000
-
-CONNECT_TIMEOUT_SECONDS = 10
-LOCK_TIMEOUT_SECONDS = 60
-#: After how long without a sign of life from a merge the database gives its lock away.
-LOST_CLIENT_SECONDS = 60
 
 #: Where Jobs keep copies of the model, and Airflow the last good rows, in their containers.
 MODEL_FOLDER = "/cache/git-models"
 SNAPSHOT_FOLDER = "/var/lib/yellow-dynamic"
 #: What Kubernetes allows for a Job's name, 63, less the longest end of ours.
 JOB_NAME_CHARACTERS = 50
-
-#: What the text format of COPY gives a meaning of its own.
-COPY_ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 StreamConfig = dict[str, Any]
 
@@ -210,7 +207,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
 
 
 class MergeError(Exception):
-    """A platform was not merged because of its model; the text lists the problems."""
+    """A platform was not merged; the text says why, or lists the problems of its model."""
 
 
 class YellowDynamicGraphHandler(YellowGraphHandler):
@@ -442,12 +439,13 @@ def config_rows(
     on the tree.
     """
     try:
-        common = CommonConfig(common_config(dp, eco))
+        common, settings = common_config(dp, eco), platform_settings(dp, eco)
     except ValueError as error:
         tree.addProblem(str(error))
         return {}
     rows: dict[str, str] = {}
-    credentials = credentials_of(common.config)
+    credentials = credentials_of(settings)
+    of_platform = list(value_problems(settings))
     for config in configs:
         key = config["stream_key"]
         if key in rows:
@@ -455,102 +453,31 @@ def config_rows(
                 f"Two streams of platform {dp.name!r} have the key {key!r}; one is of store "
                 f"{config['store_name']!r}. Rename a store or a dataset."
             )
-        rows[key] = common.merged(config)
-        for problem in stream_problems(common.config["platform_name"], config, rows[key]):
-            tree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
-        credentials |= credentials_of(config)
-    for problem in [
-        *name_problems(common.config["namespace_name"], credentials),
-        *value_problems(common.config, ENCODER.encode(common.config)),
-    ]:
+        # In the order of the keys, so that equal configs are equal text.
+        rows[key] = json.dumps({**common, **config}, sort_keys=True)
+        whole = overlaid(settings, config)
+        for problem in stream_problems(key, rows[key], whole, settings["platform_name"]):
+            if problem not in of_platform:
+                tree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
+        credentials |= credentials_of(whole)
+    for problem in [*of_platform, *shared_secrets(credentials)]:
         tree.addProblem(f"Platform {dp.name!r}: {problem}.")
     return rows
 
 
-#: The keys of a credential's own name and of its secret's.
-CREDENTIAL_KEYS = [
-    (f"{role}_credential_name", f"{role}_credential_secret_name")
-    for role in ("postgres", "git", "slack", "source", "kafka_connect")
-]
-#: Sorts the keys, so that equal configs are equal text.
-ENCODER = json.JSONEncoder(sort_keys=True)
+def stream_problems(
+    key: str, config_json: str, settings: StreamConfig, platform_name: str
+) -> Iterator[str]:
+    """Yield why the factory file would refuse the row of a stream."""
+    if problem := size_problem(config_json):
+        yield problem
+    yield from row_problems(key, ACTIVE, settings, platform_name)
 
 
-class CommonConfig:
-    """What all streams of a platform share, which becomes JSON only once."""
-
-    def __init__(self, config: StreamConfig) -> None:
-        self.config = config
-        self.marks = lru_cache(self.marksAmong)
-
-    def merged(self, config: StreamConfig) -> str:
-        """Return JSON of this and a stream's own config, with the keys of both in order."""
-        text = ENCODER.encode(config)
-        marks, rest = self.marks(tuple(config))
-        for mark, more in marks:
-            text = text.replace(mark, more, 1)
-        return text[:-1] + rest + "}"
-
-    def marksAmong(self, keys: tuple[str, ...]) -> tuple[list[tuple[str, str]], str]:
-        """Return what these keys of JSON become, with the common ones before them, and the rest.
-
-        A key's mark is nowhere else, since JSON escapes the quotes in a value.
-        """
-        marks, before = [], ""
-        for key in sorted({*keys, *self.config}):
-            if key in self.config:
-                before += ENCODER.encode({key: self.config[key]})[1:-1] + ", "
-            elif before:
-                mark = f"{ENCODER.encode(key)}: "
-                marks.append((mark, before + mark))
-                before = ""
-        return marks, before and ", " + before.removesuffix(", ")
-
-
-def stream_problems(platform: str, config: StreamConfig, text: str) -> Iterator[str]:
-    """Yield what makes the factory file refuse this stream, whose config_json is this text."""
-    dag_id = f"{platform}__{config['stream_key']}_ingestion"
-    if len(dag_id) > AIRFLOW_ID_CHARACTERS or not AIRFLOW_ID.fullmatch(dag_id):
-        yield (
-            f"Airflow refuses its dag id {dag_id!a:.300}; at most {AIRFLOW_ID_CHARACTERS} letters, "
-            "digits, dashes, dots and underscores are allowed"
-        )
-    if len(text) > CONFIG_CHARACTERS:
-        yield f"its configuration has {len(text)} characters, more than {CONFIG_CHARACTERS}"
-    yield from value_problems(config, text)
-
-
-def value_problems(config: StreamConfig, text: str) -> Iterator[str]:
-    """Yield which values of a config are not one line of text; `text` is JSON that holds them."""
-    # Nearly every stream is done with here, without a look at each of its values: its JSON has no
-    # escape, no empty text, and no DEL, which JSON does not escape.
-    usual = "\\" not in text and '""' not in text and "\x7f" not in text
-    if usual and len(text) <= VALUE_CHARACTERS:
-        return
-    for key, value in config.items():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, str) and not (item and item.isprintable()):
-                yield f"{key} is empty or holds a character that cannot be printed: {item!a:.100}"
-            elif isinstance(item, str) and len(item) > VALUE_CHARACTERS:
-                yield f"{key} has {len(item)} characters, more than {VALUE_CHARACTERS}"
-
-
-def name_problems(namespace: str, credentials: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yield what Kubernetes refuses of a namespace's name and of `credentials_of` configs."""
-    if not NAMESPACE.fullmatch(namespace):
-        yield (
-            f"Kubernetes refuses the namespace {namespace!a:.300}; at most 63 lower case letters, "
-            "digits and dashes are allowed, and no dash at either end"
-        )
+def shared_secrets(credentials: set[tuple[str, str]]) -> Iterator[str]:
+    """Yield which of `credentials_of` configs have different names and the same secret."""
     names: dict[str, str] = {}
     for name, secret in sorted(credentials):
-        if not KUBERNETES_NAME.fullmatch(secret):
-            yield (
-                f"the credential {name!a:.300} has no name that Kubernetes takes for a secret; "
-                f"{secret!a:.300} is not one"
-            )
-        if not ENVIRONMENT_NAME.fullmatch(name):
-            yield f"the credential {name!a:.300} cannot start an environment variable's name"
         if names.setdefault(secret, name) != name:
             yield (
                 f"the credentials {names[secret]!a:.300} and {name!a:.300} would share the "
@@ -558,12 +485,12 @@ def name_problems(namespace: str, credentials: Iterable[tuple[str, str]]) -> Ite
             )
 
 
-def credentials_of(config: StreamConfig) -> set[tuple[str, str]]:
-    """Return the name and the secret's name of each credential of a config."""
+def credentials_of(settings: StreamConfig) -> set[tuple[str, str]]:
+    """Return the name and the secret's name of each credential of some settings."""
     return {
-        (str(config.get(name_key, config[secret_key])), str(config[secret_key]))
-        for name_key, secret_key in CREDENTIAL_KEYS
-        if secret_key in config
+        (str(settings[name_key]), str(settings[secret_key]))
+        for secret_key, name_key in CREDENTIAL_NAMES.items()
+        if secret_key in settings
     }
 
 
@@ -578,19 +505,20 @@ class Population:
 
     def __str__(self) -> str:
         names = [
-            f"{len(keys)} {verb} ({', '.join(map(printable, keys[:10]))}"
-            f"{', ...' if keys[10:] else ''})"
-            if keys
-            else f"0 {verb}"
+            f"{len(keys)} {verb}{printable_keys(keys)}"
             for verb, keys in vars(self).items()
             if verb != "unchanged"
         ]
         return ", ".join([*names, f"{len(self.unchanged)} unchanged"])
 
 
-def printable(key: str) -> str:
-    """Return a key as it may stand in a log: one that was written by hand may forge lines."""
-    return key if key.isprintable() else ascii(key)
+def printable_keys(keys: list[str]) -> str:
+    """Return the first keys in brackets as they may stand in a log, or nothing for none.
+
+    A key that was written by hand may forge lines.
+    """
+    shown = [key if key.isprintable() else ascii(key) for key in keys[:10]]
+    return f" ({', '.join(shown)}{', ...' if keys[10:] else ''})" if keys else ""
 
 
 def compare_rows(old: dict[str, str | None], new: dict[str, str]) -> Population:
@@ -614,17 +542,12 @@ def write_difference(
     The lock keeps other merges out and lets the factory files read.
     """
     table = dp.getAirflowDAGTable()
-    quoted = connection.dialect.identifier_preparer.format_table(table)
-    connection.execute(sqlalchemy.text(f"LOCK TABLE {quoted} IN EXCLUSIVE MODE"))
-    old, population = compare_with_table(connection, dp, rows, tree)
+    lock = f"LOCK TABLE {quoted_name(connection, table)} IN EXCLUSIVE MODE"
+    connection.execute(sqlalchemy.text(lock))
+    _, population = compare_with_table(connection, dp, rows, tree)
     if tree.hasErrors():
         return
-    if population.added or population.changed or population.removed:
-        now = connection.scalar(
-            sqlalchemy.select(sqlalchemy.func.timezone("UTC", sqlalchemy.func.now()))
-        )
-        connection.execute(table.delete())
-        copyRows(connection, table, copyLines(rows, old, str(now)))
+    apply_difference(connection, dp, rows, population)
     log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
 
 
@@ -639,68 +562,74 @@ def compare_with_table(
     Why they must not replace the table's is a problem on the tree. Nothing is written.
     """
     table = dp.getAirflowDAGTable()
-    old = {row.stream_key: row for row in connection.execute(sqlalchemy.select(table))}
+    columns = (table.c.stream_key, table.c.config_json, table.c.status)
+    old = {row.stream_key: row for row in connection.execute(sqlalchemy.select(*columns))}
     population = compare_rows({key: row.config_json for key, row in old.items()}, rows)
     for problem in population_problems(connection, dp, table, rows, population):
         tree.addProblem(problem)
     return old, population
 
 
-class Lines:
-    """A file of lines that are made while it is read, as fast as the database takes them."""
+#: What a merge does to the table, in this order, each with one parameter of JSON. Rows that do
+#: not differ are not touched, so that what others keep of them lives on.
+DELETE = """
+    DELETE FROM {table} WHERE stream_key IN (SELECT json_array_elements_text(CAST(:rows AS json)))
+"""
+INSERT = """
+    INSERT INTO {table} (stream_key, config_json, status, created_at, updated_at)
+    SELECT key, value, '{active}', timezone('UTC', now()), timezone('UTC', now())
+    FROM json_each_text(CAST(:rows AS json))
+"""
+UPDATE = """
+    UPDATE {table} AS old SET
+        config_json = new.value,
+        status = coalesce(nullif(old.status, ''), '{active}'),
+        created_at = coalesce(old.created_at, timezone('UTC', now())),
+        updated_at = timezone('UTC', now())
+    FROM json_each_text(CAST(:rows AS json)) AS new WHERE old.stream_key = new.key
+"""
+WRITTEN = """
+    SELECT stream_key, config_json FROM {table}
+    WHERE stream_key IN (SELECT json_array_elements_text(CAST(:rows AS json)))
+"""
 
-    def __init__(self, lines: Iterator[str]) -> None:
-        self.lines = lines
 
-    def read(self, _size: int) -> str:
-        """Return some of the lines that are left, whatever the size, or nothing at the end."""
-        return "".join(islice(self.lines, 100))
-
-
-def copyRows(connection: Connection, table: Table, lines: Iterator[str]) -> None:
-    """Add rows in the text format of COPY, which takes a third of the time of INSERT.
+def apply_difference(
+    connection: Connection,
+    dp: YellowDynamicDataPlatform,
+    rows: dict[str, str],
+    population: Population,
+) -> None:
+    """Write what differs between the table and these rows, and see that it is in the table.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: when the database refuses them.
+        MergeError: when the table holds something else afterwards.
     """
-    quoted = connection.dialect.identifier_preparer.format_table(table)
-    statement = f"COPY {quoted} ({', '.join(table.columns.keys())}) FROM STDIN"
-    driver: Any = connection.dialect.dbapi
-    cursor: Any = connection.connection.cursor()
-    try:
-        if hasattr(cursor, "copy_expert"):
-            cursor.copy_expert(statement, Lines(lines))
-        else:  # psycopg 3
-            with cursor.copy(statement) as copy:
-                for line in lines:
-                    copy.write(line)
-    except driver.Error as error:
-        # As SQLAlchemy does for what it executes itself.
-        if connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, cursor):
-            connection.invalidate(error)
-        raise DBAPIError.instance(statement, None, error, driver.Error) from error
-    finally:
-        cursor.close()
+    table = dp.getAirflowDAGTable()
+    quoted = quoted_name(connection, table)
 
+    def run(statement: str, parameter: Any) -> Any:
+        text = sqlalchemy.text(statement.format(table=quoted, active=ACTIVE))
+        return connection.execute(text, {"rows": json.dumps(parameter)})
 
-def copyLines(rows: dict[str, str], old: dict[str, Any], now: str) -> Iterator[str]:
-    """Yield the new rows for COPY, their columns in the order of `config_table`.
-
-    An operator's status and a row's history survive a merge.
-    """
-    for key, text in rows.items():
-        row = old.get(key)
-        status = (row and row.status) or "active"
-        created = (row and row.created_at) or now
-        updated = (row and row.config_json == text and row.updated_at) or now
-        yield f"{copyText(key)}\t{copyText(text)}\t{copyText(status)}\t{created}\t{updated}\n"
-
-
-def copyText(text: str) -> str:
-    """Return a text in the text format of COPY."""
-    for character, escape in COPY_ESCAPES.items():
-        text = text.replace(character, escape)
-    return text
+    for statement, part in (
+        (DELETE, population.removed),
+        (INSERT, {key: rows[key] for key in population.added}),
+        (UPDATE, {key: rows[key] for key in population.changed}),
+    ):
+        if part:
+            run(statement, part)
+    touched = [*population.added, *population.changed, *population.removed]
+    found = dict(run(WRITTEN, touched).all()) if touched else {}
+    wrong = [key for key in touched if found.get(key) != rows.get(key)]
+    count = connection.scalar(sqlalchemy.select(sqlalchemy.func.count()).select_from(table))
+    if wrong or count != len(rows):
+        raise MergeError(
+            f"Platform {dp.name!r} was not merged, and nothing was changed: table {table.name!r} "
+            f"did not take what the merge wrote. It had {count} rows where {len(rows)} were to be, "
+            f"and {len(wrong)} streams{printable_keys(wrong)} were not as written. A trigger, a "
+            "rule or a row security policy of the table interferes; psql's \\d lists them."
+        )
 
 
 def population_problems(
@@ -729,19 +658,6 @@ def population_problems(
 # --- The merge store --------------------------------------------------------------------------
 
 
-def config_table(name: str) -> Table:
-    """Return a platform's table of this name; see `getAirflowDAGTable`."""
-    return Table(
-        name,
-        MetaData(),
-        Column("stream_key", String(length=STREAM_KEY_CHARACTERS), primary_key=True),
-        Column("config_json", Text()),
-        Column("status", String(length=50)),
-        Column("created_at", TIMESTAMP()),
-        Column("updated_at", TIMESTAMP()),
-    )
-
-
 @contextmanager
 def merge_store_transaction(dp: YellowDynamicDataPlatform, action: str) -> Iterator[Connection]:
     """Yield a connection in a transaction on the merge store; see `table_transaction`."""
@@ -753,87 +669,17 @@ def merge_store_transaction(dp: YellowDynamicDataPlatform, action: str) -> Itera
         yield connection
 
 
-def store_url(login: tuple[str, str], hostName: str, port: int, database: str) -> URL:
-    """Return the address of a merge store, with the PostgreSQL driver that is installed."""
-    driver = "psycopg2" if importlib.util.find_spec("psycopg2") else "psycopg"
-    return URL.create(f"postgresql+{driver}", *login, hostName, port, database)
-
-
-@contextmanager
-def table_transaction(url: URL, platform: str, table: str, action: str) -> Iterator[Connection]:
-    """Yield a connection in a transaction, which ends with the block.
-
-    A database error carries a note that says what could not be done, where, what has become of
-    the transaction, and what to look at.
-    """
-    engine = sqlalchemy.create_engine(
-        url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-    )
-    outcome = "Nothing was changed."
-    try:
-        with engine.begin() as connection:
-            set_timeouts(connection)
-            yield connection
-            # The answer to a COMMIT may get lost after it took effect.
-            outcome = "The table holds the old rows or the new ones, and no mixture."
-    except SQLAlchemyError as error:
-        error.add_note(
-            f"Platform {platform!r}: could not {action} table {table!r} in database "
-            f"{url.database!r} on {url.host}:{url.port} as user {url.username!r}. {outcome} "
-            f"{advice(error)}"
-        )
-        raise
-
-
-def set_timeouts(connection: Connection) -> None:
-    """Bound how long this transaction waits for a lock, and holds it when its client is lost."""
-    for setting, seconds in (
-        ("lock_timeout", LOCK_TIMEOUT_SECONDS),
-        ("idle_in_transaction_session_timeout", LOST_CLIENT_SECONDS),
-    ):
-        connection.execute(sqlalchemy.text(f"SET LOCAL {setting} = '{seconds}s'"))
-
-
-def advice(error: SQLAlchemyError) -> str:
-    """Return what to do about a database error."""
-    advices = {
-        "UndefinedTable": "Run generatePlatformBootstrap with --ringLevel 1 to create the table.",
-        "InsufficientPrivilege": "Grant the role CREATE on the schema for bootstrap, and SELECT, "
-        "INSERT, UPDATE and DELETE on the table for merges.",
-        "LockNotAvailable": f"Another merge held the table for {LOCK_TIMEOUT_SECONDS} s; look for "
-        "a merge that hangs, and run this one again.",
-        "QueryCanceled": "It was interrupted here, or cancelled in the database; run it again.",
-    }
-    cause = type(getattr(error, "orig", None)).__name__
-    return advices.get(cause, "Check that the database is up and reachable, then run this again.")
-
-
 def create_config_table(connection: Connection, table: Table) -> None:
     """Create the table, or widen the VARCHAR(2048) that earlier releases created, in place."""
     if not sqlalchemy.inspect(connection).has_table(table.name):
         table.create(connection)
         log.info("Created table %r.", table.name)
     elif config_limit(connection, table) is not None:
-        preparer = connection.dialect.identifier_preparer
+        quoted = quoted_name(connection, table)
         connection.execute(
-            sqlalchemy.text(
-                f"ALTER TABLE {preparer.format_table(table)} ALTER COLUMN config_json TYPE TEXT"
-            )
+            sqlalchemy.text(f"ALTER TABLE {quoted} ALTER COLUMN config_json TYPE TEXT")
         )
         log.info("Widened column config_json of table %r to TEXT.", table.name)
-
-
-def config_limit(connection: Connection, table: Table) -> int | None:
-    """Return how many characters config_json holds in the database, or None for no limit."""
-    # The inspector asks for all there is to know of a table, which takes ten times as long.
-    length: int | None = connection.scalar(
-        sqlalchemy.text(
-            "SELECT nullif(atttypmod, -1) - 4 FROM pg_attribute "
-            "WHERE attrelid = CAST(:name AS regclass) AND attname = 'config_json'"
-        ),
-        {"name": connection.dialect.identifier_preparer.format_table(table)},
-    )
-    return length
 
 
 # --- What is rendered -------------------------------------------------------------------------
@@ -916,8 +762,16 @@ def factory_text(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> str:
 
 def factory_text_of(settings: StreamConfig) -> str:
     """Return the text of the factory file with these settings."""
-    template = templates().get_template("yellow_platform_factory_dag.py.j2")
-    return template.render(platform_literal=python_literal(settings))
+    text = inspect.getsource(shared)
+    return (
+        templates()
+        .get_template("yellow_platform_factory_dag.py.j2")
+        .render(
+            platform_literal=python_literal(settings),
+            keys_literal=pprint.pformat(KEYS, width=96, sort_dicts=False),
+            shared=text[text.index("# --- Ids, and") :].rstrip("\n"),
+        )
+    )
 
 
 def templates(**filters: Callable[[str], str]) -> Environment:
@@ -935,15 +789,8 @@ def templates(**filters: Callable[[str], str]) -> Environment:
 
 def platform_settings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
     """Return the settings that the factory file carries: the streams' common ones and its own."""
-    config = common_config(dp, eco)
-    names = {
-        name_key: config[secret_key]
-        for name_key, secret_key in CREDENTIAL_KEYS
-        if secret_key in config
-    }
     settings = {
-        **names,
-        **config,
+        **with_credential_names(common_config(dp, eco)),
         "config_table": dp.getPhysDAGTableName(),
         "ecosystem_k8s_name": dp.to_k8s_name(eco.name),
         "factory_shards": dp.factoryShards,
@@ -968,7 +815,8 @@ def secrets_of_the_factory(dp: YellowDynamicDataPlatform) -> str:
     psp = services_provider(dp)
     credential, namespace = psp.postgresCredential.name, psp.namespace
     start = dp.to_k8s_name(dp.name)
-    keys = ["POSTGRES_USER", "POSTGRES_PASSWORD", f"{credential}_USER", f"{credential}_PASSWORD"]
+    parts = secret_keys("postgres")
+    keys = [*parts.values(), *(f"{credential}_{part}" for part in parts)]
     text = (
         "\n## Airflow's access to the configuration table\n\n"
         f"The factory file of {dp.name} reads the table `{dp.getPhysDAGTableName()}`. Airflow's "
@@ -982,7 +830,8 @@ def secrets_of_the_factory(dp: YellowDynamicDataPlatform) -> str:
     )
     if dp.slackCredential is not None:
         secret = dp.to_k8s_name(dp.slackCredential.name)
-        text += "\n## Slack\n\n" + kubectl_command(secret, namespace, ["token"])
+        keys = list(secret_keys("slack").values())
+        text += "\n## Slack\n\n" + kubectl_command(secret, namespace, keys)
     return text
 
 
@@ -1017,7 +866,8 @@ def deployment_files(
             share a secret.
     """
     settings = platform_settings(dp, eco)
-    for problem in name_problems(settings["namespace_name"], credentials_of(settings)):
+    names = {key: value for key, value in settings.items() if "pattern" in KEYS.get(key, {})}
+    for problem in [*value_problems(names), *shared_secrets(credentials_of(settings))]:
         raise ValueError(f"Platform {dp.name!a:.300} cannot be put on a cluster: {problem}.")
     environment = templates(yaml=yaml_text, sql=sql_identifier, literally=literally)
     values = deployment_values(dp, settings)
@@ -1055,9 +905,10 @@ def deployment_values(dp: YellowDynamicDataPlatform, settings: StreamConfig) -> 
         "model_folder": MODEL_FOLDER if cached else "/workspace/model",
         "model_claim": f"{settings['ecosystem_k8s_name']}-git-model-cache" if cached else None,
         "job_secrets": [
-            (f"{postgres}_USER", postgres_secret, "POSTGRES_USER"),
-            (f"{postgres}_PASSWORD", postgres_secret, "POSTGRES_PASSWORD"),
-            (f"{git}_TOKEN", settings["git_credential_secret_name"], "token"),
+            (f"{settings[f'{role}_credential_name']}_{part}", secret, key)
+            for role in ("postgres", "git")
+            for secret in [settings[f"{role}_credential_secret_name"]]
+            for part, key in secret_keys(role).items()
         ],
     }
 

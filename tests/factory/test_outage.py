@@ -132,7 +132,7 @@ def test_cold_start_without_database_names_table_host_and_cause(
         installed.parse()
 
     text = str(failure.value)
-    assert type(failure.value).__name__ == "TableUnreadable"
+    assert type(failure.value).__name__ == "TableUnreadableError"
     for part in ("yellowlive_airflow_dsg", installed.model.host, "Connection refused", "snapshot"):
         assert part in text
     assert installed.postgres.password not in text

@@ -229,7 +229,7 @@ def test_platforms_that_would_share_a_name_in_airflow_are_refused() -> None:
 
 
 def test_import_without_datasurface_says_what_to_install() -> None:
-    program = "import sys; sys.modules['datasurface'] = None; import yellow_dynamic"
+    program = "import sys; sys.modules['datasurface'] = None; import yellow_dynamic.plugin"
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
@@ -249,7 +249,7 @@ def test_later_datasurface_is_refused_by_its_release(methods: tuple[str, ...]) -
         "from datasurface.platforms import yellow\n"
         "yellow.YellowDataPlatform = type('YellowDataPlatform', (), dict.fromkeys(sys.argv[1:]))\n"
         "metadata.version = lambda name: f'{name} 0.0.57'\n"
-        "import yellow_dynamic\n"
+        "from yellow_dynamic import YellowDynamicDataPlatform\n"
     )
 
     done = subprocess.run(

@@ -14,8 +14,6 @@ from typing import Any
 import jsonschema
 import pytest
 from conftest import Site, problems
-from hypothesis import given
-from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from yellow_models import MULTI, SINGLE, Store, live_repository
@@ -30,7 +28,6 @@ from datasurface.md import (
 )
 from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
 from yellow_dynamic.plugin import (
-    CommonConfig,
     MergeError,
     YellowDynamicDataPlatform,
     YellowDynamicGraphHandler,
@@ -82,21 +79,6 @@ def test_rows_hold_the_host_unmangled_and_sorted_keys(installed: Site) -> None:
 
     assert json.loads(text)["postgres_hostname"] == "pg-data.ns-test.svc.cluster.local"
     assert text == json.dumps(json.loads(text), sort_keys=True)
-
-
-VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text(), max_size=3)
-#: Keys, and texts that look like them.
-TEXTS = st.sampled_from(["a", "b", "c", "d", '"b": ', ', "c": "', "%s", "\\"])
-CONFIGS = st.dictionaries(TEXTS, VALUES | TEXTS | st.lists(TEXTS, max_size=2))
-
-
-@given(common=CONFIGS, own=CONFIGS.filter(bool))
-def test_own_and_common_config_become_one_text_with_sorted_keys(
-    common: dict[str, Any], own: dict[str, Any]
-) -> None:
-    common = {key: value for key, value in common.items() if key not in own}
-
-    assert CommonConfig(common).merged(own) == json.dumps(common | own, sort_keys=True)
 
 
 def test_columns_may_be_in_any_order_and_others_beside_them(installed: Site) -> None:
@@ -274,7 +256,7 @@ class Moonrise(StepTrigger):
     ("stores", "problem"),
     [
         ([Store("A_b"), Store("A", ["b"], SINGLE)], "have the key 'A_b'"),
-        ([Store("S" * 120, ["d" * 127], SINGLE)], "Airflow refuses its dag id"),
+        ([Store("S" * 120, ["d" * 127], SINGLE)], "Airflow refuses the dag id"),
         ([Store("S", credential="a_b"), Store("T", credential="A_b")], "share the Kubernetes"),
     ],
     ids=["two streams with one key", "dag id too long", "credentials that share a secret"],
@@ -444,7 +426,7 @@ def wait_for_a_waiting_lock(site: Site, locks: int = 1) -> None:
 def test_merge_that_waits_too_long_says_why(
     installed: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yellow_dynamic.plugin.LOCK_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr("yellow_dynamic.contract.LOCK_TIMEOUT_SECONDS", 1)
     installed.model.stores = [Store("New")]
     with closing(installed.postgres.connect(installed.database)) as other:
         other.cursor().execute("LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE")

@@ -26,6 +26,8 @@ def without_psycopg2(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_merge_and_parse(installed: Site, mocker: MockerFixture) -> None:
     status = "active\\t \t\n\r\\."
     installed.sql("UPDATE {table} SET status = %s", (status,))
+    installed.model.stores = [Store("Store1", ["another"]), Store("Gone")]
+    installed.merge_cleanly()
     installed.model.stores = [Store("Store1"), Store("New")]
 
     installed.merge_cleanly()

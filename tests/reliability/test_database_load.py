@@ -72,7 +72,7 @@ def test_a_statement_that_takes_too_long_ends_in_the_database_too(installed: Sit
         cursor.execute("LOCK TABLE yellowlive_airflow_dsg")
 
         started = time.monotonic()
-        with pytest.raises(module.TableUnreadable, match="statement timeout"):
+        with pytest.raises(module.TableUnreadableError, match="statement timeout"):
             module.read_table(module.ALL)
 
         seconds = time.monotonic() - started

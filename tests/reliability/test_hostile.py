@@ -376,7 +376,7 @@ def failing_parses(
         cold.setenv("YELLOW_DYNAMIC_SNAPSHOT_DIR", str(site.folder / "other"))
         done = parse_in_a_process(site)
     assert done.returncode != 0
-    assert "TableUnreadable" in done.stderr
+    assert "TableUnreadableError" in done.stderr
     yield done
 
 

@@ -3,7 +3,7 @@
 import re
 import sys
 
-from croniter import croniter  # type: ignore[import-untyped]
+from croniter import croniter
 
 __all__ = ["is_valid_cron", "is_valid_sql_identifier", "model_source_location"]
 

@@ -1,0 +1,232 @@
+"""A row is good or bad alike for the schema, for a merge, and for the factory file."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from bad_rows import BAD_CHANGES
+from conftest import import_file
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, FormatChecker
+from yellow_models import MULTI, SINGLE, Model, Store
+
+from datasurface.md import Credential, PlatformPipelineGraph, ValidationTree
+from datasurface.md.credential import CredentialType
+from yellow_dynamic import shared
+from yellow_dynamic.contract import KEYS, SCHEMA
+from yellow_dynamic.plugin import (
+    config_rows,
+    factory_text,
+    platform_settings,
+    stream_configs,
+    stream_problems,
+)
+
+#: What one row's keys must be to each other, or to the row's columns: beyond a schema's words.
+RULES_ACROSS_KEYS = (
+    "its config_json is that of stream",
+    "it belongs to platform",
+    "dataset_name does not name one of its datasets",
+)
+#: What the factory file makes of a row's values, and no row has.
+MADE_BY_THE_FACTORY = {"git_repo_owner", "git_repo_repo_name"}
+#: What bootstrap gives the factory file beside the keys of a row.
+OF_THE_FACTORY_ALONE = {"config_table", "factory_shards", "plugin_version"}
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> PlatformPipelineGraph:
+    """A platform whose rows and settings use every key."""
+    stores = [
+        Store("Store1", ["a", "b"], MULTI, credential="Source_Login"),
+        Store("Pair", ["x", "y"], SINGLE),
+        Store("Events", kafka=True),
+    ]
+    slack = Credential("slack", CredentialType.API_TOKEN)
+    model = Model(
+        stores=stores, platformArguments={"slackCredential": slack, "slackChannel": "#data"}
+    )
+    return model.graph(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def settings(graph: PlatformPipelineGraph) -> dict[str, Any]:
+    """What bootstrap gives the factory file."""
+    return platform_settings(graph.platform, graph.eco)
+
+
+@pytest.fixture(scope="module")
+def rows(graph: PlatformPipelineGraph) -> dict[str, dict[str, Any]]:
+    """The configurations that a merge writes, by stream key."""
+    tree = ValidationTree(graph.eco)
+    configs = stream_configs(graph.platform, graph.eco, graph.storesToIngest, tree)
+    texts = config_rows(graph.platform, graph.eco, configs, tree)
+    assert not tree.hasErrors()
+    return {key: json.loads(text) for key, text in texts.items()}
+
+
+@pytest.fixture(scope="module")
+def factory(graph: PlatformPipelineGraph, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The factory file, which has read no table."""
+    file = tmp_path_factory.mktemp("factory") / "yellowlive_factory_dag.py"
+    file.write_text(factory_text(graph.platform, graph.eco))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "a DAG of another file")
+        return import_file(file)
+
+
+def of_the_schema(config: dict[str, Any]) -> list[str]:
+    """Return what the schema says of a configuration, its formats checked."""
+    formats = FormatChecker(formats=())
+    formats.checks("printable")(lambda value: not isinstance(value, str) or value.isprintable())
+    formats.checks("schedule")(
+        lambda value: (
+            value in shared.NO_SCHEDULE
+            or shared.schedule_problem("schedule_string", value, KEYS["schedule_string"])
+            is None
+        )
+    )
+    validator = Draft202012Validator(SCHEMA, format_checker=formats)
+    return [error.message for error in validator.iter_errors(config)]
+
+
+def of_the_factory(factory: ModuleType, key: str, config: dict[str, Any]) -> str | None:
+    """Return why the factory file refuses a row, or None."""
+    try:
+        factory.stream_settings(factory.Row(key, json.dumps(config), "active", None))
+    except factory.BadRowError as error:
+        return str(error)
+    return None
+
+
+def across_keys(problem: str, config: dict[str, Any]) -> bool:
+    """Tell whether a problem is not one of a single value."""
+    # Where a credential has no name of its own, its secret's becomes a variable's name.
+    name_of_secret = problem.partition(" ")[0] in {
+        name
+        for secret, name in shared.CREDENTIAL_NAMES.items()
+        if name not in config and secret in config
+    }
+    return name_of_secret or any(rule in problem for rule in RULES_ACROSS_KEYS)
+
+
+def assert_agreement(
+    settings: dict[str, Any], factory: ModuleType, key: str, config: dict[str, Any]
+) -> list[str]:
+    """See that all three say the same of a row, and return what a merge says."""
+    overlaid = shared.overlaid(settings, config)
+    merge = list(stream_problems(key, json.dumps(config), overlaid, settings["platform_name"]))
+    refusal = of_the_factory(factory, key, config)
+    schema = of_the_schema(config)
+
+    assert refusal in (merge or [None])
+    assert bool(schema) == any(not across_keys(problem, config) for problem in merge), (
+        schema,
+        merge,
+    )
+    return merge
+
+
+@pytest.mark.parametrize(("changes", "reason"), BAD_CHANGES.values(), ids=BAD_CHANGES)
+def test_bad_row_is_refused_by_all_three(
+    settings: dict[str, Any],
+    rows: dict[str, dict[str, Any]],
+    factory: ModuleType,
+    changes: dict[str, Any],
+    reason: str,
+) -> None:
+    found = assert_agreement(settings, factory, "Store1", {**rows["Store1"], **changes})
+
+    assert any(reason in problem for problem in found)
+
+
+@pytest.mark.parametrize("key", ["Store1", "Pair_x", "Pair_y", "Events"])
+def test_row_of_a_merge_is_accepted_by_all_three(
+    settings: dict[str, Any], rows: dict[str, dict[str, Any]], factory: ModuleType, key: str
+) -> None:
+    assert assert_agreement(settings, factory, key, rows[key]) == []
+
+
+def values_of(key: str) -> st.SearchStrategy[Any]:
+    """Values of a key: near to good ones, and of every kind."""
+    anything = (
+        st.none()
+        | st.booleans()
+        | st.integers()
+        # For JSON Schema a whole number is an integer however it is written.
+        | st.floats(allow_nan=False).filter(lambda number: not number.is_integer())
+        | st.text()
+        | st.lists(st.text() | st.integers(), max_size=3)
+        | st.dictionaries(st.text(), st.text(), max_size=1)
+        | st.sampled_from(["", " ", "a\n", "x" * 64, "x" * 254, "x" * 1025, "a.b", "A_b", "-a"])
+        | st.sampled_from(["None", "@daily", "@once", "* * * * *", "0 0 30 2 *", "o/r", "o/.git"])
+    )
+    rule = KEYS[key]
+    if "enum" in rule:
+        return anything | st.sampled_from(rule["enum"])
+    return anything | st.from_regex(rule["pattern"]) if "pattern" in rule else anything
+
+
+CHANGES = st.sampled_from(sorted(KEYS)).flatmap(lambda key: st.tuples(st.just(key), values_of(key)))
+
+
+@given(changes=st.lists(CHANGES, max_size=3), dropped=st.sets(st.sampled_from(sorted(KEYS))))
+def test_any_row_is_judged_alike_by_all_three(
+    settings: dict[str, Any],
+    rows: dict[str, dict[str, Any]],
+    factory: ModuleType,
+    changes: list[tuple[str, Any]],
+    dropped: set[str],
+) -> None:
+    config = {key: value for key, value in rows["Store1"].items() if key not in dropped}
+
+    assert_agreement(settings, factory, "Store1", {**config, **dict(changes)})
+
+
+def keys_read(source: str) -> Iterator[str]:
+    """Yield the keys that a factory file's functions take from settings."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Subscript(value=ast.Name(id="settings"), slice=ast.Constant(value=key)):
+                yield str(key)
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id="settings"), attr="get"),
+                args=[ast.Constant(value=key), *_],
+            ):
+                yield str(key)
+
+
+def test_key_of_one_side_is_a_key_of_all(
+    settings: dict[str, Any], rows: dict[str, dict[str, Any]], factory: ModuleType
+) -> None:
+    written = {key for config in rows.values() for key in config}
+    read = set(keys_read(Path(str(factory.__file__)).read_text()))
+
+    assert factory.KEYS == KEYS
+    assert written <= KEYS.keys()
+    assert settings.keys() - OF_THE_FACTORY_ALONE <= KEYS.keys()
+    assert read - MADE_BY_THE_FACTORY <= KEYS.keys()
+    assert KEYS.keys() == (
+        written | settings.keys() | set(shared.CREDENTIAL_NAMES.values())
+    ) - (OF_THE_FACTORY_ALONE)
+
+
+def test_each_pattern_and_limit_is_written_once() -> None:
+    package = Path(shared.__file__).parent
+    tree = "".join(
+        file.read_text()
+        for file in sorted(package.rglob("*"))
+        if file.suffix in (".py", ".json", ".j2")
+    )
+    for pattern in {rule["pattern"] for rule in KEYS.values() if "pattern" in rule}:
+        assert tree.count(json.dumps(pattern)) == 1
+        assert tree.count(pattern.strip("^$")) <= 1
+    for name in {key for rule in KEYS.values() for key in rule.get("secretKeys", {}).values()}:
+        assert tree.count(f'"{name}"') == 1, name
