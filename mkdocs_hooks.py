@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
-from yellow_dynamic.cli import app
+from yellow_dynamic.command.app import app
 
 Schema = dict[str, Any]
 

@@ -8,9 +8,9 @@ import sys
 def main() -> None:
     """Run the command, or say what to install where what it needs is missing."""
     try:
-        from yellow_dynamic.cli import app
+        from yellow_dynamic.command.app import app
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("httpx", "jsonschema", "rich", "typer"):
+        if (error.name or "").partition(".")[0] not in ("httpx", "rich", "typer"):
             raise
         sys.exit(
             f"The command yellow-dynamic needs more packages ({error}). Install them with: "

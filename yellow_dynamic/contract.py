@@ -1,19 +1,21 @@
 """What the plugin, the factory file and the operator's command agree on; it needs no DataSurface.
 
 `stream_config.schema.json` says what a row may hold, and `shared.py` how that is checked. The
-rest is the table itself and the way to it.
+rest is the factory file's text, the table, and the way to it.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
+import pprint
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any
 
 import sqlalchemy
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy import TIMESTAMP, Column, MetaData, String, Table, Text
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -48,8 +50,9 @@ def rules_by_key(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+PACKAGE = resources.files("yellow_dynamic")
 SCHEMA: dict[str, Any] = json.loads(
-    resources.files("yellow_dynamic").joinpath("stream_config.schema.json").read_text("utf-8")
+    PACKAGE.joinpath("stream_config.schema.json").read_text("utf-8")
 )
 #: The rule of each key of a configuration, as each factory file has it too.
 KEYS = rules_by_key(SCHEMA)
@@ -66,6 +69,42 @@ def secret_keys(role: str) -> dict[str, str]:
     """
     keys: dict[str, str] = KEYS[f"{role}_credential_secret_name"]["secretKeys"]
     return keys
+
+
+# --- The factory file -------------------------------------------------------------------------
+
+
+def factory_text_of(settings: dict[str, Any]) -> str:
+    """Return the text of the factory file with these settings."""
+    _, mark, shared = PACKAGE.joinpath("shared.py").read_text("utf-8").partition("# --- ")
+    template = templates().get_template("yellow_platform_factory_dag.py.j2")
+    return template.render(
+        platform_literal=python_literal(settings),
+        keys_literal=pprint.pformat(KEYS, width=96, sort_dicts=False),
+        shared=mark + shared.rstrip("\n"),
+    )
+
+
+def templates(**filters: Callable[[str], str]) -> Environment:
+    """Return the environment of this package's templates."""
+    environment = Environment(
+        loader=PackageLoader("yellow_dynamic", "templates"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+        trim_blocks=True,
+    )
+    environment.filters |= filters
+    return environment
+
+
+def python_literal(settings: dict[str, Any]) -> str:
+    """Return a dict of texts, numbers and booleans as Python source, one key a line.
+
+    `ascii` quotes every value, so none of them can become code.
+    """
+    lines = [f"    {key!a}: {settings[key]!a},\n" for key in sorted(settings)]
+    return "{\n" + "".join(lines) + "}"
 
 
 # --- The merge store --------------------------------------------------------------------------

@@ -8,12 +8,10 @@ second.
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
-import pprint
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,20 +19,21 @@ from typing import Any
 
 import sqlalchemy
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
-from yellow_dynamic import __version__, shared
+from yellow_dynamic import __version__
 from yellow_dynamic.contract import (
     KEYS,
     config_limit,
     config_table,
+    factory_text_of,
     quoted_name,
     secret_keys,
     store_url,
     table_transaction,
+    templates,
 )
 from yellow_dynamic.shared import (
     ACTIVE,
@@ -304,15 +303,15 @@ def store_configs(
     dp: YellowDynamicDataPlatform, store: Datastore, tree: ValidationTree
 ) -> Iterator[StreamConfig]:
     """Yield the own config of each stream of one store."""
-    shared = {"store_name": store.name, **ingestion_config(dp, store, tree)}
+    of_store = {"store_name": store.name, **ingestion_config(dp, store, tree)}
     consistency = getattr(store.cmd, "singleOrMultiDatasetIngestion", None)
     if consistency is IngestionConsistencyType.MULTI_DATASET:
         datasets = list(store.datasets)
-        yield {**shared, "stream_key": store.name, "single_dataset": False, "datasets": datasets}
+        yield {**of_store, "stream_key": store.name, "single_dataset": False, "datasets": datasets}
     elif consistency is IngestionConsistencyType.SINGLE_DATASET:
         for dataset in store.datasets:
             yield {
-                **shared,
+                **of_store,
                 "stream_key": f"{store.name}_{dataset}",
                 "single_dataset": True,
                 "datasets": [dataset],
@@ -760,33 +759,6 @@ def factory_text(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> str:
     return factory_text_of(platform_settings(dp, eco))
 
 
-def factory_text_of(settings: StreamConfig) -> str:
-    """Return the text of the factory file with these settings."""
-    text = inspect.getsource(shared)
-    return (
-        templates()
-        .get_template("yellow_platform_factory_dag.py.j2")
-        .render(
-            platform_literal=python_literal(settings),
-            keys_literal=pprint.pformat(KEYS, width=96, sort_dicts=False),
-            shared=text[text.index("# --- Ids, and") :].rstrip("\n"),
-        )
-    )
-
-
-def templates(**filters: Callable[[str], str]) -> Environment:
-    """Return the environment of this package's templates."""
-    environment = Environment(
-        loader=PackageLoader("yellow_dynamic", "templates"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,
-        trim_blocks=True,
-    )
-    environment.filters |= filters
-    return environment
-
-
 def platform_settings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
     """Return the settings that the factory file carries: the streams' common ones and its own."""
     settings = {
@@ -799,15 +771,6 @@ def platform_settings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamCo
     if dp.slackChannel is not None:
         settings["slack_channel_name"] = dp.slackChannel
     return settings
-
-
-def python_literal(settings: StreamConfig) -> str:
-    """Return a dict of texts, numbers and booleans as Python source, one key a line.
-
-    `ascii` quotes every value, so none of them can become code.
-    """
-    lines = [f"    {key!a}: {settings[key]!a},\n" for key in sorted(settings)]
-    return "{\n" + "".join(lines) + "}"
 
 
 def secrets_of_the_factory(dp: YellowDynamicDataPlatform) -> str:
@@ -866,8 +829,8 @@ def deployment_files(
             share a secret.
     """
     settings = platform_settings(dp, eco)
-    names = {key: value for key, value in settings.items() if "pattern" in KEYS.get(key, {})}
-    for problem in [*value_problems(names), *shared_secrets(credentials_of(settings))]:
+    named = {key: value for key, value in settings.items() if "pattern" in KEYS.get(key, {})}
+    for problem in [*value_problems(named), *shared_secrets(credentials_of(settings))]:
         raise ValueError(f"Platform {dp.name!a:.300} cannot be put on a cluster: {problem}.")
     environment = templates(yaml=yaml_text, sql=sql_identifier, literally=literally)
     values = deployment_values(dp, settings)

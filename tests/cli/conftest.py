@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from datasurface.cmd.platform import handleModelMerge
 from one_machine import NotYetError, wait_until
-from yellow_dynamic.cli import app
+from yellow_dynamic.command.app import app
 
 TWO_STORES = "[Store('Store1'), Store('Pair', ['a', 'b'], SINGLE)]"
 

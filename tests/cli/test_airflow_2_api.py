@@ -12,8 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from yellow_dynamic._airflow_api import AirflowApi
-from yellow_dynamic._errors import CommandError
+from yellow_dynamic.command import CommandError
+from yellow_dynamic.command.airflow_api import AirflowApi
+from yellow_dynamic.command.in_airflow import Facts
 
 ANSWERS = json.loads(Path(__file__).with_name("airflow_2_11.json").read_text(encoding="utf-8"))
 LOGIN = f"Basic {base64.b64encode(b'admin:secret-4').decode()}"
@@ -69,8 +70,8 @@ def test_dags_and_errors_of_the_platform_are_read_page_by_page(address: str) -> 
         "yellowlive__Store1_ingestion": (False, False),
     }
     store1 = view.dags["yellowlive__Store1_ingestion"]
-    assert "Revision `" in (store1.doc_md or "")
-    assert set(store1.tags) == {"datasurface", "ingestion", "yellowlive", "Store1"}
+    # The page of release 0.1.0, which this Airflow had parsed.
+    assert store1.facts == Facts(None, "38e6eb237286", None)
     assert view.import_errors == {
         "/opt/airflow/dags/yellowlive_factory_dag.py": "RuntimeError: half"
     }

@@ -80,7 +80,7 @@ def test_rows_that_make_no_dag_fail_with_their_reasons(merged: Operator) -> None
 
     found = checked(merged, "--dags", merged.factory)
 
-    assert found["rows are valid"]["passed"]
+    assert "'every day' is not a cron expression" in found["rows are valid"]["detail"]
     assert not found["its DAGs load"]["passed"]
     assert "'every day' is not a cron expression" in found["its DAGs load"]["detail"]
     assert "handleModelMerge" in found["its DAGs load"]["mend"]
@@ -235,21 +235,25 @@ def test_table_that_cannot_be_reached_or_logged_in_to_fails(
     assert no_login["table is there"]["mend"] == "export postgres_USER=... postgres_PASSWORD=..."
 
 
-def test_rows_that_the_schema_refuses_fail_with_their_places(merged: Operator) -> None:
+def test_rows_that_the_factory_file_refuses_fail_with_their_reasons(merged: Operator) -> None:
     merged.edit("Store1", datasets=[], schedule_string=5)
-    merged.edit("Pair_a", stream_key="another", platform_name="other")
+    merged.edit("Pair_a", stream_key="another", platform_name="other", store_name=None)
     merged.site.insert("Odd", "no JSON", status="actve")
+    merged.site.insert("Empty", "{}", status="actve")
 
     detail = failed(merged, "--dags", merged.factory)["rows are valid"]["detail"]
 
-    assert "Odd: $: 'stream_key' is a required property" in detail
+    assert "Empty: its status is 'actve'; it must be 'active' or 'disabled'" in detail
+    assert "Empty: its config_json lacks stream_key, store_name" in detail
+    assert "Odd: its config_json is not JSON" in detail
     assert "more" in detail
-    merged.site.sql("DELETE FROM {table} WHERE stream_key = 'Odd'")
+    merged.site.sql("DELETE FROM {table} WHERE stream_key IN ('Odd', 'Empty')")
     detail = failed(merged, "--dags", merged.factory)["rows are valid"]["detail"]
-    assert "Store1: datasets: [] " in detail
-    assert "Store1: schedule_string: 5 is not of type" in detail
-    assert "Pair_a: its configuration is that of another stream" in detail
-    assert "Pair_a: its configuration is that of another platform" in detail
+    assert "Store1: datasets is [], not a list of at least one name" in detail
+    assert "Store1: schedule_string is 5, not a text" in detail
+    assert "Pair_a: its config_json is that of stream 'another'" in detail
+    assert "Pair_a: it belongs to platform 'other'" in detail
+    assert "Pair_a: store_name is None, not a text" in detail
 
 
 def test_rows_behind_the_model_fail_with_the_merge(merged: Operator) -> None:

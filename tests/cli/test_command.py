@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
 import yellow_dynamic
-from yellow_dynamic.cli import app
+from yellow_dynamic.command.app import app
 
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
 
@@ -28,7 +29,7 @@ def test_version_is_that_of_the_package() -> None:
     assert done.stdout == f"yellow-dynamic {yellow_dynamic.__version__}\n"
 
 
-@pytest.mark.parametrize("package", ["typer", "rich", "httpx", "jsonschema"])
+@pytest.mark.parametrize("package", ["typer", "rich", "httpx"])
 def test_missing_extra_is_said_with_what_to_install(package: str) -> None:
     done = run_python(
         f"import sys; sys.modules['{package}'] = None\n"
@@ -49,6 +50,30 @@ def test_command_does_not_need_airflow_to_start() -> None:
 
     assert done.returncode == 0, done.stderr
     assert "Compare a platform's static DAG files" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["status", "--help"]])
+def test_command_does_not_need_datasurface_to_start(words: list[str]) -> None:
+    done = run_python(
+        "import sys; sys.modules['datasurface'] = None\n"
+        f"sys.argv = ['yellow-dynamic', *{words}]\n"
+        "from yellow_dynamic.__main__ import main; main()\n"
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_model_without_datasurface_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    done = run_python(
+        "import sys; sys.modules['datasurface'] = None\n"
+        f"sys.argv = ['yellow-dynamic', 'plan', '--model', {str(tmp_path)!r}]\n"
+        "from yellow_dynamic.__main__ import main; main()\n"
+    )
+
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "Install DataSurface 0.0.35 to 0.0.38" in line
+    assert "Without it, --dags FOLDER finds the platforms" in line
 
 
 def test_commands_of_the_operator_are_there() -> None:

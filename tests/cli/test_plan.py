@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from datasurface_host import SOURCE
 
-from yellow_dynamic._plan import compare_configs
+from yellow_dynamic.command.rows import compare_configs
 
 from .conftest import Operator
 

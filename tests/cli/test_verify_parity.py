@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from yellow_models import SINGLE, Store
 
 from one_machine import free_port
-from yellow_dynamic.cli import app
+from yellow_dynamic.command.app import app
 
 pytestmark = pytest.mark.embedded
 

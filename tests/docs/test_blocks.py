@@ -23,7 +23,7 @@ from doc_blocks import BLOCK, DOCUMENTS, ROOT, Block, blocks
 from typer.main import get_command
 
 from one_machine import Postgres
-from yellow_dynamic.cli import app
+from yellow_dynamic.command.app import app
 
 LANGUAGES = {"bash", "sh", "sql", "yaml", "json", "python", "text", "console", "ini"}
 #: Its SQL is an administrator's; tests/reliability/test_roles_and_tls.py runs it.

@@ -13,7 +13,7 @@ import pytest
 from doc_blocks import ROOT
 from typer.main import get_command
 
-from yellow_dynamic.cli import app
+from yellow_dynamic.command.app import app
 
 # Part of the development environment, and not of those that test on other releases.
 pytest.importorskip("mkdocs")

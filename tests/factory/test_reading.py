@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yellow_models import Model, Store
 
-from yellow_dynamic.plugin import python_literal
+from yellow_dynamic.contract import python_literal
 
 AWKWARD_PASSWORD = "@ : / % # ? ' \" \\ & = space"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from one_machine import free_port
-from yellow_dynamic._airflow import ask_airflow
+from yellow_dynamic.command import airflow
 
 STREAMS = [f"S{number}" for number in range(40)]
 DAG_IDS = {f"yellowlive__{key}_ingestion" for key in STREAMS}
@@ -304,17 +303,10 @@ def test_the_command_sees_the_dags_of_all_the_files(folder: Folder) -> None:
     folder.copy(3)
     folder.parse_all()
 
-    answer = ask_airflow(
-        sys.executable,
-        "factory_dags",
-        path=str(folder.path(1)),
-        text=None,
-        platform="yellowlive",
-        dag_id=None,
-    )
+    loaded = airflow.load_factory("yellowlive", "", path=str(folder.path(1)), text=None)
 
-    assert answer["error"] is None
-    assert set(answer["dags"]) == DAG_IDS
+    assert loaded.error is None
+    assert set(loaded.dags) == DAG_IDS
 
 
 @pytest.fixture

@@ -89,8 +89,7 @@ def of_the_schema(config: dict[str, Any]) -> list[str]:
     formats.checks("schedule")(
         lambda value: (
             value in shared.NO_SCHEDULE
-            or shared.schedule_problem("schedule_string", value, KEYS["schedule_string"])
-            is None
+            or shared.schedule_problem("schedule_string", value, KEYS["schedule_string"]) is None
         )
     )
     validator = Draft202012Validator(SCHEMA, format_checker=formats)
@@ -213,9 +212,9 @@ def test_key_of_one_side_is_a_key_of_all(
     assert written <= KEYS.keys()
     assert settings.keys() - OF_THE_FACTORY_ALONE <= KEYS.keys()
     assert read - MADE_BY_THE_FACTORY <= KEYS.keys()
-    assert KEYS.keys() == (
-        written | settings.keys() | set(shared.CREDENTIAL_NAMES.values())
-    ) - (OF_THE_FACTORY_ALONE)
+    assert KEYS.keys() == (written | settings.keys() | set(shared.CREDENTIAL_NAMES.values())) - (
+        OF_THE_FACTORY_ALONE
+    )
 
 
 def test_each_pattern_and_limit_is_written_once() -> None:

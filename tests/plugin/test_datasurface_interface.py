@@ -19,7 +19,7 @@ from datasurface.md import ValidationTree
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
-    *sorted(Path(yellow_dynamic.__file__).parent.glob("*.py")),
+    *sorted(Path(yellow_dynamic.__file__).parent.rglob("*.py")),
     *sorted(ROOT.glob("examples/*/eco.py")),
     ROOT / "tests" / "yellow_models.py",
 ]

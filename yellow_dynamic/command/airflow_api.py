@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 
-from yellow_dynamic._errors import CommandError
+from yellow_dynamic.command import CommandError
+from yellow_dynamic.command.in_airflow import Facts, facts_of
+from yellow_dynamic.shared import dag_id_of
 
 TIMEOUT_SECONDS = 30
 PAGE = 100
@@ -25,8 +27,7 @@ class DagView:
     import_errors: bool
     file: str | None
     last_parsed: str | None
-    doc_md: str | None
-    tags: list[str]
+    facts: Facts
 
 
 @dataclass
@@ -74,11 +75,11 @@ class AirflowApi:
         Raises:
             CommandError: Airflow cannot be reached, or refuses.
         """
-        start = f"{airflow_name}__"
+        start, end = dag_id_of(airflow_name, "\0").split("\0")
         listed = [
             dag
             for dag in self._list("dags", dag_id_pattern=start, **self._stale_too())
-            if dag["dag_id"].startswith(start) and dag["dag_id"].endswith("_ingestion")
+            if dag["dag_id"].startswith(start) and dag["dag_id"].endswith(end)
         ]
         # Only a DAG's details have its page, and with it the revision of its row.
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
@@ -114,8 +115,7 @@ class AirflowApi:
             import_errors=bool(dag["has_import_errors"]),
             file=dag.get("fileloc"),
             last_parsed=dag.get("last_parsed_time"),
-            doc_md=details.get("doc_md"),
-            tags=[tag["name"] for tag in dag.get("tags") or []],
+            facts=facts_of(details.get("doc_md")),
         )
 
     def _list(self, path: str, key: str = "", **params: str) -> list[dict[str, Any]]:

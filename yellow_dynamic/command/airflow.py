@@ -9,11 +9,45 @@ import sys
 from importlib import resources
 from typing import Any
 
-from yellow_dynamic._errors import CommandError
+from yellow_dynamic.command import CommandError
+from yellow_dynamic.command.in_airflow import BothSides, FactoryFile, LoadedFactory
 
 
-def ask_airflow(python: str, function: str, **arguments: Any) -> Any:
-    """Return the answer of a function of `_airflow_dags.py`, run by Airflow's Python.
+def factory_files(dags: str, python: str) -> list[FactoryFile]:
+    """Return the factory files in a DAG folder, or the one given: the first one of each platform.
+
+    Raises:
+        CommandError: there is no such folder or no factory file, or Python cannot be asked.
+    """
+    return [FactoryFile(**each) for each in ask(python, "factory_files", path=dags)]
+
+
+def static_files(folder: str, airflow_name: str, python: str) -> list[str]:
+    """Return the static DAG files of a platform in a folder and below."""
+    found: list[str] = ask(python, "static_files", folder=folder, platform=airflow_name)
+    return found
+
+
+def load_factory(
+    airflow_name: str, python: str, *, path: str | None, text: str | None, dag_id: str | None = None
+) -> LoadedFactory:
+    """Let Airflow load a factory file; see `in_airflow.factory_dags`."""
+    answer = ask(python, "factory_dags", path=path, text=text, platform=airflow_name, dag_id=dag_id)
+    return LoadedFactory.of_json(answer)
+
+
+def both_sides(static: str, dags: str, airflow_name: str, python: str) -> BothSides:
+    """Return a platform's DAGs from its static files and from its factory file.
+
+    Raises:
+        CommandError: a folder, a file, Airflow or the factory's table cannot be read.
+    """
+    answer = ask(python, "both_sides", static_folder=static, dag_folder=dags, platform=airflow_name)
+    return BothSides.of_json(answer)
+
+
+def ask(python: str, function: str, **arguments: Any) -> Any:
+    """Return the answer of a function of `in_airflow.py`, run by Airflow's Python.
 
     Args:
         python: the command that starts Airflow's Python; this Python where it is empty.
@@ -24,7 +58,7 @@ def ask_airflow(python: str, function: str, **arguments: Any) -> Any:
         CommandError: it finds a problem, or does not run to its end.
     """
     command = python_command(python)
-    program = resources.files("yellow_dynamic").joinpath("_airflow_dags.py").read_text("utf-8")
+    program = resources.files("yellow_dynamic.command").joinpath("in_airflow.py").read_text("utf-8")
     call = json.dumps([function, arguments])
     try:
         done = subprocess.run(

@@ -18,8 +18,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 #: Where a DAG's file is, and the page about the DAG; these may differ.
@@ -30,10 +31,127 @@ class CannotReadError(Exception):
     """Files or DAGs cannot be read; the text says why and what to do."""
 
 
+# --- What is answered -------------------------------------------------------------------------
+
+
+@dataclass
+class FactoryFile:
+    """A factory file as it lies in Airflow's DAG folder.
+
+    Attributes:
+        file: its path.
+        text: its text.
+        settings: the literal PLATFORM in it.
+        further: whether each of the further files of a divided platform has the same text, by
+            name.
+    """
+
+    file: str
+    text: str
+    settings: dict[str, Any]
+    further: dict[str, bool]
+
+
+@dataclass
+class Facts:
+    """What the page about a DAG says for programs; a page that does not say it has None."""
+
+    stream: str | None
+    revision: str | None
+    problem: str | None
+
+
+@dataclass
+class BuiltDag:
+    """A DAG of a file.
+
+    Attributes:
+        facts: what its page says.
+        form: its serialized form as `dag` and `tasks`, and the `pods` of its tasks; None where it
+            was not asked for.
+    """
+
+    facts: Facts
+    form: dict[str, Any] | None
+
+
+@dataclass
+class Reading:
+    """What a factory file read; see its READING. `cause` is a value of `shared.Cause`."""
+
+    source: str | None
+    snapshot: str | None
+    age: float | None
+    cause: str | None
+    reason: str | None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the table was not read, and what serves instead; None where it was read."""
+        if self.source == "snapshot" and self.age is not None:
+            confirmed = f"last confirmed by the database {self.age:.0f} s ago"
+            return f"{self.reason} Serving the snapshot in {self.snapshot}, {confirmed}."
+        return self.reason
+
+
+@dataclass
+class LoadedFactory:
+    """What came of loading a factory file.
+
+    Attributes:
+        airflow: the version of Airflow.
+        python: the version of Python.
+        syntax_error: why the file is no Python, or None.
+        error: why it cannot be imported, or None.
+        reading: what it read.
+        dags: its DAGs by id.
+    """
+
+    airflow: str
+    python: str
+    syntax_error: str | None
+    error: str | None
+    reading: Reading
+    dags: dict[str, BuiltDag]
+
+    @classmethod
+    def of_json(cls, answer: dict[str, Any]) -> LoadedFactory:
+        made = {"reading": Reading(**answer["reading"]), "dags": dags_of_json(answer["dags"])}
+        return cls(**{**answer, **made})
+
+
+@dataclass
+class BothSides:
+    """A platform's DAGs of static files and of its factory file, by id.
+
+    Attributes:
+        airflow: the version of Airflow.
+        static: the DAGs of the static files.
+        dynamic: those of the factory file.
+        beside: static files that lie beside the factory file.
+        collide: static files elsewhere in the DAG folder.
+    """
+
+    airflow: str
+    static: dict[str, BuiltDag]
+    dynamic: dict[str, BuiltDag]
+    beside: list[str]
+    collide: list[str]
+
+    @classmethod
+    def of_json(cls, answer: dict[str, Any]) -> BothSides:
+        made = {side: dags_of_json(answer[side]) for side in ("static", "dynamic")}
+        return cls(**{**answer, **made})
+
+
+def dags_of_json(dags: dict[str, Any]) -> dict[str, BuiltDag]:
+    return {dag_id: BuiltDag(Facts(**dag["facts"]), dag["form"]) for dag_id, dag in dags.items()}
+
+
 # --- Static files against the factory's DAGs --------------------------------------------------
 
 
-def both_sides(static_folder: str, dag_folder: str, platform: str) -> dict[str, Any]:
+def both_sides(static_folder: str, dag_folder: str, platform: str) -> BothSides:
     """Return the platform's DAGs from its static files and from its factory file.
 
     Raises:
@@ -51,23 +169,20 @@ def both_sides(static_folder: str, dag_folder: str, platform: str) -> dict[str, 
         # The factory file leaves the DAGs of static files beside it alone.
         alone = shutil.copy(factory, folder)
         dynamic = dags_of([Path(alone)])
-    return {
-        "airflow": airflow_version(),
-        "static": dags_of(static_files),
-        "dynamic": dynamic,
-        "beside": [str(file) for file in in_dag_folder if file.parent == factory.parent],
-        "collide": [str(file) for file in in_dag_folder if file.parent != factory.parent],
-    }
+    return BothSides(
+        airflow=airflow_version(),
+        static=dags_of(static_files),
+        dynamic=dynamic,
+        beside=[str(file) for file in in_dag_folder if file.parent == factory.parent],
+        collide=[str(file) for file in in_dag_folder if file.parent != factory.parent],
+    )
 
 
 # --- Factory files ----------------------------------------------------------------------------
 
 
-def factory_files(path: str) -> list[dict[str, Any]]:
+def factory_files(path: str) -> list[FactoryFile]:
     """Return the factory files in a DAG folder, or the one given: the first one of each platform.
-
-    Each has its file, text and settings, and the names of the further files of a divided
-    platform beside it, with whether their text is the same.
 
     Raises:
         CannotReadError: there is no such path, or no factory file.
@@ -82,11 +197,9 @@ def factory_files(path: str) -> list[dict[str, Any]]:
         if settings is not None:
             further = {
                 each.name: each.read_text(encoding="utf-8", errors="replace") == text
-                for each in sorted(file.parent.glob(f"{file.stem}_[1-9]*.py"))
+                for each in further_files(file)
             }
-            found.append(
-                {"file": str(file), "text": text, "settings": settings, "further": further}
-            )
+            found.append(FactoryFile(str(file), text, settings, further))
     if not found:
         where = path if given.is_file() else f"{path} or below it"
         raise CannotReadError(
@@ -94,6 +207,11 @@ def factory_files(path: str) -> list[dict[str, Any]]:
             "with --ringLevel 0 writes it."
         )
     return found
+
+
+def further_files(first: Path) -> list[Path]:
+    """Return the further factory files of a divided platform, which lie beside its first one."""
+    return sorted(first.parent.glob(f"{first.stem}_[1-9]*.py"))
 
 
 def settings_of(text: str) -> dict[str, Any] | None:
@@ -113,7 +231,7 @@ def static_files(folder: str, platform: str) -> list[str]:
 
 def factory_dags(
     path: str | None, text: str | None, platform: str, dag_id: str | None
-) -> dict[str, Any]:
+) -> LoadedFactory:
     """Load a factory file as Airflow does, and say what came of it.
 
     Its snapshot serves where Airflow's own would, and is not written. The further files of a
@@ -123,7 +241,7 @@ def factory_dags(
         path: the file; or None for the one whose text is given.
         text: the text of a file that is not in the DAG folder.
         platform: the platform's name as Airflow has it.
-        dag_id: build this one DAG alone, as at the start of a task; its description is then whole.
+        dag_id: build this one DAG alone, as at the start of a task, and describe its form.
 
     Raises:
         CannotReadError: Airflow is not installed here.
@@ -139,29 +257,59 @@ def factory_dags(
         if dag_id is not None:
             os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = dag_id
         # Any of them builds the one DAG of a task.
-        further = [] if dag_id else sorted(file.parent.glob(f"{file.stem}_[1-9]*.py"))
-        bags = [dag_bag(each) for each in (file, *further)]
+        files = [file] if dag_id else [file, *further_files(file)]
+        bags = [dag_bag(each) for each in files]
         errors = [
             trace.strip().splitlines()[-1] for bag in bags for trace in bag.import_errors.values()
         ]
+        readings = [reading_of(each, warnings, errors) for each in files]
         dags = {
-            key: describe(dag) if dag_id else summary(dag)
+            key: built(dag, with_form=dag_id is not None)
             for bag in bags
             for key, dag in bag.dags.items()
         }
-        said = [line.replace(folder, str(own)) for line in warnings]
-    served = [line for line in said if "Serving the snapshot" in line]
-    return {
-        "airflow": version,
-        "python": sys.version.split()[0],
-        "compiles": compile_error(text or file.read_text(encoding="utf-8")),
-        "error": errors[0].replace(folder, str(own)) if errors else None,
-        "snapshot": served[0] if served else None,
-        "dags": dags,
-    }
+
+        def in_place(said: str | None) -> str | None:
+            return said.replace(folder, str(own)) if said else None
+
+        reading = next((each for each in readings if each.reason), readings[0])
+        reading.reason = in_place(reading.reason)
+        reading.snapshot = in_place(reading.snapshot)
+        return LoadedFactory(
+            airflow=version,
+            python=sys.version.split()[0],
+            syntax_error=syntax_error(text or file.read_text(encoding="utf-8")),
+            error=in_place(errors[0]) if errors else None,
+            reading=reading,
+            dags=dags,
+        )
 
 
-def compile_error(text: str) -> str | None:
+def reading_of(file: Path, warnings: list[str], errors: list[str]) -> Reading:
+    """Return what a factory file read, as it says after it was loaded."""
+    said = getattr(module_of(file), "READING", None)
+    if said is not None:
+        return Reading(**{name: said.get(name) for name in Reading.__dataclass_fields__})
+    # Release 0.1.0 says it in words only.
+    served = [line for line in warnings if "Serving the snapshot" in line]
+    unread = served + [line for line in errors if "TableUnreadable" in line]
+    source = "snapshot" if served else None if errors else "database"
+    return Reading(
+        source=source,
+        snapshot=None,
+        age=None,
+        cause="other" if unread else None,
+        reason=unread[0] if unread else None,
+    )
+
+
+def module_of(file: Path) -> ModuleType | None:
+    """Return the module that a file became, however far its import came."""
+    modules = [each for each in sys.modules.values() if getattr(each, "__file__", "") == str(file)]
+    return modules[-1] if modules else None
+
+
+def syntax_error(text: str) -> str | None:
     try:
         compile(text, "factory file", "exec")
     except (SyntaxError, ValueError) as error:
@@ -196,15 +344,35 @@ def warnings_of_factories() -> Iterator[list[str]]:
         log.removeHandler(handler)
 
 
-def summary(dag: Any) -> dict[str, Any]:
-    """Return what the list of a platform's DAGs says of one; serializing it is part of loading."""
+def built(dag: Any, *, with_form: bool) -> BuiltDag:
+    """Describe a DAG; that it can be serialized is part of its loading."""
+    facts = facts_of(dag.doc_md)
+    if with_form:
+        return BuiltDag(facts, form_of(dag))
     serializer().to_dict(dag)
-    return {"problem": config_error(dag), "doc_md": dag.doc_md}
+    return BuiltDag(facts, None)
 
 
-def config_error(dag: Any) -> str | None:
-    """Return why the DAG's row is not valid, from the page about the DAG; None where it is."""
-    return dag.doc_md.strip().splitlines()[-1].strip() if "config-error" in dag.tags else None
+FACTS = re.compile(r"^\[yellow_dynamic\]: # '(.*)'$", re.MULTILINE)
+
+
+def facts_of(page: str | None) -> Facts:
+    """Return what the page about a DAG says for programs; another file's page says nothing."""
+    found = FACTS.findall(page or "")
+    if not found:
+        return facts_of_0_1_0(page or "")
+    said = json.loads(found[-1])
+    return Facts(said.get("stream"), said.get("revision"), said.get("problem"))
+
+
+def facts_of_0_1_0(page: str) -> Facts:
+    """Return what a page of release 0.1.0 says, which has it in words only."""
+    revision = re.search(r"Revision `([0-9a-f]+)`", page)
+    if not page.startswith("### Not valid"):
+        return Facts(None, revision[1] if revision else None, None)
+    problem = page.strip().splitlines()[-1].strip()
+    stream = re.search(r"The stream ('(?:[^'\\]|\\.)*'|\"[^\"]*\") of platform", problem)
+    return Facts(ast.literal_eval(stream[1]) if stream else None, None, problem)
 
 
 # --- Files and DAGs ---------------------------------------------------------------------------
@@ -247,19 +415,22 @@ def airflow_version() -> str:
     return str(__version__)
 
 
-def dags_of(files: list[Path]) -> dict[str, Any]:
+def dags_of(files: list[Path]) -> dict[str, BuiltDag]:
     """Load DAG files as Airflow does, and describe their DAGs by id."""
     airflow_version()
-    described: dict[str, Any] = {}
+    described: dict[str, BuiltDag] = {}
+    found_in: dict[str, Path] = {}
     for file in files:
         bag = dag_bag(file)
         for trace in bag.import_errors.values():
             raise CannotReadError(f"{file} cannot be loaded: {trace.strip().splitlines()[-1]}")
         for dag_id, dag in bag.dags.items():
-            if dag_id in described:
-                other = described[dag_id]["file"]
-                raise CannotReadError(f"Two files define the DAG {dag_id}: {other} and {file}.")
-            described[dag_id] = {"file": str(file), **describe(dag)}
+            if dag_id in found_in:
+                raise CannotReadError(
+                    f"Two files define the DAG {dag_id}: {found_in[dag_id]} and {file}."
+                )
+            found_in[dag_id] = file
+            described[dag_id] = built(dag, with_form=True)
     return described
 
 
@@ -281,14 +452,13 @@ def serializer() -> Any:
     return DagSerialization
 
 
-def describe(dag: Any) -> dict[str, Any]:
+def form_of(dag: Any) -> dict[str, Any]:
     """Return a DAG's serialized form and the pods of its tasks."""
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
     serialized = without_locations(serializer().to_dict(dag))
     tasks = [task.get("__var", task) for task in serialized["dag"].pop("tasks")]
     return {
-        "problem": config_error(dag),
         "dag": serialized["dag"],
         "tasks": {task["task_id"]: task for task in tasks},
         "pods": {
@@ -336,4 +506,9 @@ def run(function: str, arguments: dict[str, Any]) -> None:
     except CannotReadError as error:
         answer = {"problem": str(error)}
     with answer_to:
-        print(json.dumps(answer, default=str), file=answer_to)
+        print(json.dumps(answer, default=as_plain), file=answer_to)
+
+
+def as_plain(value: Any) -> Any:
+    """Return what JSON can hold of a value."""
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else str(value)

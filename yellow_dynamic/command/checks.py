@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from yellow_dynamic._airflow_api import AirflowApi
-from yellow_dynamic._errors import CommandError
-from yellow_dynamic._factory import load_factory, static_files
-from yellow_dynamic._installation import FactoryFile, Installation
-from yellow_dynamic._plan import plan_merge
-from yellow_dynamic._status import WELL, Sources, in_words, platform_status
-from yellow_dynamic._streams import ACTIVE, DISABLED, StreamRow, read_rows
-from yellow_dynamic.plugin import (
-    __version__,
-    config_limit,
-    config_table,
-    factory_text,
-    factory_text_of,
-)
+from yellow_dynamic import __version__, shared
+from yellow_dynamic.command import CommandError
+from yellow_dynamic.command.airflow_api import AirflowApi
+from yellow_dynamic.command.in_airflow import BuiltDag, FactoryFile, LoadedFactory
+from yellow_dynamic.command.merge import plan_merge
+from yellow_dynamic.command.platform import Installation
+from yellow_dynamic.command.printing import print_line, printable
+from yellow_dynamic.command.rows import StreamRow, read_rows
+from yellow_dynamic.command.status import Sources, in_words, platform_status
+from yellow_dynamic.contract import config_limit, config_table, factory_text_of
+from yellow_dynamic.shared import Cause
 
 SHOWN = 5
 
@@ -43,40 +37,64 @@ class Check:
     mend: str = ""
 
 
+@dataclass
+class CheckReport:
+    """The checks of some platforms."""
+
+    platforms: list[tuple[str, list[Check]]]
+
+    @property
+    def differs(self) -> bool:
+        return not all(check.passed for _, checks in self.platforms for check in checks)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "passed": not self.differs,
+            "platforms": [
+                {"platform": name, "checks": [asdict(check) for check in checks]}
+                for name, checks in self.platforms
+            ],
+        }
+
+    def show(self) -> None:
+        for name, checks in self.platforms:
+            print_line(f"Platform {name}", style="bold")
+            for check in checks:
+                word, colour = ("pass", "green") if check.passed else ("fail", "red")
+                text = printable(f"{check.name}: {check.detail}")
+                print_line(Text.assemble((f"  {word}  ", colour), text))
+                if check.mend:
+                    print_line(f"        mend: {check.mend}", style="yellow")
+            failed = sum(not check.passed for check in checks)
+            passed = f"{len(checks) - failed} of {len(checks)} checks pass."
+            print_line(passed, style="red" if failed else "green")
+
+
 class Checks:
     """The checks of one platform, in the order of a deployment.
 
     Args:
         installation: the platform.
         model: folder of the model, or None.
-        dags: Airflow's DAG folder, or None.
-        python: the command that starts Airflow's Python; empty for this one.
         api: Airflow's REST API, or None.
     """
 
     def __init__(
-        self,
-        installation: Installation,
-        model: Path | None,
-        dags: str | None,
-        python: str,
-        api: AirflowApi | None,
+        self, installation: Installation, model: Path | None, api: AirflowApi | None
     ) -> None:
         self.installation = installation
-        self.dags = dags
-        self.python = python
         self.api = api
-        self.factory: dict[str, Any] | None = None
+        self.factory: LoadedFactory | None = None
         self.rows: list[StreamRow] | None = None
         self._model = str(model or "MODEL")
 
     def run(self) -> Iterator[Check]:
         """Yield every check, each with what was found."""
-        if self.dags is not None:
+        if self.installation.dags is not None:
             yield from self._file()
         yield from self._table()
         yield from self._airflow_python()
-        if self.dags is not None:
+        if self.installation.dags is not None:
             yield self._static_files()
         if self.api is not None:
             yield from self._airflow(self.api)
@@ -89,7 +107,11 @@ class Checks:
         found = ", ".join(file.file for file in files)
         if len(files) != 1:
             mend = f"rm {' '.join(shlex.quote(file.file) for file in files[1:])}"
-            detail = f"{found} define the same DAGs" if files else f"{name} is not in {self.dags}"
+            detail = (
+                f"{found} define the same DAGs"
+                if files
+                else f"{name} is not in {self.installation.dags}"
+            )
             yield Check("factory file is there once", False, detail, mend if files else self._ring0)
             return
         yield Check("factory file is there once", True, found)
@@ -131,7 +153,7 @@ class Checks:
         wanted = (
             self.installation.settings if model else {**settings, "plugin_version": __version__}
         )
-        current = factory_text(model.platform, model.eco) if model else factory_text_of(wanted)
+        current = model.factory_text if model else factory_text_of(wanted)
         if text == current:
             return ""
         keys = sorted(
@@ -157,11 +179,12 @@ class Checks:
             with installation.transaction("read") as connection:
                 limit = config_limit(connection, config_table(installation.table))
         except SQLAlchemyError as error:
-            yield Check("table is there", False, in_words(error), self._table_remedy(str(error)))
+            cause = shared.cause_of(getattr(error, "orig", None))
+            yield Check("table is there", False, in_words(error), self._table_remedy(cause))
             return
         except CommandError as error:
-            user = installation.credential
-            login = f"export {user}_USER=... {user}_PASSWORD=..."
+            first, second = installation.login_names
+            login = f"export {first}=... {second}=..."
             yield Check("table is there", False, str(error), login)
             return
         if limit:
@@ -173,7 +196,7 @@ class Checks:
         yield Check(
             "rows are valid",
             not problems,
-            shortened(problems) or f"{len(self.rows)} rows, against stream_config.schema.json",
+            shortened(problems) or f"{len(self.rows)} rows, by the rules of the factory file",
             self._merge if problems else "",
         )
         if installation.model is not None:
@@ -196,51 +219,46 @@ class Checks:
     def _airflow_python(self) -> Iterator[Check]:
         names = ("factory file compiles", "factory file imports", "Airflow's role reads the table")
         try:
-            self.factory = factory = load_factory(self.installation, self.python)
+            self.factory = factory = self.installation.load()
         except CommandError as refusal:
             mend = "give --python the command that starts Airflow's Python"
             yield Check(names[0], False, str(refusal), mend)
             return
-        version = f"Airflow {factory['airflow']}, Python {factory['python']}"
-        compiles, error, snapshot = (factory[key] for key in ("compiles", "error", "snapshot"))
-        yield Check(names[0], not compiles, compiles or version, self._ring0 if compiles else "")
-        mend = self._table_remedy(error) if error else ""
-        yield Check(names[1], not error, error or "without an error", mend)
-        unread = snapshot or (error if error and "TableUnreadable" in error else None)
-        if unread or not error:
-            detail = unread or "with its own login, from its own environment"
-            mend = self._table_remedy(unread) if unread else ""
-            yield Check(names[2], not unread, detail, mend)
+        version = f"Airflow {factory.airflow}, Python {factory.python}"
+        wrong, error, reading = factory.syntax_error, factory.error, factory.reading
+        yield Check(names[0], not wrong, wrong or version, self._ring0 if wrong else "")
+        mend = self._table_remedy(Cause(reading.cause)) if reading.cause else self._ring0
+        yield Check(names[1], not error, error or "without an error", mend if error else "")
+        if reading.failure or not error:
+            detail = reading.failure or "with its own login, from its own environment"
+            yield Check(names[2], not reading.failure, detail, mend if reading.failure else "")
         if not error:
-            yield self._dags_load(factory["dags"])
+            yield self._dags_load(factory.dags)
 
-    def _dags_load(self, dags: dict[str, Any]) -> Check:
-        bad = [dag["problem"] for dag in dags.values() if dag["problem"]]
-        static = {PurePath(file).stem for file in self._static()}
+    def _dags_load(self, dags: dict[str, BuiltDag]) -> Check:
+        bad = [dag.facts.problem for dag in dags.values() if dag.facts.problem]
+        built = {
+            dag.facts.stream or self.installation.stream_of(dag_id) for dag_id, dag in dags.items()
+        }
+        static = {
+            self.installation.stream_of(PurePath(file).stem)
+            for file in self.installation.static_files()
+        }
         missing = [
             f"{row.stream_key} has no DAG"
             for row in self.rows or []
-            if row.status == ACTIVE
-            and self.installation.dag_id(row.stream_key) not in dags.keys() | static
-            and not any(f"The stream {row.stream_key!a:.300} of" in problem for problem in bad)
+            if row.status == shared.ACTIVE and row.stream_key not in built | static
         ]
         detail = shortened(bad + missing) or f"{len(dags)} DAGs, one for each active row"
-        return Check(
-            "its DAGs load",
-            not (bad or missing),
-            detail,
-            self._merge if bad or missing else "",
-        )
-
-    def _static(self) -> list[str]:
-        return static_files(self.installation, self.dags, self.python)
+        wrong = bool(bad or missing)
+        return Check("its DAGs load", not wrong, detail, self._merge if wrong else "")
 
     def _static_files(self) -> Check:
-        left = self._static()
+        left = self.installation.static_files()
         return Check(
             "no static DAG files are left",
             not left,
-            f"{len(left)} left: {shortened(left)}" if left else f"none in {self.dags}",
+            f"{len(left)} left: {shortened(left)}" if left else f"none in {self.installation.dags}",
             f"rm {' '.join(map(shlex.quote, left))}" if left else "",
         )
 
@@ -248,12 +266,13 @@ class Checks:
 
     def _airflow(self, api: AirflowApi) -> Iterator[Check]:
         view = api.view(self.installation.airflow_name)
-        rows = None if self.rows is None else {row.stream_key: row for row in self.rows}
-        sources = Sources(self.installation, rows, None, None, [], view, [])
+        sources = Sources(self.installation, airflow=view)
+        if self.rows is not None:
+            sources.rows = {row.stream_key: row for row in self.rows}
         bad = [
             f"{stream.stream_key} is {stream.state}: {stream.reason}"
             for stream in platform_status(sources).streams
-            if stream.state not in WELL
+            if not stream.state.well
         ]
         yield Check(
             "Airflow has the DAGs",
@@ -304,53 +323,46 @@ class Checks:
             f"--output build --platform {shlex.quote(self.installation.name)}"
         )
 
-    def _table_remedy(self, reason: str) -> str:
-        """Return the command that mends the usual reasons why a table cannot be read."""
-        host, port, database = self.installation.address
-        credential = self.installation.credential
-        if "environment variables" in reason:
-            return (
-                "give Airflow the login: kubectl patch deployment airflow-scheduler -p "
-                f"'{login_patch('scheduler', credential, self.installation.settings)}'"
-            )
-        if "permission denied" in reason:
-            return f"GRANT SELECT ON {self.installation.table} TO airflow_reader"
-        if re.search("relation .* does not exist", reason):
-            return self._ring1
-        if "TableUnreadable" in reason or "connection" in reason:
-            return f"psql -h {host} -p {port} -d {database} -c 'SELECT 1'"
-        return self._ring0
+    def _table_remedy(self, cause: Cause) -> str:
+        """Return the command that mends what keeps a table from being read."""
+        installation = self.installation
+        host, port, database = installation.address
+        connect = f"psql -h {host} -p {port} -d {database} -c 'SELECT 1'"
+        login = (
+            "give Airflow the login: kubectl patch deployment airflow-scheduler -p "
+            f"'{login_patch('scheduler', installation)}'"
+        )
+        remedies = {
+            Cause.LOGIN: login,
+            Cause.PERMISSION: f"GRANT SELECT ON {installation.table} TO airflow_reader",
+            Cause.NO_TABLE: self._ring1,
+        }
+        return remedies.get(cause, connect)
 
 
-def login_patch(container: str, credential: str, settings: dict[str, Any]) -> str:
+def login_patch(container: str, installation: Installation) -> str:
     """Return the patch that gives a container the merge store's login from its secret."""
-    secret = settings["postgres_credential_secret_name"]
+    secret = installation.settings["postgres_credential_secret_name"]
     variables = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
-        for name in (f"{credential}_USER", f"{credential}_PASSWORD")
+        for name in installation.login_names
     ]
     containers = [{"name": container, "env": variables}]
     return json.dumps({"spec": {"template": {"spec": {"containers": containers}}}})
 
 
-@cache
-def schema_validator() -> Draft202012Validator:
-    text = (
-        resources.files("yellow_dynamic").joinpath("stream_config.schema.json").read_text("utf-8")
-    )
-    return Draft202012Validator(json.loads(text))
-
-
 def row_problems(row: StreamRow, installation: Installation) -> Iterator[str]:
-    """Yield what is wrong with a row."""
-    for error in schema_validator().iter_errors(row.config):
-        yield f"{row.stream_key}: {error.json_path.removeprefix('$.')}: {error.message:.200}"
-    if row.config.get("stream_key") != row.stream_key:
-        yield f"{row.stream_key}: its configuration is that of another stream"
-    if row.config.get("platform_name", installation.airflow_name) != installation.airflow_name:
-        yield f"{row.stream_key}: its configuration is that of another platform"
-    if row.status not in (ACTIVE, DISABLED):
-        yield f"{row.stream_key}: its status is {row.status!r}, neither active nor disabled"
+    """Yield why the factory file refuses a row."""
+    try:
+        config = shared.parsed_config(row.config_json)
+    except shared.BadRowError as error:
+        yield f"{row.stream_key}: {error}"
+        return
+    settings = shared.overlaid(installation.settings, config)
+    for problem in shared.row_problems(
+        row.stream_key, row.status, settings, installation.airflow_name
+    ):
+        yield f"{row.stream_key}: {problem}"
 
 
 def shortened(texts: list[str]) -> str:

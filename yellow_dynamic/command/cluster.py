@@ -12,21 +12,13 @@ from kubernetes import client, config
 from kubernetes.client import ApiException, CoreV1Api
 from urllib3.exceptions import HTTPError
 
-from yellow_dynamic._checks import Check, login_patch
-from yellow_dynamic._errors import CommandError
-from yellow_dynamic._installation import Installation
-from yellow_dynamic._streams import StreamRow
+from yellow_dynamic.command import CommandError
+from yellow_dynamic.command.checks import Check, login_patch
+from yellow_dynamic.command.platform import Installation
+from yellow_dynamic.command.rows import StreamRow
+from yellow_dynamic.contract import KEYS
 
 DEFAULT_DAG_FOLDER = "/opt/airflow/dags"
-LOGIN_KEYS = ("POSTGRES_USER", "POSTGRES_PASSWORD")
-#: The keys of a credential's secret, by the credential's role in a row.
-KEYS = {
-    "postgres": LOGIN_KEYS,
-    "source": LOGIN_KEYS,
-    "git": ("token",),
-    "slack": ("token",),
-    "kafka_connect": ("api_key", "api_secret"),
-}
 
 
 class Cluster:
@@ -108,7 +100,6 @@ def cluster_checks(
     cluster: Cluster,
     installation: Installation,
     rows: list[StreamRow],
-    dags: str | None,
     airflow_version: str,
 ) -> Iterator[Check]:
     """Yield what the cluster has for a platform.
@@ -117,7 +108,6 @@ def cluster_checks(
         cluster: the namespace of Airflow's pods.
         installation: the platform.
         rows: its rows, which name the secrets of its jobs.
-        dags: Airflow's DAG folder as its pods see it; None for the usual one.
         airflow_version: Airflow 2 may have its DAG processor inside the scheduler.
     """
     wanted = wanted_secrets(installation, rows)
@@ -132,7 +122,7 @@ def cluster_checks(
             look = f"kubectl get pods -n {cluster.namespace} -l component={component}"
             yield Check(component, False, f"no pod of it in {cluster.namespace}", look)
         for pod in pods:
-            yield from pod_checks(cluster, installation, component, pod, dags)
+            yield from pod_checks(cluster, installation, component, pod)
 
 
 def wanted_secrets(
@@ -142,10 +132,10 @@ def wanted_secrets(
     wanted: dict[tuple[str, str], set[str]] = {}
     for settings in (installation.settings, *(row.config for row in rows)):
         namespace = settings.get("namespace_name", installation.settings["namespace_name"])
-        for role, keys in KEYS.items():
-            name = settings.get(f"{role}_credential_secret_name")
-            if isinstance(name, str) and isinstance(namespace, str):
-                wanted.setdefault((namespace, name), set()).update(keys)
+        for key, rule in KEYS.items():
+            name = settings.get(key)
+            if "secretKeys" in rule and isinstance(name, str) and isinstance(namespace, str):
+                wanted.setdefault((namespace, name), set()).update(rule["secretKeys"].values())
     return wanted
 
 
@@ -165,35 +155,29 @@ def secret_check(cluster: Cluster, namespace: str, name: str, keys: list[str]) -
 
 
 def pod_checks(
-    cluster: Cluster, installation: Installation, component: str, pod: Any, dags: str | None
+    cluster: Cluster, installation: Installation, component: str, pod: Any
 ) -> Iterator[Check]:
     """Yield what one pod of Airflow needs: the login, the address and the file."""
     container = main_container(pod, component)
     names = variables(cluster, container)
     workload, title = workload_of(pod), f"pod {pod.metadata.name}"
-    credential = installation.credential
-    missing = [key for key in (f"{credential}_USER", f"{credential}_PASSWORD") if key not in names]
-    patch = login_patch(container.name, credential, installation.settings)
+    missing = [name for name in installation.login_names if name not in names]
+    patch = login_patch(container.name, installation)
     yield Check(
         f"{title} has the login",
         not missing,
-        f"it lacks {', '.join(missing)}" if missing else f"{credential}_USER and _PASSWORD",
+        f"it lacks {', '.join(missing)}" if missing else " and ".join(installation.login_names),
         f"kubectl patch {workload} -n {cluster.namespace} -p '{patch}'" if missing else "",
     )
     yield address_check(cluster, installation, title, workload, container)
-    yield file_check(cluster, installation, title, pod, container, dags)
+    yield file_check(cluster, installation, title, pod, container)
 
 
 def address_check(
     cluster: Cluster, installation: Installation, title: str, workload: str, container: Any
 ) -> Check:
     """Say whether the container reads the table where the merge writes it."""
-    given, settings = variables(cluster, container), installation.settings
-    own = {
-        "DATASURFACE_POSTGRES_HOST": str(settings["postgres_hostname"]),
-        "DATASURFACE_POSTGRES_PORT": str(settings["postgres_port"]),
-        "DATASURFACE_POSTGRES_DATABASE": str(settings["postgres_database"]),
-    }
+    given, own = variables(cluster, container), installation.address_names
     name = f"{title} has the merge store's address"
     as_here = dict(zip(own, map(str, installation.address), strict=True))
     wrong = [
@@ -257,12 +241,11 @@ def file_check(
     title: str,
     pod: Any,
     container: Any,
-    dags: str | None,
 ) -> Check:
     """Say whether a volume or a ConfigMap brings the factory file into the container."""
     name = f"{title} has the factory file mounted"
     set_folder = {each.name: each.value for each in container.env or [] if each.value}
-    folder = dags or set_folder.get("AIRFLOW__CORE__DAGS_FOLDER") or DEFAULT_DAG_FOLDER
+    folder = installation.dags or set_folder.get("AIRFLOW__CORE__DAGS_FOLDER") or DEFAULT_DAG_FOLDER
     file = PurePosixPath(folder)
     if file.suffix != ".py":
         file /= f"{installation.airflow_name}_factory_dag.py"

@@ -1,0 +1,457 @@
+"""The operator's command, `yellow-dynamic`: its options, exit codes, and how it answers."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Protocol, cast, get_type_hints
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+from typer.core import TyperGroup
+
+from yellow_dynamic import __version__, shared
+from yellow_dynamic.command import CommandError, airflow
+from yellow_dynamic.command.airflow_api import AirflowApi
+from yellow_dynamic.command.checks import CheckReport, Checks
+from yellow_dynamic.command.cluster import Cluster, cluster_checks
+from yellow_dynamic.command.merge import DriftReport, PlanReport, find_drift, plan_merge
+from yellow_dynamic.command.parity import ParityReport, compare
+from yellow_dynamic.command.platform import Installation, find_installations
+from yellow_dynamic.command.printing import print_json, printable
+from yellow_dynamic.command.rows import (
+    StreamsReport,
+    find_stream,
+    read_rows,
+    report_of_stream,
+    set_status,
+)
+from yellow_dynamic.command.status import (
+    StatusReport,
+    in_words,
+    platform_status,
+    sources_of,
+)
+
+FAILED = 1
+DIFFERENT = 2
+
+EXIT_CODES = """
+Exit codes of all commands: 0 all is well, or nothing differs; 2 something differs or is not well;
+1 the command could not do what it was asked, or was typed wrongly.
+"""
+
+UsageError = cast("type[Exception]", typer.BadParameter.__base__)
+
+
+class Commands(TyperGroup):
+    """Gives a wrong command line the exit code 1: 2 says that something differs."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with usage_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, *args: Any, **kwargs: Any) -> Any:
+        with usage_errors():
+            return super().invoke(*args, **kwargs)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        error.exit_code = FAILED  # type: ignore[attr-defined]
+        raise
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+# --- Options that several commands have -------------------------------------------------------
+
+Python = Annotated[
+    str,
+    typer.Option(
+        envvar="YELLOW_DYNAMIC_PYTHON",
+        help="Command that starts Airflow's Python, for example "
+        "'kubectl exec -i deploy/airflow-scheduler -- python'. Without it, this Python.",
+    ),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--platform", "-p", help="A platform's name, as in the model. Without it, every platform."
+    ),
+]
+MoreNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME",
+        help="More names for --platform, which may be given as handleModelMerge takes them.",
+        show_default=False,
+    ),
+]
+StreamKey = Annotated[
+    str, typer.Argument(metavar="STREAM", help="The stream's key, as `streams` lists it.")
+]
+AirflowUrl = Annotated[
+    str,
+    typer.Option(
+        envvar="AIRFLOW_API_URL",
+        help="Address of Airflow's web server, to ask its REST API (Airflow 2 or 3). The login "
+        "comes from AIRFLOW_API_USER and AIRFLOW_API_PASSWORD (asked for where it is not set), or "
+        "AIRFLOW_API_TOKEN.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass
+class Output:
+    """How a command answers."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False
+
+
+@dataclass
+class Platforms(Output):
+    """Which platforms a command is about, and where they are described."""
+
+    model: Annotated[
+        Path | None,
+        typer.Option(envvar="YELLOW_DYNAMIC_MODEL", help="Folder of the model, with eco.py."),
+    ] = None
+    dags: Annotated[
+        str | None,
+        typer.Option(
+            envvar="YELLOW_DYNAMIC_DAGS",
+            help="Airflow's DAG folder, or the factory file in it, on the machine where --python "
+            "runs.",
+        ),
+    ] = None
+    python: Python = ""
+    platform: Names = None
+
+    def find(self, more: list[str] | None = None) -> list[Installation]:
+        """Return the platforms; see `find_installations`."""
+        names = [*(self.platform or []), *(more or [])]
+        return find_installations(self.model, self.dags, names, self.python)
+
+
+# --- How a command is made of a function ------------------------------------------------------
+
+
+class Report(Protocol):
+    """What a command answers."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether something differs or is not well."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+
+    def show(self) -> None:
+        """Print it for people."""
+
+
+def command(epilog: str) -> Callable[[Callable[..., Report]], Callable[..., Report]]:
+    """Make a command of a function that takes options first and returns a report.
+
+    The fields of the options become options of the command, after the function's own.
+    """
+
+    def register(function: Callable[..., Report]) -> Callable[..., Report]:
+        first, *own = inspect.signature(function, eval_str=True).parameters.values()
+        options = first.annotation
+
+        def run(**values: Any) -> None:
+            chosen = options(**{field.name: values.pop(field.name) for field in fields(options)})
+            with errors_in_words():
+                report = function(chosen, **values)
+            answer(report, as_json=chosen.as_json)
+
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            sorted([*own, *parameters_of(options)], key=lambda each: each.default is not each.empty)
+        )
+        app.command(function.__name__.replace("_", "-"), help=function.__doc__, epilog=epilog)(run)
+        return function
+
+    return register
+
+
+def parameters_of(options: type[Output]) -> list[inspect.Parameter]:
+    hints = get_type_hints(options, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(options)
+    ]
+
+
+def answer(report: Report, *, as_json: bool) -> None:
+    """Print a report, and end with the exit code that says what it found."""
+    if as_json:
+        print_json(report.as_json())
+    else:
+        report.show()
+    if report.differs:
+        raise typer.Exit(DIFFERENT)
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """Turn what a command cannot do into its reason on standard error, and exit code 1."""
+    try:
+        yield
+    except CommandError as error:
+        reason = str(error)
+    except SQLAlchemyError as error:
+        reason = in_words(error)
+    else:
+        return
+    typer.echo(printable(" ".join(reason.split())), err=True)
+    raise typer.Exit(FAILED)
+
+
+# --- The commands -----------------------------------------------------------------------------
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"yellow-dynamic {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog=EXIT_CODES)
+def yellow_dynamic(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Look after the DAGs that yellow_dynamic builds from a database table.
+
+    Most commands find a platform through --model (the folder with eco.py), --dags (the folder
+    with Airflow's factory file, where no model is at hand), or both. The login of the table comes
+    from the environment variables {credential}_USER and {credential}_PASSWORD, as everywhere.
+
+    Before a merge: plan. After it: status. Around a deployment: check. To switch one stream off:
+    streams, then disable. Each command's --help has an example.
+    """
+
+
+@command("Exit codes: 0 no change, 2 changes, 1 error.")
+def plan(
+    options: Output,  # noqa: ARG001
+    model: Annotated[
+        Path, typer.Option(envvar="YELLOW_DYNAMIC_MODEL", help="Folder of the model, with eco.py.")
+    ],
+    platform: Names = None,
+    more: MoreNames = None,
+) -> Report:
+    """Show what handleModelMerge would change, stream by stream and key by key.
+
+    It is worked out by the merge's own code on the same model and the same table, with the login
+    that the merge uses, and nothing is written. A merge logs the same summary. Whatever the merge
+    would refuse is an error here too.
+
+    Example: yellow-dynamic plan --model model --platform YellowLive
+    """
+    found = find_installations(model, None, [*(platform or []), *(more or [])], "")
+    return PlanReport([plan_merge(each.model) for each in found if each.model])
+
+
+@command("Exit codes: 0 listed, 1 error.")
+def streams(options: Platforms, more: MoreNames = None) -> Report:
+    """List the rows of the table: each stream with its status, schedule and times (UTC).
+
+    A model or a factory file says which table that is; DATASURFACE_POSTGRES_HOST, _PORT and
+    _DATABASE point elsewhere, for example to a forwarded port. The status is `active` or
+    `disabled`, which an operator sets and a merge keeps.
+
+    Example: yellow-dynamic streams --dags /opt/airflow/dags
+    """
+    return StreamsReport([(each, read_rows(each)) for each in options.find(more)])
+
+
+@command("Exit codes: 0 shown, 1 error.")
+def show(options: Platforms, stream: StreamKey) -> Report:
+    """Show one stream: its row, and its DAG as Airflow will see it.
+
+    The DAG is built by Airflow's own Python (--python) from the factory file in --dags, or from
+    the one that the model renders where --dags is not given: its tasks, and the pod that its job
+    would run in. Only names of secrets are shown, as the row holds no others.
+
+    Example: yellow-dynamic show Store1 --model model
+    """
+    return report_of_stream(*find_stream(options.find(), stream))
+
+
+@command("Exit codes: 0 the stream is disabled, 1 error.")
+def disable(options: Platforms, stream: StreamKey) -> Report:
+    """Switch one stream off, until `enable`: its DAG leaves Airflow with the next parse.
+
+    The row stays, with the status `disabled`, which merges keep. A run that has begun goes on to
+    its end. Needs a login that may UPDATE the table; Airflow's own may only read it.
+
+    Example: yellow-dynamic disable Store1 --dags /opt/airflow/dags
+    """
+    return set_status(options.find(), stream, shared.DISABLED)
+
+
+@command("Exit codes: 0 the stream is active, 1 error.")
+def enable(options: Platforms, stream: StreamKey) -> Report:
+    """Switch one stream on again: its DAG is back in Airflow with the next parse.
+
+    Its runs and the pause switch are as they were. Runs of the time in between are not made up
+    for. Needs a login that may UPDATE the table; Airflow's own may only read it.
+
+    Example: yellow-dynamic enable Store1 --dags /opt/airflow/dags
+    """
+    return set_status(options.find(), stream, shared.ACTIVE)
+
+
+@command("Exit codes: 0 no drift, 2 a row was edited by hand, 1 error.")
+def drift(options: Platforms, more: MoreNames = None) -> Report:
+    """Find rows that were edited by hand since the last merge.
+
+    Point --model at the model of the last merge, for example a checkout of its commit: a row
+    keeps no copy of what the merge wrote, so a newer model would show its own changes as drift
+    (`plan` shows those). Listed are the keys that differ, rows that were inserted and rows that
+    were deleted.
+
+    Marked "certainly" is what no merge writes, whatever the model: a config_json in another
+    writing, of another stream or platform; an unknown status; times that cannot be. Without
+    --model these are all that is looked for, and an edit that keeps the writing is not seen.
+
+    A status set by `disable` is an operator's own and no drift. The next merge undoes drift.
+
+    Example: yellow-dynamic drift --model checkout-of-the-last-merge
+    """
+    return DriftReport([(each, find_drift(each)) for each in options.find(more)])
+
+
+@command("Exit codes: 0 all is well, 2 a stream or its platform is not, 1 error.")
+def status(options: Platforms, airflow_url: AirflowUrl = "", more: MoreNames = None) -> Report:
+    """Say of each stream whether it arrived: its row, its DAG, and Airflow's view of the DAG.
+
+    --model also compares the rows with the model. --dags loads the factory file with Airflow's
+    Python, as a parse would; --airflow-url asks Airflow itself. Give as many as you have.
+
+    healthy: the row, the DAG and Airflow agree, to the revision of the configuration.
+    disabled, paused: switched off by a person, in the table or in Airflow.
+    served from snapshot: the factory file cannot read the table, and the last good rows serve.
+    waiting: Airflow has not parsed the last change yet. not merged: the model is ahead of the row.
+    broken: with the reason. missing: it should have a DAG and has none. left over: a DAG without a
+    row. static file: an old file of its own still defines the DAG.
+
+    All is well where every stream is healthy, disabled or paused. Nothing is written.
+
+    Example: yellow-dynamic status --model model --airflow-url https://airflow.example.org
+    """
+    found = options.find(more)
+    with airflow_api(airflow_url) as api:
+        load = bool(options.dags or options.python or not api)
+        return StatusReport(
+            [platform_status(sources_of(each, load=load, api=api)) for each in found]
+        )
+
+
+@command("Exit codes: 0 all checks pass, 2 one fails, 1 error.")
+def check(
+    options: Platforms,
+    airflow_url: AirflowUrl = "",
+    namespace: Annotated[
+        str,
+        typer.Option(
+            "--namespace",
+            "-n",
+            help="Namespace of Airflow's pods, to ask the Kubernetes API (kubeconfig, or the "
+            "service account of a pod).",
+            show_default=False,
+        ),
+    ] = "",
+    more: MoreNames = None,
+) -> Report:
+    """Run the checklist of a deployment; each line says pass or fail, and what mends it.
+
+    Always: the table is there, its rows are valid against the schema, Airflow's own Python loads
+    the factory file, reads the table with Airflow's login, and builds a DAG for each active row.
+    With --model: the rows are as the model says. With --dags: the factory file is there once, it
+    is what bootstrap would write now, and no static DAG files are left. With --airflow-url:
+    Airflow has the DAGs, the factory file is none, and the newest runs did not fail. With
+    --namespace: the jobs' secrets have their keys, and Airflow's scheduler and DAG processor have
+    the login and the factory file, and read where the merge writes (DATASURFACE_POSTGRES_ variables
+    are needed only to lead them elsewhere).
+
+    Before a deployment, run it with --model alone or with the new file; after it, with all you
+    have. Nothing is written.
+
+    Example: yellow-dynamic check --model model --dags /opt/airflow/dags --namespace airflow
+    """
+    found = options.find(more)
+    cluster = Cluster(namespace) if namespace else None
+    checked = []
+    with airflow_api(airflow_url) as api:
+        for each in found:
+            checks = Checks(each, options.model, api)
+            results = list(checks.run())
+            if cluster:
+                version = checks.factory.airflow if checks.factory else ""
+                results += cluster_checks(cluster, each, checks.rows or [], version)
+            checked.append((each.name, results))
+    return CheckReport(checked)
+
+
+@contextmanager
+def airflow_api(url: str) -> Iterator[AirflowApi | None]:
+    """Yield a connection to the REST API at this address; None for an empty one."""
+    if not url:
+        yield None
+        return
+    user, password, token = (
+        os.environ.get(f"AIRFLOW_API_{part}", "") for part in ("USER", "PASSWORD", "TOKEN")
+    )
+    if user and not password and not token and sys.stdin.isatty():
+        password = typer.prompt(f"Password of {user}", hide_input=True, err=True)
+    with closing(AirflowApi(url, user, password, token)) as api:
+        yield api
+
+
+@command("Exit codes: 0 all streams are equal, 2 one differs or is on one side only, 1 error.")
+def verify_parity(
+    options: Output,  # noqa: ARG001
+    platform: Annotated[str, typer.Option(help="The platform's name, as in the model.")],
+    static: Annotated[str, typer.Option(help="Folder with the static DAG files.")],
+    dags: Annotated[
+        str,
+        typer.Option(
+            envvar="YELLOW_DYNAMIC_DAGS", help="Airflow's DAG folder, with the factory file."
+        ),
+    ],
+    python: Python = "",
+) -> Report:
+    """Compare a platform's static DAG files with the DAGs of its factory file.
+
+    Both are loaded by Airflow, with the login of the configuration table from its environment.
+    Compared are the serialized DAGs and the pods that their tasks would send. Nothing is written.
+
+    Example: yellow-dynamic verify-parity --platform YellowLive --static old-dags --dags dags
+    """
+    try:
+        [installation] = find_installations(None, dags, [platform], python)
+        sides = airflow.both_sides(static, dags, installation.airflow_name, python)
+    except CommandError as error:
+        raise CommandError(f"Platform {platform!r}: {error}") from None
+    return ParityReport(platform, sides, compare(sides.static, sides.dynamic))

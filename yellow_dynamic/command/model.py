@@ -1,0 +1,132 @@
+"""The one part of the command that needs DataSurface: a model, and what a merge makes of it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datasurface.md import Ecosystem, EcosystemPipelineGraph, ValidationTree
+from datasurface.md.credential import CredentialNotAvailableException
+from datasurface.md.model_loader import loadEcosystemFromEcoModule
+from yellow_dynamic.command import CommandError
+from yellow_dynamic.plugin import (
+    Population,
+    YellowDynamicDataPlatform,
+    compare_with_table,
+    config_rows,
+    factory_text,
+    merge_store_transaction,
+    platform_settings,
+    stream_configs,
+)
+
+
+@dataclass(frozen=True)
+class ModelPlatform:
+    """A platform of a model that was loaded, and the folder of the model."""
+
+    folder: Path
+    eco: Ecosystem
+    platform: YellowDynamicDataPlatform
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What bootstrap gives the factory file."""
+        try:
+            return platform_settings(self.platform, self.eco)
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+
+    @property
+    def factory_text(self) -> str:
+        """The text of the factory file that bootstrap would write."""
+        return factory_text(self.platform, self.eco)
+
+    @cached_property
+    def rows(self) -> dict[str, str]:
+        """config_json by stream key as a merge writes it.
+
+        Raises:
+            CommandError: the merge would be refused; the problems are on standard error.
+        """
+        graph = EcosystemPipelineGraph(self.eco).roots.get(self.platform.name)
+        if graph is None:
+            raise CommandError(
+                f"No dataset group is assigned to platform {self.platform.name!r}. Assign one in "
+                "dsg_platform_mapping.json beside eco.py."
+            )
+        tree = ValidationTree(self.eco)
+        configs = stream_configs(self.platform, self.eco, graph.storesToIngest, tree)
+        rows = config_rows(self.platform, self.eco, configs, tree)
+        self._refuse_errors(tree)
+        return rows
+
+    def compare_with_table(self) -> tuple[dict[str, Any], Population]:
+        """Return the table's rows by stream key, and what a merge would change now.
+
+        Raises:
+            CommandError: the merge would be refused; the problems are on standard error.
+            sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
+        """
+        tree = ValidationTree(self.eco)
+        try:
+            with merge_store_transaction(self.platform, "read") as connection:
+                found = compare_with_table(connection, self.platform, self.rows, tree)
+        except CredentialNotAvailableException as error:
+            raise CommandError(
+                f"Platform {self.platform.name!r}: {error}. Set its environment variables, as for "
+                "handleModelMerge."
+            ) from None
+        self._refuse_errors(tree)
+        return found
+
+    def _refuse_errors(self, tree: ValidationTree) -> None:
+        name = self.platform.name
+        refuse_errors(tree, f"handleModelMerge would refuse platform {name!r}; see above.")
+
+
+def platforms_of(folder: Path) -> dict[str, ModelPlatform]:
+    """Load a model, and return its dynamic platforms by name.
+
+    Raises:
+        CommandError: the model cannot be loaded or has errors, which are on standard error.
+    """
+    eco = load_model(folder)
+    platforms = {
+        platform.name: ModelPlatform(folder, eco, platform)
+        for platform in eco.dataPlatforms.values()
+        if isinstance(platform, YellowDynamicDataPlatform)
+    }
+    if not platforms:
+        raise CommandError(f"The model in {folder} has no YellowDynamicDataPlatform.")
+    return platforms
+
+
+def load_model(folder: Path) -> Ecosystem:
+    try:
+        # What a model prints must not get into this command's own output.
+        with redirect_stdout(sys.stderr):
+            eco, tree = loadEcosystemFromEcoModule(str(folder))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CommandError(f"The model in {folder} cannot be loaded: {reason}") from error
+    if tree is not None:
+        refuse_errors(tree, f"The model in {folder} has errors, which are listed above.")
+    if eco is None:
+        raise CommandError(
+            f"The model in {folder} cannot be loaded: there is no eco.py, or a module that it "
+            "imports is missing."
+        )
+    return eco
+
+
+def refuse_errors(tree: ValidationTree, message: str) -> None:
+    """Raise CommandError if the tree has errors, after printing them as DataSurface does."""
+    if tree.hasErrors():
+        with redirect_stdout(sys.stderr):
+            tree.printTree()
+        raise CommandError(message)

@@ -1,0 +1,134 @@
+"""Compares the DAGs of static files with those of the factory file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.text import Text
+
+from yellow_dynamic.command.in_airflow import BothSides, BuiltDag
+from yellow_dynamic.command.printing import print_line, print_table
+
+
+@dataclass
+class Difference:
+    """One key in which the two forms of a DAG differ; a form without the key has None."""
+
+    key: str
+    static: Any
+    dynamic: Any
+
+
+@dataclass
+class Stream:
+    """How the static and the dynamic DAG of one id compare."""
+
+    dag_id: str
+    result: str
+    differences: list[Difference] = field(default_factory=list)
+
+
+@dataclass
+class ParityReport:
+    """How all the DAGs of a platform compare, on which Airflow, and the static files left there."""
+
+    platform: str
+    sides: BothSides
+    streams: list[Stream]
+
+    @property
+    def differs(self) -> bool:
+        return any(each.result != "equal" for each in self.streams) or bool(self.sides.collide)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "platform": self.platform,
+            "airflow": self.sides.airflow,
+            "equal": not self.differs,
+            "streams": [asdict(stream) for stream in self.streams],
+            "static_files_beside_the_factory": self.sides.beside,
+            "static_files_that_collide": self.sides.collide,
+        }
+
+    def show(self) -> None:
+        """Print the streams, what differs, and the static files that are left."""
+        rows: list[list[str | Text]] = [
+            [stream.dag_id, Text(stream.result, "green" if stream.result == "equal" else "red")]
+            for stream in self.streams
+        ]
+        print_table(f"{self.platform} on Airflow {self.sides.airflow}", ["DAG", "result"], rows)
+        for stream in self.streams:
+            if stream.differences:
+                values = [
+                    [each.key, as_text(each.static), as_text(each.dynamic)]
+                    for each in stream.differences
+                ]
+                print_table(stream.dag_id, ["key", "static", "dynamic"], values)
+        if beside := self.sides.beside:
+            print_line(
+                f"{len(beside)} static files lie beside the factory file. Their DAGs come from "
+                f"them and not from the table, until you delete them: {', '.join(beside)}"
+            )
+        if collide := self.sides.collide:
+            print_line(
+                f"{len(collide)} static files elsewhere in the DAG folder define DAGs that the "
+                "factory file defines too. Delete them, or move them beside the factory file to "
+                f"let them go first: {', '.join(collide)}"
+            )
+
+
+def as_text(value: Any) -> str:
+    if value is None:
+        return "(absent)"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def compare(static: dict[str, BuiltDag], dynamic: dict[str, BuiltDag]) -> list[Stream]:
+    """Return how the DAGs of both sides compare, in the order of their ids."""
+    streams = []
+    for dag_id in sorted(static.keys() | dynamic.keys()):
+        if dag_id not in dynamic:
+            streams.append(Stream(dag_id, "only static"))
+        elif dag_id not in static:
+            streams.append(Stream(dag_id, "only dynamic"))
+        else:
+            streams.append(compare_dag(dag_id, static[dag_id], dynamic[dag_id]))
+    return streams
+
+
+def compare_dag(dag_id: str, static: BuiltDag, dynamic: BuiltDag) -> Stream:
+    if dynamic.facts.problem:
+        # Such a DAG has nothing in common with the static one but its id.
+        reason = Difference("configuration", None, dynamic.facts.problem)
+        return Stream(dag_id, "differs", [reason])
+    before, after = static.form or {}, dynamic.form or {}
+    found = [
+        difference
+        for part in ("dag", "tasks", "pods")
+        for difference in differences(part, before.get(part), after.get(part))
+    ]
+    return Stream(dag_id, "differs" if found else "equal", found)
+
+
+def differences(key: str, static: Any, dynamic: Any) -> Iterator[Difference]:
+    """Yield the innermost keys in which two values differ."""
+    if static == dynamic:
+        return
+    parts = as_parts(static), as_parts(dynamic)
+    if parts[0] is None or parts[1] is None or parts[0] == parts[1]:
+        yield Difference(key, static, dynamic)
+        return
+    for name in sorted(parts[0].keys() | parts[1].keys()):
+        yield from differences(f"{key}.{name}", parts[0].get(name), parts[1].get(name))
+
+
+def as_parts(value: Any) -> dict[str, Any] | None:
+    """Return a value's parts by name, as far as it has such: Kubernetes names items of lists."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value):
+        return {item["name"]: item for item in value}
+    return None

@@ -1,0 +1,363 @@
+"""The rows of a platform's table, as an operator sees and changes them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy
+from rich.text import Text
+
+from yellow_dynamic import shared
+from yellow_dynamic.command import CommandError
+from yellow_dynamic.command.in_airflow import BuiltDag
+from yellow_dynamic.command.platform import Installation
+from yellow_dynamic.command.printing import (
+    as_json,
+    print_line,
+    print_table,
+    print_values,
+    printable,
+)
+from yellow_dynamic.contract import config_table, quoted_name
+
+
+@dataclass
+class StreamRow:
+    """One row of the table; times are UTC."""
+
+    stream_key: str
+    config_json: str | None
+    status: str | None
+    created_at: datetime | None
+    updated_at: datetime | None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration; what is no JSON object is one value under the key config_json."""
+        return as_object(self.config_json)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row for programs, its configuration as an object."""
+        times = {
+            name: time.isoformat(timespec="seconds") if time else None
+            for name, time in (("created_at", self.created_at), ("updated_at", self.updated_at))
+        }
+        return {
+            "stream_key": self.stream_key,
+            "status": self.status,
+            **times,
+            "config": self.config,
+        }
+
+
+def as_object(config_json: str | None) -> dict[str, Any]:
+    """Return a configuration; what is no JSON object is one value under the key config_json."""
+    try:
+        value = json.loads(config_json) if config_json is not None else {}
+    except (ValueError, RecursionError):
+        value = config_json
+    return value if isinstance(value, dict) else {"config_json": value}
+
+
+def read_rows(installation: Installation) -> list[StreamRow]:
+    """Return the rows of the platform's table in the order of their keys.
+
+    Raises:
+        CommandError: the login is missing.
+        sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
+    """
+    table = config_table(installation.table)
+    with installation.transaction("read") as connection:
+        rows = connection.execute(sqlalchemy.select(table).order_by(table.c.stream_key))
+        return [StreamRow(*row) for row in rows]
+
+
+def find_stream(
+    installations: list[Installation], stream_key: str
+) -> tuple[Installation, StreamRow]:
+    """Return the one row of this key among the platforms, and its platform.
+
+    Raises:
+        CommandError: no platform has the stream, or more than one.
+        sqlalchemy.exc.SQLAlchemyError: a table cannot be read.
+    """
+    rows = [(each, row) for each in installations for row in read_rows(each)]
+    found = [(each, row) for each, row in rows if row.stream_key == stream_key]
+    names = ", ".join(each.name for each in ([each for each, _ in found] or installations))
+    if len(found) > 1:
+        raise CommandError(
+            f"Several platforms have a stream {stream_key!r}: {names}. Give one with --platform."
+        )
+    if not found:
+        keys = sorted({row.stream_key for _, row in rows})
+        close = difflib.get_close_matches(stream_key, keys, n=3) or keys[:10]
+        raise CommandError(
+            f"There is no stream {stream_key!r} on {names}; there is, for example: "
+            f"{', '.join(close) or 'none'}. The command `streams` lists them all."
+        )
+    return found[0]
+
+
+# --- streams ----------------------------------------------------------------------------------
+
+COLOURS = {shared.ACTIVE: "green", shared.DISABLED: "yellow"}
+
+
+@dataclass
+class StreamsReport:
+    """The rows of some platforms."""
+
+    platforms: list[tuple[Installation, list[StreamRow]]]
+    differs: bool = field(default=False, init=False)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "platforms": [
+                {
+                    "platform": each.name,
+                    "table": each.table,
+                    "streams": [row.as_json() for row in rows],
+                }
+                for each, rows in self.platforms
+            ]
+        }
+
+    def show(self) -> None:
+        for installation, rows in self.platforms:
+            title = f"{installation.name}: {len(rows)} streams in table {installation.table}"
+            headings = (
+                "stream", "status", "schedule", "ingestion", "datasets", "created", "changed"
+            )  # fmt: skip
+            print_table(title, headings, [cells_of(row) for row in rows])
+
+
+def cells_of(row: StreamRow) -> list[str | Text]:
+    return [
+        row.stream_key,
+        Text(printable(str(row.status)), COLOURS.get(str(row.status), "red")),
+        schedule_of(row),
+        str(row.config.get("ingestion_type", "?")),
+        dataset_count(row.config.get("datasets")),
+        *map(as_time, (row.created_at, row.updated_at)),
+    ]
+
+
+def schedule_of(row: StreamRow) -> str:
+    """Return when Airflow starts the stream, as the factory file reads it."""
+    schedule = row.config.get("schedule_string", shared.DEFAULT_SCHEDULE)
+    if schedule in shared.NO_SCHEDULE:
+        return "none, others trigger it"
+    return schedule if isinstance(schedule, str) else json.dumps(schedule)
+
+
+def dataset_count(datasets: Any) -> str:
+    return str(len(datasets)) if isinstance(datasets, list) else "?"
+
+
+def as_time(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S}" if time else "never"
+
+
+# --- show -------------------------------------------------------------------------------------
+
+
+@dataclass
+class StreamReport:
+    """One row, and its DAG as Airflow will see it or why there is none."""
+
+    installation: Installation
+    row: StreamRow
+    dag: BuiltDag | None
+    no_dag: str | None
+    differs: bool = field(default=False, init=False)
+
+    def as_json(self) -> dict[str, Any]:
+        dag = self.dag and {"problem": self.dag.facts.problem, **(self.dag.form or {})}
+        name = self.installation.name
+        return {"platform": name, **self.row.as_json(), "dag": dag, "no_dag": self.no_dag}
+
+    def show(self) -> None:
+        row = self.row
+        print_line(f"Stream {row.stream_key} of platform {self.installation.name}", style="bold")
+        print_line(f"Row of table {self.installation.table}:")
+        print_values(
+            {
+                "status": row.status,
+                "created_at": as_time(row.created_at),
+                "updated_at": as_time(row.updated_at),
+                "revision": shared.revision_of(row.config_json),
+            }
+        )
+        print_line("Its configuration:")
+        print_values(row.config)
+        if self.dag is None:
+            print_line(f"No DAG: {self.no_dag}")
+        else:
+            print_line(f"DAG {self.installation.dag_id(row.stream_key)}, as Airflow will see it:")
+            print_dag(self.dag)
+
+
+def report_of_stream(installation: Installation, row: StreamRow) -> StreamReport:
+    """Let Airflow build the DAG of a row."""
+    if row.status == shared.DISABLED:
+        return StreamReport(installation, row, None, "the stream is disabled.")
+    dag_id = installation.dag_id(row.stream_key)
+    try:
+        loaded = installation.load(dag_id)
+    except CommandError as error:
+        return StreamReport(installation, row, None, str(error))
+    if loaded.error:
+        reason = f"the factory file cannot be loaded: {loaded.error}"
+        return StreamReport(installation, row, None, reason)
+    # A bad row's DAG may have another id than the row's.
+    dag = loaded.dags.get(dag_id) or next(iter(loaded.dags.values()), None)
+    missing = "the factory file finds no row of this stream where it reads."
+    return StreamReport(installation, row, dag, None if dag else missing)
+
+
+def print_dag(built: BuiltDag) -> None:
+    if built.facts.problem or built.form is None:
+        print_line(f"  not valid: {built.facts.problem}", style="red")
+        return
+    dag, tasks, pods = (built.form[part] for part in ("dag", "tasks", "pods"))
+    timetable = dag["timetable"].get("__var") or {}
+    print_values(
+        {
+            "schedule": timetable.get("expression", "none"),
+            "max_active_runs": dag.get("max_active_runs"),
+            "tags": sorted(dag.get("tags", [])),
+            "tasks": [
+                f"{name} >> {', '.join(task.get('downstream_task_ids') or [])}".removesuffix(" >> ")
+                for name, task in tasks.items()
+            ],
+        }
+    )
+    for task, pod in pods.items():
+        print_pod(task, pod)
+
+
+def print_pod(task: str, pod: dict[str, Any]) -> None:
+    container = pod["spec"]["containers"][0]
+    print_line(f"  pod of {task}:")
+    print_values(
+        {
+            "  namespace": pod["metadata"].get("namespace"),
+            "  image": container["image"],
+            "  command": " ".join([*container["command"], *container.get("args", [])]),
+            "  volumes": [mount["mountPath"] for mount in container.get("volumeMounts", [])],
+        }
+    )
+    for variable in container.get("env", []):
+        secret = variable.get("valueFrom", {}).get("secretKeyRef", {})
+        value = variable.get("value", f"key {secret.get('key')} of secret {secret.get('name')}")
+        print_line(f"    {variable['name']} = {value}")
+
+
+# --- disable and enable -----------------------------------------------------------------------
+
+
+@dataclass
+class SwitchReport:
+    """The status that a stream has now, and the one that it had."""
+
+    platform: str
+    stream_key: str
+    status: str
+    was: str | None
+    differs: bool = field(default=False, init=False)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "platform": self.platform,
+            "stream_key": self.stream_key,
+            "status": self.status,
+            "was": self.was,
+        }
+
+    def show(self) -> None:
+        stream = f"The stream {self.stream_key} of platform {self.platform} is {self.status}"
+        if self.status == self.was:
+            print_line(f"{stream} already.")
+        else:
+            print_line(
+                f"{stream} now; it was {self.was}. Airflow follows with its next parse of the "
+                "factory file."
+            )
+
+
+def set_status(installations: list[Installation], stream_key: str, status: str) -> SwitchReport:
+    """Write the status of a stream, and nothing else of its row.
+
+    Raises:
+        CommandError: there is no such stream, or it has gone meanwhile.
+        sqlalchemy.exc.SQLAlchemyError: the row cannot be written; it stays as it is.
+    """
+    installation, row = find_stream(installations, stream_key)
+    if row.status != status:
+        write_status(installation, stream_key, status)
+    return SwitchReport(installation.name, stream_key, status, row.status)
+
+
+def write_status(installation: Installation, stream_key: str, status: str) -> None:
+    table = config_table(installation.table)
+    with installation.transaction("change a status in") as connection:
+        lock = f"LOCK TABLE {quoted_name(connection, table)} IN ROW EXCLUSIVE MODE"
+        # A merge holds the table, and an UPDATE that has waited for it might miss its rows.
+        connection.execute(sqlalchemy.text(lock))
+        done = connection.execute(
+            table.update().where(table.c.stream_key == stream_key).values(status=status)
+        )
+        if done.rowcount != 1:
+            raise CommandError(
+                f"The stream {stream_key!r} of platform {installation.name!r} has been removed by "
+                "a merge meanwhile."
+            )
+
+
+# --- Two configurations -----------------------------------------------------------------------
+
+
+@dataclass
+class KeyChange:
+    """A key of a stream's configuration that is added, changed or removed."""
+
+    key: str
+    action: str
+    old: Any
+    new: Any
+
+    def show(self) -> None:
+        sign, colour = SIGNS[self.action]
+        values = [as_json(self.old), as_json(self.new)]
+        if self.action == "changed":
+            print_line(f"      {sign} {self.key}: {values[0]} -> {values[1]}", style=colour)
+        else:
+            value = values[1 if self.action == "added" else 0]
+            print_line(f"      {sign} {self.key} = {value}", style=colour)
+
+
+#: The sign and the colour of a change.
+SIGNS = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
+
+
+def compare_configs(old: str | None, new: str | None) -> list[KeyChange]:
+    """Return the keys in which two texts of a configuration differ, in the keys' order.
+
+    A text that is no JSON object is one value under the key `config_json`. None is a row that is
+    not there.
+    """
+    before, after = as_object(old), as_object(new)
+    changes = []
+    for key in sorted(before.keys() | after.keys()):
+        if key not in before or key not in after:
+            action = "removed" if key in before else "added"
+        elif as_json(before[key]) != as_json(after[key]):
+            action = "changed"
+        else:
+            continue
+        changes.append(KeyChange(key, action, before.get(key), after.get(key)))
+    return changes
