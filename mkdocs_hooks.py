@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from importlib import resources
 from typing import Any
 
 import typer
@@ -18,8 +17,9 @@ from typer.cli import get_docs_for_click
 from typer.main import get_command
 
 from yellow_dynamic.command.app import app
+from yellow_dynamic.contract import KEYS, SCHEMA
 
-Schema = dict[str, Any]
+Rule = dict[str, Any]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -53,18 +53,16 @@ def commands() -> str:
 
 def configuration() -> str:
     """Return the reference of a stream's configuration, in Markdown."""
-    source = resources.files("yellow_dynamic").joinpath("stream_config.schema.json")
-    schema: Schema = json.loads(source.read_text("utf-8"))
     rows = [
-        f"| `{key}` | {kind(entry, schema)} | {'yes' if key in schema['required'] else 'no'} "
-        f"| {in_cell(entry['description'])} |"
-        for key, entry in schema["properties"].items()
+        f"| `{key}` | {kind(rule)} | {'yes' if rule['needed'] else 'no'} "
+        f"| {in_cell(SCHEMA['properties'][key]['description'])} |"
+        for key, rule in KEYS.items()
     ]
     return "\n".join(
         [
             "# The configuration of a stream",
             "",
-            in_cell(schema["description"]),
+            in_cell(SCHEMA["description"]),
             "",
             "`handleModelMerge` writes this; you change the model. The page is made from "
             "`yellow_dynamic/stream_config.schema.json`, a JSON Schema (2020-12) that programs can "
@@ -78,31 +76,21 @@ def configuration() -> str:
     )
 
 
-def kind(entry: Schema, schema: Schema) -> str:
-    """Return in words which values a property may have."""
-    if "$ref" in entry:
-        name = entry["$ref"].removeprefix("#/$defs/")
-        words = {
-            "text": "text",
-            "kubernetesName": "name that Kubernetes takes",
-            "environmentName": "start of a variable's name",
-        }
-        assert words.keys() == schema["$defs"].keys()
-        return f"{words[name]}{limits(schema['$defs'][name])}"
-    if "enum" in entry:
-        return " or ".join(f"`{json.dumps(value)}`" for value in entry["enum"])
-    if entry["type"] == "array":
-        return f"list of {kind(entry['items'], schema)}, not empty"
-    types = entry["type"] if isinstance(entry["type"], list) else [entry["type"]]
-    words = {"string": "text", "boolean": "`true` or `false`", "integer": "whole number"}
-    return " or ".join(words.get(each, f"`{each}`") for each in types) + limits(entry)
-
-
-def limits(entry: Schema) -> str:
-    """Return the limits of a number or a text, in brackets, if there are any."""
-    if "maximum" in entry:
-        return f" ({entry['minimum']} to {entry['maximum']})"
-    return f" (at most {entry['maxLength']} characters)" if "maxLength" in entry else ""
+def kind(rule: Rule) -> str:
+    """Return in words which values a key may have."""
+    if "enum" in rule:
+        words = " or ".join(f"`{json.dumps(value)}`" for value in rule["enum"])
+    elif rule["type"] == "integer":
+        words = f"whole number ({rule['minimum']} to {rule['maximum']})"
+    else:
+        words = in_cell(rule["title"])
+        if "maxLength" in rule:
+            words += f" (at most {rule['maxLength']} characters)"
+        if "null" in rule["type"]:
+            words += " or `null`"
+    if "secretKeys" in rule:
+        words += f"; its keys are {', '.join(f'`{key}`' for key in rule['secretKeys'].values())}"
+    return words
 
 
 def in_cell(text: str) -> str:

@@ -25,24 +25,25 @@ from sqlalchemy.engine import Connection
 
 from yellow_dynamic import __version__
 from yellow_dynamic.contract import (
-    KEYS,
-    config_limit,
-    config_table,
-    factory_text_of,
-    quoted_name,
-    secret_keys,
-    store_url,
-    table_transaction,
-    templates,
-)
-from yellow_dynamic.shared import (
     ACTIVE,
     CREDENTIAL_NAMES,
+    KEYS,
+    factory_text_of,
+    literally,
     overlaid,
     row_problems,
+    secret_keys,
     size_problem,
+    templates,
     value_problems,
     with_credential_names,
+)
+from yellow_dynamic.merge_store import (
+    config_limit,
+    config_table,
+    quoted_name,
+    store_url,
+    table_transaction,
 )
 
 try:
@@ -884,8 +885,3 @@ def yaml_text(value: str) -> str:
 def sql_identifier(name: str) -> str:
     """Return a name as a quoted identifier of PostgreSQL."""
     return postgresql.dialect().identifier_preparer.quote_identifier(name)
-
-
-def literally(value: str) -> str:
-    """Return a value as Kubernetes must be given it, which expands `$(VARIABLE)`, secrets too."""
-    return value.replace("$", "$$")

@@ -19,7 +19,7 @@ from yellow_models import MULTI, SINGLE, Model, Store
 
 from datasurface.md import Credential, PlatformPipelineGraph, ValidationTree
 from datasurface.md.credential import CredentialType
-from yellow_dynamic import shared
+from yellow_dynamic import contract
 from yellow_dynamic.contract import KEYS, SCHEMA
 from yellow_dynamic.plugin import (
     config_rows,
@@ -57,13 +57,13 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> PlatformPipelineGraph:
 
 
 @pytest.fixture(scope="module")
-def settings(graph: PlatformPipelineGraph) -> dict[str, Any]:
+def settings(graph: Any) -> dict[str, Any]:
     """What bootstrap gives the factory file."""
     return platform_settings(graph.platform, graph.eco)
 
 
 @pytest.fixture(scope="module")
-def rows(graph: PlatformPipelineGraph) -> dict[str, dict[str, Any]]:
+def rows(graph: Any) -> dict[str, dict[str, Any]]:
     """The configurations that a merge writes, by stream key."""
     tree = ValidationTree(graph.eco)
     configs = stream_configs(graph.platform, graph.eco, graph.storesToIngest, tree)
@@ -73,7 +73,7 @@ def rows(graph: PlatformPipelineGraph) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def factory(graph: PlatformPipelineGraph, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+def factory(graph: Any, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The factory file, which has read no table."""
     file = tmp_path_factory.mktemp("factory") / "yellowlive_factory_dag.py"
     file.write_text(factory_text(graph.platform, graph.eco))
@@ -88,8 +88,8 @@ def of_the_schema(config: dict[str, Any]) -> list[str]:
     formats.checks("printable")(lambda value: not isinstance(value, str) or value.isprintable())
     formats.checks("schedule")(
         lambda value: (
-            value in shared.NO_SCHEDULE
-            or shared.schedule_problem("schedule_string", value, KEYS["schedule_string"]) is None
+            value in contract.NO_SCHEDULE
+            or contract.schedule_problem("schedule_string", value, KEYS["schedule_string"]) is None
         )
     )
     validator = Draft202012Validator(SCHEMA, format_checker=formats)
@@ -110,7 +110,7 @@ def across_keys(problem: str, config: dict[str, Any]) -> bool:
     # Where a credential has no name of its own, its secret's becomes a variable's name.
     name_of_secret = problem.partition(" ")[0] in {
         name
-        for secret, name in shared.CREDENTIAL_NAMES.items()
+        for secret, name in contract.CREDENTIAL_NAMES.items()
         if name not in config and secret in config
     }
     return name_of_secret or any(rule in problem for rule in RULES_ACROSS_KEYS)
@@ -120,12 +120,12 @@ def assert_agreement(
     settings: dict[str, Any], factory: ModuleType, key: str, config: dict[str, Any]
 ) -> list[str]:
     """See that all three say the same of a row, and return what a merge says."""
-    overlaid = shared.overlaid(settings, config)
+    overlaid = contract.overlaid(settings, config)
     merge = list(stream_problems(key, json.dumps(config), overlaid, settings["platform_name"]))
     refusal = of_the_factory(factory, key, config)
     schema = of_the_schema(config)
 
-    assert refusal in (merge or [None])
+    assert refusal in merge if merge else refusal is None
     assert bool(schema) == any(not across_keys(problem, config) for problem in merge), (
         schema,
         merge,
@@ -212,13 +212,13 @@ def test_key_of_one_side_is_a_key_of_all(
     assert written <= KEYS.keys()
     assert settings.keys() - OF_THE_FACTORY_ALONE <= KEYS.keys()
     assert read - MADE_BY_THE_FACTORY <= KEYS.keys()
-    assert KEYS.keys() == (written | settings.keys() | set(shared.CREDENTIAL_NAMES.values())) - (
+    assert KEYS.keys() == (written | settings.keys() | set(contract.CREDENTIAL_NAMES.values())) - (
         OF_THE_FACTORY_ALONE
     )
 
 
 def test_each_pattern_and_limit_is_written_once() -> None:
-    package = Path(shared.__file__).parent
+    package = Path(contract.__file__).parent
     tree = "".join(
         file.read_text()
         for file in sorted(package.rglob("*"))

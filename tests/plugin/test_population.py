@@ -426,7 +426,7 @@ def wait_for_a_waiting_lock(site: Site, locks: int = 1) -> None:
 def test_merge_that_waits_too_long_says_why(
     installed: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yellow_dynamic.contract.LOCK_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr("yellow_dynamic.merge_store.LOCK_TIMEOUT_SECONDS", 1)
     installed.model.stores = [Store("New")]
     with closing(installed.postgres.connect(installed.database)) as other:
         other.cursor().execute("LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE")

@@ -178,7 +178,7 @@ def test_table_is_free_again_after_a_merge_that_the_network_swallowed(
     monkeypatch: pytest.MonkeyPatch,
     faults: FaultTable,
 ) -> None:
-    monkeypatch.setattr("yellow_dynamic.contract.LOST_CLIENT_SECONDS", 1)
+    monkeypatch.setattr("yellow_dynamic.merge_store.LOST_CLIENT_SECONDS", 1)
     graph, other = two_graphs(installed)
     populate(other)
     before = rows(installed)

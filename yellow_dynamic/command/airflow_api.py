@@ -10,7 +10,7 @@ import httpx
 
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.in_airflow import Facts, facts_of
-from yellow_dynamic.shared import dag_id_of
+from yellow_dynamic.contract import dag_id_of
 
 TIMEOUT_SECONDS = 30
 PAGE = 100

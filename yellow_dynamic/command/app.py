@@ -15,7 +15,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 from typer.core import TyperGroup
 
-from yellow_dynamic import __version__, shared
+from yellow_dynamic import __version__, contract
 from yellow_dynamic.command import CommandError, airflow
 from yellow_dynamic.command.airflow_api import AirflowApi
 from yellow_dynamic.command.checks import CheckReport, Checks
@@ -307,7 +307,7 @@ def disable(options: Platforms, stream: StreamKey) -> Report:
 
     Example: yellow-dynamic disable Store1 --dags /opt/airflow/dags
     """
-    return set_status(options.find(), stream, shared.DISABLED)
+    return set_status(options.find(), stream, contract.DISABLED)
 
 
 @command("Exit codes: 0 the stream is active, 1 error.")
@@ -319,7 +319,7 @@ def enable(options: Platforms, stream: StreamKey) -> Report:
 
     Example: yellow-dynamic enable Store1 --dags /opt/airflow/dags
     """
-    return set_status(options.find(), stream, shared.ACTIVE)
+    return set_status(options.find(), stream, contract.ACTIVE)
 
 
 @command("Exit codes: 0 no drift, 2 a row was edited by hand, 1 error.")

@@ -12,7 +12,7 @@ from typing import Any
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from yellow_dynamic import __version__, shared
+from yellow_dynamic import __version__, contract
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.airflow_api import AirflowApi
 from yellow_dynamic.command.in_airflow import BuiltDag, FactoryFile, LoadedFactory
@@ -21,8 +21,8 @@ from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import print_line, printable
 from yellow_dynamic.command.rows import StreamRow, read_rows
 from yellow_dynamic.command.status import Sources, in_words, platform_status
-from yellow_dynamic.contract import config_limit, config_table, factory_text_of
-from yellow_dynamic.shared import Cause
+from yellow_dynamic.contract import Cause, factory_text_of
+from yellow_dynamic.merge_store import config_limit, config_table
 
 SHOWN = 5
 
@@ -179,7 +179,7 @@ class Checks:
             with installation.transaction("read") as connection:
                 limit = config_limit(connection, config_table(installation.table))
         except SQLAlchemyError as error:
-            cause = shared.cause_of(getattr(error, "orig", None))
+            cause = contract.cause_of(getattr(error, "orig", None))
             yield Check("table is there", False, in_words(error), self._table_remedy(cause))
             return
         except CommandError as error:
@@ -247,7 +247,7 @@ class Checks:
         missing = [
             f"{row.stream_key} has no DAG"
             for row in self.rows or []
-            if row.status == shared.ACTIVE and row.stream_key not in built | static
+            if row.status == contract.ACTIVE and row.stream_key not in built | static
         ]
         detail = shortened(bad + missing) or f"{len(dags)} DAGs, one for each active row"
         wrong = bool(bad or missing)
@@ -354,12 +354,12 @@ def login_patch(container: str, installation: Installation) -> str:
 def row_problems(row: StreamRow, installation: Installation) -> Iterator[str]:
     """Yield why the factory file refuses a row."""
     try:
-        config = shared.parsed_config(row.config_json)
-    except shared.BadRowError as error:
+        config = contract.parsed_config(row.config_json)
+    except contract.BadRowError as error:
         yield f"{row.stream_key}: {error}"
         return
-    settings = shared.overlaid(installation.settings, config)
-    for problem in shared.row_problems(
+    settings = contract.overlaid(installation.settings, config)
+    for problem in contract.row_problems(
         row.stream_key, row.status, settings, installation.airflow_name
     ):
         yield f"{row.stream_key}: {problem}"

@@ -77,7 +77,7 @@ class BuiltDag:
 
 @dataclass
 class Reading:
-    """What a factory file read; see its READING. `cause` is a value of `shared.Cause`."""
+    """What a factory file read; see its READING. `cause` is a value of `contract.Cause`."""
 
     source: str | None
     snapshot: str | None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from yellow_dynamic import shared
+from yellow_dynamic import contract
 from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import print_line
 from yellow_dynamic.command.rows import SIGNS, KeyChange, StreamRow, compare_configs, read_rows
@@ -31,7 +31,7 @@ class StreamChange:
 
     def show(self) -> None:
         sign, colour = SIGNS[self.action]
-        kept = "" if self.status == shared.ACTIVE else f" (its status stays {self.status!r})"
+        kept = "" if self.status == contract.ACTIVE else f" (its status stays {self.status!r})"
         print_line(f"  {sign} stream {self.stream_key}{kept}", style=colour)
         if self.action != "removed":
             for key in self.keys:
@@ -86,7 +86,7 @@ def plan_merge(model: ModelPlatform) -> Plan:
         StreamChange(
             key,
             action,
-            old[key].status if key in old else shared.ACTIVE,
+            old[key].status if key in old else contract.ACTIVE,
             compare_configs(old[key].config_json if key in old else None, model.rows.get(key)),
         )
         for action in ("added", "changed", "removed")
@@ -189,7 +189,7 @@ def signs_of_hand(installation: Installation, row: StreamRow) -> Iterator[str]:
         yield "its config_json is that of another stream"
     if row.config.get("platform_name") != installation.airflow_name:
         yield "its config_json is that of another platform"
-    if row.status not in (shared.ACTIVE, shared.DISABLED):
+    if row.status not in (contract.ACTIVE, contract.DISABLED):
         yield f"its status is {row.status!r}, neither active nor disabled"
     if row.created_at is None or row.updated_at is None:
         yield "a time of it is missing"

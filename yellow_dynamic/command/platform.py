@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from yellow_dynamic import shared
+from yellow_dynamic import contract
 from yellow_dynamic.command import CommandError, airflow
 from yellow_dynamic.command.in_airflow import FactoryFile, LoadedFactory
-from yellow_dynamic.contract import secret_keys, store_url, table_transaction
+from yellow_dynamic.contract import secret_keys
+from yellow_dynamic.merge_store import store_url, table_transaction
 
 if TYPE_CHECKING:
     from yellow_dynamic.command.model import ModelPlatform
@@ -76,7 +77,7 @@ class Installation:
         }
 
     def dag_id(self, stream_key: str) -> str:
-        return shared.dag_id_of(self.airflow_name, stream_key)
+        return contract.dag_id_of(self.airflow_name, stream_key)
 
     def stream_of(self, dag_id: str) -> str:
         """Return the key of the stream whose DAG has this id."""

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy
 from rich.text import Text
 
-from yellow_dynamic import shared
+from yellow_dynamic import contract
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.in_airflow import BuiltDag
 from yellow_dynamic.command.platform import Installation
@@ -22,7 +22,7 @@ from yellow_dynamic.command.printing import (
     print_values,
     printable,
 )
-from yellow_dynamic.contract import config_table, quoted_name
+from yellow_dynamic.merge_store import config_table, quoted_name
 
 
 @dataclass
@@ -104,7 +104,7 @@ def find_stream(
 
 # --- streams ----------------------------------------------------------------------------------
 
-COLOURS = {shared.ACTIVE: "green", shared.DISABLED: "yellow"}
+COLOURS = {contract.ACTIVE: "green", contract.DISABLED: "yellow"}
 
 
 @dataclass
@@ -148,8 +148,8 @@ def cells_of(row: StreamRow) -> list[str | Text]:
 
 def schedule_of(row: StreamRow) -> str:
     """Return when Airflow starts the stream, as the factory file reads it."""
-    schedule = row.config.get("schedule_string", shared.DEFAULT_SCHEDULE)
-    if schedule in shared.NO_SCHEDULE:
+    schedule = row.config.get("schedule_string", contract.DEFAULT_SCHEDULE)
+    if schedule in contract.NO_SCHEDULE:
         return "none, others trigger it"
     return schedule if isinstance(schedule, str) else json.dumps(schedule)
 
@@ -189,7 +189,7 @@ class StreamReport:
                 "status": row.status,
                 "created_at": as_time(row.created_at),
                 "updated_at": as_time(row.updated_at),
-                "revision": shared.revision_of(row.config_json),
+                "revision": contract.revision_of(row.config_json),
             }
         )
         print_line("Its configuration:")
@@ -203,7 +203,7 @@ class StreamReport:
 
 def report_of_stream(installation: Installation, row: StreamRow) -> StreamReport:
     """Let Airflow build the DAG of a row."""
-    if row.status == shared.DISABLED:
+    if row.status == contract.DISABLED:
         return StreamReport(installation, row, None, "the stream is disabled.")
     dag_id = installation.dag_id(row.stream_key)
     try:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from yellow_dynamic import shared
+from yellow_dynamic import contract
 from yellow_dynamic.command.airflow_api import AirflowApi, AirflowView, DagView
 from yellow_dynamic.command.in_airflow import BuiltDag, LoadedFactory
 from yellow_dynamic.command.platform import Installation
@@ -226,7 +226,7 @@ def findings(
 ) -> Iterator[Finding]:
     """Yield what is to be said of a stream, the most important first."""
     yield from about_row(sources, key, row, seen)
-    if row is not None and row.status == shared.DISABLED:
+    if row is not None and row.status == contract.DISABLED:
         return
     if sources.factory is not None and (row is not None or sources.rows is None):
         yield from about_factory(sources, sources.factory, row, built)
@@ -252,7 +252,7 @@ def about_row(
     elif sources.model is not None and sources.model[key] != row.config_json:
         reason = "its row is not what the model says; see `yellow-dynamic plan`"
         yield Finding(State.NOT_MERGED, reason)
-    elif row.status == shared.DISABLED:
+    elif row.status == contract.DISABLED:
         if seen is not None and not seen.stale:
             reason = "it is disabled, and Airflow has not taken its DAG away yet"
             yield Finding(State.WAITING, reason)
@@ -275,7 +275,7 @@ def about_factory(
         yield Finding(State.MISSING, "the factory file does not find its row where it reads")
     elif built and built.facts.problem:
         yield Finding(State.BROKEN, built.facts.problem)
-    elif built and row and built.facts.revision != shared.revision_of(row.config_json):
+    elif built and row and built.facts.revision != contract.revision_of(row.config_json):
         reason = "the factory file reads another configuration than this table's"
         yield Finding(State.WAITING, reason)
 
@@ -289,7 +289,7 @@ def about_airflow(airflow: AirflowView, row: StreamRow, seen: DagView | None) ->
         return
     if seen.facts.problem:
         yield Finding(State.BROKEN, seen.facts.problem)
-    if seen.facts.revision not in (None, shared.revision_of(row.config_json)):
+    if seen.facts.revision not in (None, contract.revision_of(row.config_json)):
         reason = (
             f"Airflow has another revision of it, from its parse at {seen.last_parsed}; its "
             f"row was changed at {row.updated_at} UTC"
