@@ -22,6 +22,7 @@ SIZES = {
     "task start": (10, 1_000, 10_000),
     "DAG-processor pass": (1_000, 10_000),
     "population": (1_000, 10_000, 100_000),
+    "one change": (10, 10_000),
     "bootstrap": (1_000,),
 }
 QUICK_SIZES = {
@@ -29,6 +30,7 @@ QUICK_SIZES = {
     "task start": (10, 1_000, 10_000),
     "DAG-processor pass": (10, 50),
     "population": (1_000, 10_000),
+    "one change": (10, 10_000),
     "bootstrap": (1_000,),
 }
 ROUNDS = 5

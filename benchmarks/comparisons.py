@@ -15,7 +15,13 @@ from benchmarks import AIRFLOW_DATABASE, sides
 from benchmarks.estate import TABLE, Estate, database, populate
 from benchmarks.measure import Cost, Work, in_new_process, in_turn
 from datasurface.md import PlatformPipelineGraph, ValidationTree
-from yellow_dynamic.plugin import merge_store_transaction, write_difference
+from yellow_dynamic.plugin import (
+    Population,
+    apply_difference,
+    lock_table,
+    merge_store_transaction,
+    write_difference,
+)
 
 Row = tuple[Any, ...]
 #: Medians by side and number of streams.
@@ -125,6 +131,43 @@ def write(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
         write_difference(connection, platform, {row[0]: row[1] for row in rows}, tree)
 
 
+def change(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
+    """Merge a model that differs from the table in one stream."""
+    costs: dict[int, dict[str, Cost]] = {size: {} for size in sizes}
+    works: dict[str, Work] = {}
+    before: dict[str, Work] = {}
+    for size in sizes:
+        graph = estate.graph(size)
+        rows = estate.rows(size)
+        differ = partial(
+            estate.postgres.execute,
+            f"UPDATE {TABLE} SET config_json = config_json || ' ' "  # noqa: S608 - our own name
+            "WHERE stream_key = 'Store7'",
+            database=database(size),
+        )
+        for side, work in (
+            ("its write, without the look", partial(write_one, graph, rows)),
+            ("its transaction", partial(write, graph, rows)),
+            ("all of it", partial(populate, graph)),
+        ):
+            works[f"{side}/{size}"] = work
+            before[f"{side}/{size}"] = differ
+    for name, cost in in_turn(works, rounds, before=before, apart=True).items():
+        side, _, streams = name.partition("/")
+        costs[int(streams)][side] = cost
+    return by_side(costs)
+
+
+def write_one(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
+    """Write the one stream that differs, which is known."""
+    platform: Any = graph.platform
+    texts = {row[0]: row[1] for row in rows}
+    unchanged = [key for key in texts if key != "Store7"]
+    with merge_store_transaction(platform, "change a row of") as connection:
+        lock_table(connection, platform.getAirflowDAGTable())
+        apply_difference(connection, platform, texts, Population([], ["Store7"], [], unchanged))
+
+
 def copy(estate: Estate, size: int, rows: Sequence[Row]) -> None:
     """Do what no way of writing these rows does without: connect, send them, commit."""
     # Nothing in these rows needs an escape.
@@ -152,5 +195,6 @@ ALL: dict[str, Comparison] = {
     "task start": task_start,
     "DAG-processor pass": processor_pass,
     "population": population,
+    "one change": change,
     "bootstrap": bootstrap,
 }

@@ -193,13 +193,20 @@ def row_problems(
         settings: what `overlaid` made of its configuration.
         platform_name: the name that its platform has in Airflow.
     """
+    yield from problems_across_keys(stream_key, status, settings, platform_name)
+    yield from value_problems(settings)
+
+
+def problems_across_keys(
+    stream_key: str, status: str | None, settings: dict[str, Any], platform_name: str
+) -> Iterator[str]:
+    """Yield what of a row is not a matter of one value; see `row_problems`."""
     if status not in (ACTIVE, DISABLED):
         yield f"its status is {status!r}; it must be 'active' or 'disabled'"
     if problem := dag_id_problem(dag_id_of(platform_name, stream_key)):
         yield problem
     if missing := [key for key in NEEDED if key not in settings]:
         yield f"its config_json lacks {', '.join(missing)}"
-    yield from value_problems(settings)
     if settings.get("stream_key", stream_key) != stream_key:
         yield f"its config_json is that of stream {settings['stream_key']!r}"
     if settings.get("platform_name", platform_name) != platform_name:

@@ -31,7 +31,7 @@ from yellow_dynamic.contract import (
     factory_text_of,
     literally,
     overlaid,
-    row_problems,
+    problems_across_keys,
     secret_keys,
     size_problem,
     templates,
@@ -427,6 +427,10 @@ def services_provider(dp: YellowDynamicDataPlatform) -> Any:
 # --- Stream configs to rows -------------------------------------------------------------------
 
 
+#: Sorts the keys, so that equal configs are equal text.
+ENCODER = json.JSONEncoder(sort_keys=True)
+
+
 def config_rows(
     dp: YellowDynamicDataPlatform,
     eco: Ecosystem,
@@ -445,7 +449,6 @@ def config_rows(
         return {}
     rows: dict[str, str] = {}
     credentials = credentials_of(settings)
-    of_platform = list(value_problems(settings))
     for config in configs:
         key = config["stream_key"]
         if key in rows:
@@ -453,25 +456,32 @@ def config_rows(
                 f"Two streams of platform {dp.name!r} have the key {key!r}; one is of store "
                 f"{config['store_name']!r}. Rename a store or a dataset."
             )
-        # In the order of the keys, so that equal configs are equal text.
-        rows[key] = json.dumps({**common, **config}, sort_keys=True)
-        whole = overlaid(settings, config)
-        for problem in stream_problems(key, rows[key], whole, settings["platform_name"]):
-            if problem not in of_platform:
-                tree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
-        credentials |= credentials_of(whole)
-    for problem in [*of_platform, *shared_secrets(credentials)]:
+        rows[key] = ENCODER.encode({**common, **config})
+        config = with_credential_names(config)
+        for problem in stream_problems(key, config, rows[key], settings):
+            tree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
+        credentials |= credentials_of(config)
+    for problem in [*value_problems(settings), *shared_secrets(credentials)]:
         tree.addProblem(f"Platform {dp.name!r}: {problem}.")
     return rows
 
 
 def stream_problems(
-    key: str, config_json: str, settings: StreamConfig, platform_name: str
+    key: str, config: StreamConfig, config_json: str, settings: StreamConfig
 ) -> Iterator[str]:
-    """Yield why the factory file would refuse the row of a stream."""
+    """Yield why the factory file would refuse the row of a stream.
+
+    Args:
+        key: the stream's.
+        config: the stream's own config, with the names of its credentials.
+        config_json: the text of its row.
+        settings: those of its platform, whose own problems are not the stream's.
+    """
     if problem := size_problem(config_json):
         yield problem
-    yield from row_problems(key, ACTIVE, settings, platform_name)
+    whole = overlaid(settings, config)
+    yield from problems_across_keys(key, ACTIVE, whole, settings["platform_name"])
+    yield from value_problems(config)
 
 
 def shared_secrets(credentials: set[tuple[str, str]]) -> Iterator[str]:
@@ -523,12 +533,17 @@ def printable_keys(keys: list[str]) -> str:
 
 def compare_rows(old: dict[str, str | None], new: dict[str, str]) -> Population:
     """Return the difference between the table's configs and the model's, each by stream key."""
-    return Population(
-        added=sorted(new.keys() - old.keys()),
-        changed=sorted(key for key in new.keys() & old.keys() if new[key] != old[key]),
-        removed=sorted(old.keys() - new.keys()),
-        unchanged=sorted(key for key in new.keys() & old.keys() if new[key] == old[key]),
-    )
+    population = Population([], [], [], [])
+    for key in sorted(old.keys() | new.keys()):
+        if key not in old:
+            population.added.append(key)
+        elif key not in new:
+            population.removed.append(key)
+        elif old[key] == new[key]:
+            population.unchanged.append(key)
+        else:
+            population.changed.append(key)
+    return population
 
 
 def write_difference(
@@ -542,13 +557,18 @@ def write_difference(
     The lock keeps other merges out and lets the factory files read.
     """
     table = dp.getAirflowDAGTable()
-    lock = f"LOCK TABLE {quoted_name(connection, table)} IN EXCLUSIVE MODE"
-    connection.execute(sqlalchemy.text(lock))
+    lock_table(connection, table)
     _, population = compare_with_table(connection, dp, rows, tree)
     if tree.hasErrors():
         return
     apply_difference(connection, dp, rows, population)
     log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
+
+
+def lock_table(connection: Connection, table: Table) -> None:
+    """Keep other merges out of the table until the transaction ends; readers go on."""
+    lock = f"LOCK TABLE {quoted_name(connection, table)} IN EXCLUSIVE MODE"
+    connection.execute(sqlalchemy.text(lock))
 
 
 def compare_with_table(
@@ -563,8 +583,9 @@ def compare_with_table(
     """
     table = dp.getAirflowDAGTable()
     columns = (table.c.stream_key, table.c.config_json, table.c.status)
-    old = {row.stream_key: row for row in connection.execute(sqlalchemy.select(*columns))}
-    population = compare_rows({key: row.config_json for key, row in old.items()}, rows)
+    found = connection.execute(sqlalchemy.select(*columns)).all()
+    old = {row[0]: row for row in found}
+    population = compare_rows({key: config_json for key, config_json, _ in found}, rows)
     for problem in population_problems(connection, dp, table, rows, population):
         tree.addProblem(problem)
     return old, population
@@ -573,7 +594,8 @@ def compare_with_table(
 #: What a merge does to the table, in this order, each with one parameter of JSON. Rows that do
 #: not differ are not touched, so that what others keep of them lives on.
 DELETE = """
-    DELETE FROM {table} WHERE stream_key IN (SELECT json_array_elements_text(CAST(:rows AS json)))
+    DELETE FROM {table}
+    WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:rows AS json))))
 """
 INSERT = """
     INSERT INTO {table} (stream_key, config_json, status, created_at, updated_at)
@@ -590,7 +612,7 @@ UPDATE = """
 """
 WRITTEN = """
     SELECT stream_key, config_json FROM {table}
-    WHERE stream_key IN (SELECT json_array_elements_text(CAST(:rows AS json)))
+    WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:rows AS json))))
 """
 
 

@@ -120,8 +120,8 @@ def assert_agreement(
     settings: dict[str, Any], factory: ModuleType, key: str, config: dict[str, Any]
 ) -> list[str]:
     """See that all three say the same of a row, and return what a merge says."""
-    overlaid = contract.overlaid(settings, config)
-    merge = list(stream_problems(key, json.dumps(config), overlaid, settings["platform_name"]))
+    named = contract.with_credential_names(config)
+    merge = list(stream_problems(key, named, json.dumps(config), settings))
     refusal = of_the_factory(factory, key, config)
     schema = of_the_schema(config)
 
