@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from yellow_dynamic.plugin import YellowDynamicDataPlatform
 
 __all__ = ["YellowDynamicDataPlatform", "__version__"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
