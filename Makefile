@@ -16,8 +16,14 @@ AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processo
 UPSTREAM_TESTS := tests/plugin tests/factory tests/cli tests/examples tests/docs tests/reliability
 # What DataSurface 0.0.35 to 0.0.57 pin; SQLALCHEMY='sqlalchemy>=2.1' tests with the newest.
 SQLALCHEMY ?= sqlalchemy==2.0.41
+# What a real DataSurface imports that nothing else here does.
+UPSTREAM_NEEDS := 'avro>=1.11' 'pydantic>=2'
+# So many files of tests run at the same time, the slow ones first.
+# 0 is none, for where 127.0.0.1 is the only loopback address: each worker has a PostgreSQL of its own.
+WORKERS ?= logical
+PYTEST := bin/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-airflow2 test-upstream test-scheduler test-scheduler-airflow2 faults bench \
+.PHONY: help demo quick test test-airflow2 test-upstream test-scheduler test-scheduler-airflow2 faults bench \
 	docs pictures lint format clean
 
 help:  ## Show this list
@@ -26,16 +32,19 @@ help:  ## Show this list
 demo: $(VENV)/.demo  ## From a model to running DAGs on this machine; KEEP=1 leaves Airflow up
 	@$(VENV)/bin/python examples/demo.py
 
+quick: lint  ## Lint, and the tests that need no server, in about a minute
+	$(VENV)/$(PYTEST) -m "not server and not slow and not scheduler" $(ARGS)
+
 test: $(VENV)/.dev  ## Run the tests on real PostgreSQL and Airflow, with the coverage of the plugin
-	$(VENV)/bin/pytest -m "not scheduler" --cov --cov-report=term-missing --cov-fail-under=95 $(ARGS)
+	$(VENV)/$(PYTEST) -m "not scheduler" --cov --cov-report=term-missing --cov-fail-under=95 $(ARGS)
 
 test-airflow2: $(VENV2)/.dev  ## The tests of the DAGs again, on Airflow 2.11 and SQLAlchemy 1.4
-	$(VENV2)/bin/pytest $(AIRFLOW2_TESTS) $(ARGS)
+	$(VENV2)/$(PYTEST) $(AIRFLOW2_TESTS) $(ARGS)
 
 test-upstream: $(if $(DATASURFACE_SRC),$(VENVU)/.dev)  ## On a real DataSurface: DATASURFACE_SRC=<folder that holds datasurface>
 ifdef DATASURFACE_SRC
 	$(PIPU) '$(SQLALCHEMY)'
-	DATASURFACE_SRC='$(DATASURFACE_SRC)' $(VENVU)/bin/pytest -m "not scheduler" -rs $(UPSTREAM_TESTS) $(ARGS)
+	DATASURFACE_SRC='$(DATASURFACE_SRC)' $(VENVU)/$(PYTEST) -m "not scheduler" -rs $(UPSTREAM_TESTS) $(ARGS)
 else
 	@echo "Nothing was tested: set DATASURFACE_SRC to a folder that holds a package 'datasurface'."
 endif
@@ -47,7 +56,7 @@ test-scheduler-airflow2: $(VENV2)/.dev  ## The same on Airflow 2.11, without the
 	$(VENV2)/bin/pytest -m scheduler tests/scheduler/test_runs.py -rs $(ARGS)
 
 faults: $(VENV)/.dev  ## Inject every fault for real, and print what survived and what was lost
-	$(VENV)/bin/pytest tests/reliability tests/embedded/test_job_process.py::test_killed_anywhere_the_job_does_nothing_or_everything $(ARGS)
+	$(VENV)/$(PYTEST) tests/reliability tests/embedded/test_job_process.py::test_killed_anywhere_the_job_does_nothing_or_everything $(ARGS)
 
 docs: $(VENV)/.docs  ## Build the documentation in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
@@ -90,7 +99,7 @@ $(VENV)/.docs: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 # Airflow 2.11 needs Python 3.12 or older.
 $(VENV2)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 	$(VENV)/bin/python -m venv $(VENV2)
-	$(PIP2) --editable '.[test-airflow2]' --editable ./embedded
+	$(PIP2) --editable '.[services,test]' --editable ./embedded 'apache-airflow>=2.11,<3'
 	@touch $@
 
 $(VENV_BENCH)/.bench: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
@@ -100,5 +109,5 @@ $(VENV_BENCH)/.bench: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 
 $(VENVU)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 	$(VENV)/bin/python -m venv $(VENVU)
-	$(PIPU) --editable '.[test-upstream]' --editable ./embedded
+	$(PIPU) --editable '.[demo,test]' --editable ./embedded $(UPSTREAM_NEEDS)
 	@touch $@

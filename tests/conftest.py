@@ -17,6 +17,8 @@ from typing import Any
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
+import fault_table
+import parity_table
 import pytest
 import sqlalchemy
 from airflow_names import DAG
@@ -38,13 +40,29 @@ def pytest_report_header() -> str:
     return f"host: {describe()}; SQLAlchemy {sqlalchemy.__version__}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what concerns the embedded host alone where a real one is in front of it."""
-    if SOURCE is not None:
-        reason = "concerns the embedded host, and DATASURFACE_SRC puts a real one in front of it"
-        for item in items:
-            if item.get_closest_marker("embedded"):
-                item.add_marker(pytest.mark.skip(reason=reason))
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the tables that a run ends with: here they print with parallel workers too."""
+    for table in (fault_table, parity_table):
+        if not config.pluginmanager.is_registered(table):
+            config.pluginmanager.register(table)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark and skip tests by what they need, and put files with slow tests first.
+
+    A worker that is left with a slow file at the end would keep the others waiting.
+    """
+    for item in items:
+        if "postgres" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.server)
+        # Skip what concerns the embedded host alone where a real one is in front of it.
+        if SOURCE is not None and item.get_closest_marker("embedded"):
+            reason = "concerns the embedded host, and DATASURFACE_SRC puts a real one before it"
+            item.add_marker(pytest.mark.skip(reason=reason))
+    yield
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,13 @@
-"""The table of injected faults: tests record what each fault did, and the run ends with all."""
+"""The table of injected faults: tests record what each fault did, and the run ends with all.
+
+`tests/conftest.py` registers this module as a plugin. Each worker of a parallel run has a table of
+its own; they are added up where the run is controlled.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -16,6 +21,15 @@ class Fault:
     dags_lost: int = 0
     rows_lost: int = 0
     recovery_seconds: float | None = None
+
+    def add(self, other: Fault) -> None:
+        """Add further injections of the same fault; the longest recovery stays."""
+        self.injected += other.injected
+        self.survived += other.survived
+        self.dags_lost += other.dags_lost
+        self.rows_lost += other.rows_lost
+        if other.recovery_seconds is not None:
+            self.recovery_seconds = max(other.recovery_seconds, self.recovery_seconds or 0.0)
 
 
 @dataclass
@@ -45,18 +59,16 @@ class FaultTable:
             recovery_seconds: from the fault's end until all was as before it, if measured; the
                 longest of all injections is shown.
         """
-        fault = self.faults.setdefault(name, Fault())
-        fault.injected += injected
-        fault.survived += survived
-        fault.dags_lost += dags_lost
-        fault.rows_lost += rows_lost
-        if recovery_seconds is not None:
-            fault.recovery_seconds = max(recovery_seconds, fault.recovery_seconds or 0.0)
+        self.add(name, Fault(injected, survived, dags_lost, rows_lost, recovery_seconds))
         if survived < injected or dags_lost or rows_lost:
             pytest.fail(
                 f"{name}: {injected} injected, {survived} survived, {dags_lost} DAGs lost, "
                 f"{rows_lost} rows lost"
             )
+
+    def add(self, name: str, fault: Fault) -> None:
+        """Add injections of a fault to its line of the table."""
+        self.faults.setdefault(name, Fault()).add(fault)
 
     def lines(self) -> list[str]:
         """Return the table as plain text, one line a fault and one for the sum."""
@@ -64,10 +76,7 @@ class FaultTable:
         rows = [("fault", "injected", "survived", "DAGs lost", "rows lost", "recovery")]
         for name, fault in sorted(self.faults.items()):
             rows.append((name, *_cells(fault)))
-            total.injected += fault.injected
-            total.survived += fault.survived
-            total.dags_lost += fault.dags_lost
-            total.rows_lost += fault.rows_lost
+            total.add(replace(fault, recovery_seconds=None))
         rows.append(("all", *_cells(total)))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         return [
@@ -90,7 +99,38 @@ def _cells(fault: Fault) -> tuple[str, str, str, str, str]:
 TABLE = pytest.StashKey[FaultTable]()
 
 
+def _table_of(config: pytest.Config) -> FaultTable:
+    return config.stash.setdefault(TABLE, FaultTable())
+
+
 @pytest.fixture
 def faults(request: pytest.FixtureRequest) -> FaultTable:
     """The table of injected faults, which is printed when all tests have run."""
-    return request.config.stash.setdefault(TABLE, FaultTable())
+    return _table_of(request.config)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand a worker's table to the controlling process."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        faults = _table_of(session.config).faults
+        output["faults"] = {name: asdict(fault) for name, fault in faults.items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the table of a worker that has ended; one that crashed has none."""
+    table = _table_of(node.config)
+    for name, values in getattr(node, "workeroutput", {}).get("faults", {}).items():
+        table.add(name, Fault(**values))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print the table of injected faults."""
+    table = _table_of(config)
+    if table.faults:
+        terminalreporter.section("faults")
+        for line in table.lines():
+            terminalreporter.line(line)

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from airflow_database import create_airflow_database
 from psycopg2 import sql
 
 from one_machine import ChildProcess, NotYetError, Postgres, Service, clean_environment, wait_until
@@ -63,18 +64,9 @@ class DagProcessor(Service):
         self.env = clean_environment(**{**self._settings(), **env})
 
     def start(self) -> None:
-        """Create the metadata database and start the processor; files can be deployed then.
-
-        Raises:
-            ServiceError: With the end of the log, when Airflow refuses.
-        """
+        """Create the metadata database and start the processor; files can be deployed then."""
         self.dags_dir.mkdir()
-        self._metadata.create_database(self._database)
-        migration = self._spawn("db", "migrate")
-        try:
-            migration.wait(180)
-        finally:
-            migration.stop()
+        create_airflow_database(self._metadata, self._database)
         self._process = self._spawn("dag-processor")
 
     def stop(self) -> None:

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_table import faults
 from job_site import JobSite, job_logging_undone
 from psycopg2 import sql
 
 from one_machine import Postgres
-
-__all__ = ["faults", "site"]
 
 
 @pytest.fixture

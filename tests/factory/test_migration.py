@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow_database import create_airflow_database
 from airflow_names import IS_AIRFLOW_2
 from conftest import Site
 from static_files import write_static_files
@@ -50,7 +51,7 @@ class Metadata:
     def __init__(self, site: Site) -> None:
         self.postgres: Postgres = site.postgres
         self.database = f"airflow_of_{site.database}"
-        self.postgres.create_database(self.database)
+        create_airflow_database(self.postgres, self.database)
         login = f"{site.model.postgresCredential}_"
         self.environment = clean_environment(
             PGHOSTADDR=self.postgres.address,
@@ -65,7 +66,6 @@ class Metadata:
             ),
             **{login + "USER": self.postgres.user, login + "PASSWORD": self.postgres.password},
         )
-        self._run("-m", "airflow", "db", "migrate")
 
     def sync(self, times: int = 1) -> None:
         """Let Airflow read the DAG folder some times, each followed by a run of every DAG."""

@@ -15,7 +15,7 @@ from .installation import BROKEN, BUSY, SLOW, STEADY, Installation, dag_id
 
 playwright = pytest.importorskip(
     "playwright.sync_api",
-    reason="The package playwright is not installed; the extra `browser` has it.",
+    reason="The package playwright is not installed; the extra `dev` has it.",
     exc_type=ImportError,
 )
 CHROMIUM = shutil.which("chromium")

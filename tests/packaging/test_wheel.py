@@ -1,0 +1,78 @@
+"""The wheel as a user installs it: in an environment that has nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+# Part of the development environment, and not of those that test on other releases.
+uv = pytest.importorskip("uv")
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "yellow_dynamic"
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command without what this environment would lend it; return what it prints."""
+    lent = ("PYTHON", "VIRTUAL_ENV", "COV_")
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={name: value for name, value in os.environ.items() if not name.startswith(lent)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of a copy of the tree, in which nothing of a former build is left."""
+    folder = tmp_path_factory.mktemp("tree")
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, folder)
+    run(uv.find_uv_bin(), "build", "--wheel", "--quiet", cwd=folder)
+    [built] = (folder / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a new environment with the wheel and its extra `cli`."""
+    folder = tmp_path_factory.mktemp("environment")
+    run(uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, "venv", cwd=folder)
+    python = folder / "venv" / "bin" / "python"
+    install = ("pip", "install", "--quiet", "--python", python, f"{wheel}[cli]")
+    run(uv.find_uv_bin(), *install, cwd=folder)
+    return python.parent
+
+
+def test_wheel_has_every_file_of_the_package(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+
+    tree = {
+        str(file.relative_to(ROOT))
+        for file in PACKAGE.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    assert {"yellow_dynamic/py.typed", "yellow_dynamic/stream_config.schema.json"} <= tree
+    assert packed == tree
+
+
+def test_installed_command_answers(programs: Path, tmp_path: Path) -> None:
+    assert "Usage: yellow-dynamic" in run(programs / "yellow-dynamic", "--help", cwd=tmp_path)
+    version = run(programs / "yellow-dynamic", "--version", cwd=tmp_path)
+    assert version == f"yellow-dynamic {metadata.version('yellow-dynamic')}\n"
