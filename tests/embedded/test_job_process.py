@@ -15,7 +15,7 @@ from fault_table import FaultTable
 from job_site import JobSite, log_entries
 from psycopg2 import sql
 
-from datasurface.platforms.yellow import jobs
+from datasurface.platforms.yellow import ingestion_stream
 
 pytestmark = pytest.mark.embedded
 
@@ -55,7 +55,7 @@ def test_wrong_arguments_give_the_result_line_too() -> None:
 def test_fault_of_the_program_gives_the_result_line_and_a_traceback(
     site: JobSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "EcosystemPipelineGraph", lambda _: 1 / 0)
+    monkeypatch.setattr(ingestion_stream, "EcosystemPipelineGraph", lambda _: 1 / 0)
     assert site.run() == -1
     assert "ZeroDivisionError" in site.log[-1]["exception"]
 

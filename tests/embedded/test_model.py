@@ -381,17 +381,10 @@ def test_a_repository_name_not_of_the_form_owner_name_is_a_problem(repository: s
     assert "owner/name" in error(eco.lintAndHydrateCaches())
 
 
-class PlainProvider(PlatformServicesProvider):
-    """A provider with nothing of its own."""
-
-    def mergeHandler(self, eco: Ecosystem) -> None:
-        raise AssertionError(eco)
-
-
 def test_the_provider_checks_what_its_platforms_serve(tmp_path: Path) -> None:
     bad = Credential("bad_login", CredentialType.USER_PASSWORD)
     eco = estate(store(cmd=SQLSnapshotIngestion(database(), MULTI, bad)), workspace(group()))
-    eco.add(PlainProvider("Provider", PLACE, NoCredentials("store", PLACE)))
+    eco.add(PlatformServicesProvider("Provider", PLACE, NoCredentials("store", PLACE)))
     assign(eco, tmp_path, assigned("One"))
 
     assert error(eco.lintAndHydrateCaches()) == "bad_login is bad"
@@ -400,7 +393,9 @@ def test_the_provider_checks_what_its_platforms_serve(tmp_path: Path) -> None:
 def test_the_place_of_the_provider_and_the_name_of_its_store_are_checked() -> None:
     eco = estate()
     elsewhere = {LocationKey("Nope:USA")}
-    eco.add(PlainProvider("Provider", elsewhere, NoCredentials("", {LocationKey("USA")})))
+    eco.add(
+        PlatformServicesProvider("Provider", elsewhere, NoCredentials("", {LocationKey("USA")}))
+    )
 
     assert errors(eco.lintAndHydrateCaches()) == [
         "The location 'Nope:USA' is not one of the ecosystem's.",

@@ -14,7 +14,6 @@ from datasurface.md import (
     DataMilestoningStrategy,
     Datastore,
     Ecosystem,
-    EcosystemPipelineGraph,
     PlatformPipelineGraph,
     PostgresDatabase,
     StepTrigger,
@@ -445,15 +444,3 @@ def test_an_issue_from_before_keeps_everything_from_being_rendered(tmp_path: Pat
     )
 
     assert files == {}
-
-
-def test_the_provider_raises_what_its_platforms_find(tmp_path: Path) -> None:
-    eco = static().graph(tmp_path).eco
-    assert EcosystemPipelineGraph(eco).roots.keys() == {"YellowLive"}
-    yellow(eco).psp.mergeHandler(eco)
-    ingestion = eco.cache_getDatastoreOrThrow("Store1").datastore.cmd
-    assert ingestion is not None
-    ingestion.stepTrigger = StepTrigger("odd")
-
-    with pytest.raises(ValueError, match=r"platform 'YellowLive' has errors.*'odd'"):
-        yellow(eco).psp.mergeHandler(eco)

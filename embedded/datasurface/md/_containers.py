@@ -1,7 +1,7 @@
 """Databases and other places that hold data."""
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasurface.md.credential import Credential
 from datasurface.md.documentation import Documentable, Documentation
@@ -14,9 +14,7 @@ from datasurface.md.lint import (
     ValidationTree,
     lintCoverage,
 )
-
-if TYPE_CHECKING:
-    from datasurface.md._ecosystem import Ecosystem
+from datasurface.md.vendor import LocationDirectory
 
 __all__ = [
     "DB2Database",
@@ -127,7 +125,7 @@ class DataContainer(UserDSLObject, Documentable):
         """Return the mapper that makes names fit this container."""
         return DataContainerNamingMapper()
 
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: LocationDirectory, tree: ValidationTree) -> None:
         """Add the problems of the container to `tree`, such as unknown locations."""
         lintCoverage(self, tree)
         if not self.name:
@@ -179,7 +177,7 @@ class SQLDatabase(DataContainer):
     def getNamingAdapter(self) -> DataContainerNamingMapper:
         return DataContainerNamingMapper(self.identifierLengthLimit)
 
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: LocationDirectory, tree: ValidationTree) -> None:
         """Add the problems of the database to `tree`."""
         super().lint(eco, tree)
         if not self.databaseName:
@@ -214,7 +212,7 @@ class HostPortSQLDatabase(SQLDatabase):
         super().__init__(name, locations, databaseName, identifierLengthLimit)
         self.hostPortPair = hostPort
 
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: LocationDirectory, tree: ValidationTree) -> None:
         """Add the problems of the database and its address to `tree`."""
         super().lint(eco, tree)
         self.hostPortPair.lint(tree)
@@ -299,7 +297,7 @@ class KafkaServer(DataContainer):
         self.groupID = groupID
         self.caCert = caCert
 
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: LocationDirectory, tree: ValidationTree) -> None:
         """Add the problems of the cluster and its addresses to `tree`."""
         super().lint(eco, tree)
         if not self.bootstrapServers.pairs:

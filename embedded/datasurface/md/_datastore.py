@@ -1,7 +1,7 @@
 """Datastores, their datasets, and how their data is captured."""
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasurface.md._containers import DataContainer, KafkaServer, SQLDatabase
 from datasurface.md.credential import Credential
@@ -22,9 +22,7 @@ from datasurface.md.lint import (
 from datasurface.md.policy import DataClassification, StoragePolicy
 from datasurface.md.schema import DDLTable, Schema
 from datasurface.md.utils import is_valid_cron
-
-if TYPE_CHECKING:
-    from datasurface.md._ecosystem import Ecosystem
+from datasurface.md.vendor import LocationDirectory
 
 __all__ = [
     "CDCCaptureIngestion",
@@ -199,7 +197,7 @@ class CaptureMetaData(UserDSLObject):
             case _:
                 raise TypeError(f"{self} takes no {type(arg).__name__}.")
 
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: LocationDirectory, tree: ValidationTree) -> None:
         """Add the problems of the capture to `tree`."""
         lintCoverage(self, tree)
         if self.singleOrMultiDatasetIngestion is None:
@@ -508,7 +506,7 @@ class Datastore(ANSI_SQL_NamedObject, Documentable):
         statuses = {self.deprecationStatus.status, dataset.deprecationStatus.status}
         return DeprecationStatus.DEPRECATED in statuses
 
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: LocationDirectory, tree: ValidationTree) -> None:
         """Add the problems of the store and its datasets to `tree`."""
         self.nameLint(tree)
         if not self.datasets:

@@ -1,13 +1,19 @@
 """The ecosystem: the whole model, and what can be looked up in it."""
 
-from dataclasses import dataclass
+from abc import abstractmethod
 from typing import Any
 
-from datasurface.md._datastore import Dataset, Datastore
+from datasurface.md._datastore import Dataset
 from datasurface.md._mapping import DatasetGroupDataPlatformMapping, readMappings
-from datasurface.md._platform import DataPlatform, DefaultDataPlatform, PlatformServicesProvider
-from datasurface.md._team import GovernanceZone, GovernanceZoneDeclaration, Team
-from datasurface.md._workspace import Workspace
+from datasurface.md._platform import DataPlatform, DefaultDataPlatform
+from datasurface.md._team import (
+    DatastoreCacheEntry,
+    GovernanceZone,
+    GovernanceZoneDeclaration,
+    Team,
+    TeamCacheEntry,
+    WorkspaceCacheEntry,
+)
 from datasurface.md.documentation import Documentable, Documentation
 from datasurface.md.exceptions import (
     AttributeAlreadySetException,
@@ -23,41 +29,21 @@ from datasurface.md.keys import (
 from datasurface.md.lint import (
     NamedObject,
     UnknownObjectReference,
+    UserDSLObject,
     ValidationTree,
 )
 from datasurface.md.repo import Repository
 from datasurface.md.vendor import InfrastructureLocation, InfrastructureVendor
 
-__all__ = [
-    "DatastoreCacheEntry",
-    "Ecosystem",
-    "TeamCacheEntry",
-    "WorkspaceCacheEntry",
-]
+__all__ = ["Ecosystem"]
 
 
-@dataclass(frozen=True)
-class TeamCacheEntry:
-    """A team and its zone."""
+class ServicesProvider(UserDSLObject):
+    """Runs the services that several data platforms share, as far as an ecosystem asks for it."""
 
-    team: Team
-    zone: GovernanceZone
-
-
-@dataclass(frozen=True)
-class DatastoreCacheEntry:
-    """A datastore and the team that owns it."""
-
-    datastore: Datastore
-    team: Team
-
-
-@dataclass(frozen=True)
-class WorkspaceCacheEntry:
-    """A workspace and the team that owns it."""
-
-    workspace: Workspace
-    team: Team
+    @abstractmethod
+    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+        """Add the problems of the provider, and of what its platforms serve, to `tree`."""
 
 
 class Ecosystem(NamedObject, Documentable):
@@ -83,9 +69,9 @@ class Ecosystem(NamedObject, Documentable):
         self,
         name: str,
         repo: Repository,
-        *args: "PlatformServicesProvider | DataPlatform | DefaultDataPlatform "
+        *args: "ServicesProvider | DataPlatform | DefaultDataPlatform "
         "| InfrastructureVendor | GovernanceZoneDeclaration | Documentation",
-        platform_services_provider: PlatformServicesProvider | None = None,
+        platform_services_provider: ServicesProvider | None = None,
         data_platforms: list[DataPlatform] | None = None,
         documentation: Documentation | None = None,
         default_data_platform: DefaultDataPlatform | None = None,
@@ -101,7 +87,7 @@ class Ecosystem(NamedObject, Documentable):
         self.vendors: dict[str, InfrastructureVendor] = {}
         self.dataPlatforms: dict[str, DataPlatform] = {}
         self.defaultDataPlatform: DefaultDataPlatform | None = None
-        self.platformServicesProvider: PlatformServicesProvider | None = None
+        self.platformServicesProvider: ServicesProvider | None = None
         self.dsgPlatformMappings: dict[str, DatasetGroupDataPlatformMapping] = {}
         self.resetCaches()
         keywords = [
@@ -142,7 +128,7 @@ class Ecosystem(NamedObject, Documentable):
                     if self.defaultDataPlatform is not None:
                         raise AttributeAlreadySetException("default_data_platform")
                     self.defaultDataPlatform = arg
-                case PlatformServicesProvider():
+                case ServicesProvider():
                     if self.platformServicesProvider is not None:
                         raise AttributeAlreadySetException("platform_services_provider")
                     self.platformServicesProvider = arg

@@ -1,7 +1,5 @@
 """The pipeline graph: what each data platform has to ingest and to export."""
 
-from typing import TYPE_CHECKING
-
 from datasurface.md._containers import DataContainer, HostPortSQLDatabase, KafkaServer
 from datasurface.md._datastore import (
     Datastore,
@@ -9,14 +7,12 @@ from datasurface.md._datastore import (
     IngestionMetadata,
     StepTrigger,
 )
+from datasurface.md._ecosystem import Ecosystem
 from datasurface.md._mapping import DatasetGroupDataPlatformMappingStatus
 from datasurface.md._platform import DataPlatform
 from datasurface.md._workspace import DatasetGroup, Workspace
 from datasurface.md.credential import CredentialStore
 from datasurface.md.lint import ValidationTree
-
-if TYPE_CHECKING:
-    from datasurface.md._ecosystem import Ecosystem
 
 __all__ = [
     "DSGRootNode",
@@ -149,7 +145,7 @@ class PlatformPipelineGraph:
         nodes: The steps, by text form.
     """
 
-    def __init__(self, eco: "Ecosystem", platform: DataPlatform) -> None:
+    def __init__(self, eco: Ecosystem, platform: DataPlatform) -> None:
         self.eco = eco
         self.platform = platform
         self.workspaces: dict[str, Workspace] = {}
@@ -258,7 +254,7 @@ class EcosystemPipelineGraph:
             has no part.
     """
 
-    def __init__(self, eco: "Ecosystem") -> None:
+    def __init__(self, eco: Ecosystem) -> None:
         self.eco = eco
         self.roots: dict[str, PlatformPipelineGraph] = {}
         for entry in eco.workSpaceCache.values():

@@ -4,16 +4,15 @@ import json
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from datasurface.md._datastore import ProductionStatus
+from datasurface.md._platform import DataPlatform
+from datasurface.md._team import WorkspaceCacheEntry
 from datasurface.md._workspace import DeprecationsAllowed
 from datasurface.md.documentation import Documentation, PlainTextDocumentation
 from datasurface.md.keys import DataPlatformKey
 from datasurface.md.lint import AttributeNotSet, UnknownObjectReference, ValidationTree
-
-if TYPE_CHECKING:
-    from datasurface.md._ecosystem import Ecosystem
 
 __all__ = [
     "DatasetGroupDataPlatformAssignment",
@@ -23,6 +22,24 @@ __all__ = [
 
 _E = TypeVar("_E", bound=Enum)
 _DEFAULT_WORKSPACE = "default_workspace"
+
+
+class AssignmentDirectory(Protocol):
+    """An ecosystem, for the assignments of its dataset groups to its platforms."""
+
+    dataPlatforms: dict[str, DataPlatform]
+
+    def getDataPlatform(self, name: str) -> DataPlatform | None:
+        """Return the data platform `name`, or None."""
+
+    def getDataPlatformOrThrow(self, name: str) -> DataPlatform:
+        """Return the data platform `name`."""
+
+    def cache_getWorkspace(self, name: str) -> WorkspaceCacheEntry | None:
+        """Return the workspace `name` and its team, or None."""
+
+    def cache_getWorkspaceOrThrow(self, name: str) -> WorkspaceCacheEntry:
+        """Return the workspace `name` and its team."""
 
 
 class DatasetGroupDataPlatformMappingStatus(Enum):
@@ -60,7 +77,7 @@ class DatasetGroupDataPlatformMapping:
 
 
 def readMappings(
-    eco: "Ecosystem", jsonFile: str, tree: ValidationTree
+    eco: AssignmentDirectory, jsonFile: str, tree: ValidationTree
 ) -> dict[str, DatasetGroupDataPlatformMapping]:
     """Read the assignments in `jsonFile` and check them against the model.
 
@@ -104,7 +121,7 @@ def _parse(jsonFile: str, tree: ValidationTree) -> list[Any]:
 
 
 def _readMapping(
-    eco: "Ecosystem", entry: Any, tree: ValidationTree
+    eco: AssignmentDirectory, entry: Any, tree: ValidationTree
 ) -> DatasetGroupDataPlatformMapping | None:
     fields = _Fields(entry, tree)
     dsgName = fields.text("dsgName")
@@ -127,7 +144,9 @@ def _readMapping(
     return mapping
 
 
-def _isKnownGroup(eco: "Ecosystem", workspace: str, dsgName: str, tree: ValidationTree) -> bool:
+def _isKnownGroup(
+    eco: AssignmentDirectory, workspace: str, dsgName: str, tree: ValidationTree
+) -> bool:
     entry = eco.cache_getWorkspace(workspace)
     if entry is None:
         tree.addRaw(UnknownObjectReference(f"the workspace '{workspace}'"))
@@ -148,7 +167,7 @@ def _isKnownGroup(eco: "Ecosystem", workspace: str, dsgName: str, tree: Validati
 
 
 def _readAssignment(
-    eco: "Ecosystem", item: Any, tree: ValidationTree
+    eco: AssignmentDirectory, item: Any, tree: ValidationTree
 ) -> DatasetGroupDataPlatformAssignment | None:
     fields = _Fields(item, tree)
     platform = fields.text("dataPlatform")
@@ -170,7 +189,7 @@ def _readAssignment(
 
 
 def _lintServed(
-    eco: "Ecosystem",
+    eco: AssignmentDirectory,
     mapping: DatasetGroupDataPlatformMapping,
     assignment: DatasetGroupDataPlatformAssignment,
     tree: ValidationTree,

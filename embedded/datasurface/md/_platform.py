@@ -1,14 +1,15 @@
 """What a data platform and its services provider have to offer."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from datasurface.md._containers import DataContainer
 from datasurface.md._datastore import Dataset
+from datasurface.md._workspace import Workspace
 from datasurface.md.credential import CredentialStore
 from datasurface.md.documentation import Documentable, Documentation
 from datasurface.md.exceptions import ObjectDoesntExistException
-from datasurface.md.keys import DataPlatformKey, LocationKey
+from datasurface.md.keys import DataPlatformKey
 from datasurface.md.lint import (
     AttributeNotSet,
     NamedObject,
@@ -16,21 +17,30 @@ from datasurface.md.lint import (
     UserDSLObject,
     ValidationTree,
 )
-from datasurface.md.vendor import CloudVendor
-
-if TYPE_CHECKING:
-    from datasurface.md._ecosystem import Ecosystem
-    from datasurface.md._graph import PlatformPipelineGraph
-    from datasurface.md._workspace import Workspace
+from datasurface.md.vendor import CloudVendor, LocationDirectory
 
 __all__ = [
     "DataPlatform",
     "DataPlatformExecutor",
     "DataPlatformGraphHandler",
     "DefaultDataPlatform",
-    "PlatformServicesProvider",
     "SchemaProjector",
 ]
+
+
+class PlatformDirectory(LocationDirectory, Protocol):
+    """An ecosystem, for the platforms in it."""
+
+    def checkDataPlatformExists(self, dp: "DataPlatform[Any, Any]") -> bool:
+        """Tell whether `dp` is one of the ecosystem's platforms."""
+
+    def getDataPlatformOrThrow(self, name: str) -> "DataPlatform[Any, Any]":
+        """Return the data platform `name`."""
+
+
+# Ecosystems and pipeline graphs hold platforms, so their modules come after this one.
+EcosystemT = TypeVar("EcosystemT", bound=PlatformDirectory)
+GraphT = TypeVar("GraphT")
 
 
 class DataPlatformExecutor(UserDSLObject):
@@ -42,11 +52,11 @@ class DataPlatformExecutor(UserDSLObject):
     def __hash__(self) -> int:
         return hash(type(self).__name__)
 
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: PlatformDirectory, tree: ValidationTree) -> None:
         """Add the problems of the executor to `tree`."""
 
 
-class SchemaProjector(UserDSLObject):
+class SchemaProjector(UserDSLObject, Generic[EcosystemT]):
     """Turns the schema of a dataset into those of the tables that a platform keeps for it.
 
     Args:
@@ -54,7 +64,7 @@ class SchemaProjector(UserDSLObject):
         dp: The platform.
     """
 
-    def __init__(self, eco: "Ecosystem", dp: "DataPlatform") -> None:
+    def __init__(self, eco: EcosystemT, dp: "DataPlatform[EcosystemT, Any]") -> None:
         super().__init__()
         self.eco = eco
         self.dp = dp
@@ -68,14 +78,14 @@ class SchemaProjector(UserDSLObject):
         """Return `dataset` with the schema of its table of the kind `schemaType`."""
 
 
-class DataPlatformGraphHandler(ABC):
+class DataPlatformGraphHandler(ABC, Generic[EcosystemT, GraphT]):
     """Renders the part of a pipeline graph that one data platform serves.
 
     Args:
         graph: The platform's part.
     """
 
-    def __init__(self, graph: "PlatformPipelineGraph") -> None:
+    def __init__(self, graph: GraphT) -> None:
         self.graph = graph
 
     @abstractmethod
@@ -83,7 +93,7 @@ class DataPlatformGraphHandler(ABC):
         """Return the containers that the platform itself uses."""
 
     @abstractmethod
-    def lintGraph(self, eco: "Ecosystem", credStore: CredentialStore, tree: ValidationTree) -> None:
+    def lintGraph(self, eco: EcosystemT, credStore: CredentialStore, tree: ValidationTree) -> None:
         """Add to `tree` what the platform cannot do for this graph."""
 
     @abstractmethod
@@ -102,7 +112,7 @@ class DataPlatformGraphHandler(ABC):
         """
 
 
-class DataPlatform(NamedObject, Documentable):
+class DataPlatform(NamedObject, Documentable, Generic[EcosystemT, GraphT]):
     """Serves dataset groups with their data; equal by name, executor and documentation.
 
     Args:
@@ -147,19 +157,19 @@ class DataPlatform(NamedObject, Documentable):
         """Return where the platform's credentials come from."""
 
     @abstractmethod
-    def getSupportedVendors(self, eco: "Ecosystem") -> set[CloudVendor]:
+    def getSupportedVendors(self, eco: EcosystemT) -> set[CloudVendor]:
         """Return the vendors whose infrastructure the platform can use."""
 
     @abstractmethod
-    def isWorkspaceDataContainerSupported(self, eco: "Ecosystem", dc: DataContainer) -> bool:
+    def isWorkspaceDataContainerSupported(self, eco: EcosystemT, dc: DataContainer) -> bool:
         """Tell whether the platform can deliver data into `dc`."""
 
     @abstractmethod
-    def createGraphHandler(self, graph: "PlatformPipelineGraph") -> DataPlatformGraphHandler:
+    def createGraphHandler(self, graph: GraphT) -> DataPlatformGraphHandler[EcosystemT, GraphT]:
         """Return a handler for this platform's part of the pipeline graph."""
 
     @abstractmethod
-    def generateBootstrapArtifacts(self, eco: "Ecosystem", ringLevel: int) -> dict[str, str]:
+    def generateBootstrapArtifacts(self, eco: EcosystemT, ringLevel: int) -> dict[str, str]:
         """Prepare what the platform needs before its first merge.
 
         Args:
@@ -174,18 +184,18 @@ class DataPlatform(NamedObject, Documentable):
         """
 
     @abstractmethod
-    def createSchemaProjector(self, eco: "Ecosystem") -> SchemaProjector:
+    def createSchemaProjector(self, eco: EcosystemT) -> SchemaProjector[EcosystemT]:
         """Return what computes the schemas of the platform's tables."""
 
     @abstractmethod
     def lintWorkspace(
-        self, eco: "Ecosystem", tree: ValidationTree, ws: "Workspace", dsgName: str
+        self, eco: EcosystemT, tree: ValidationTree, ws: Workspace, dsgName: str
     ) -> None:
         """Add to `tree` why the platform cannot serve the dataset group `dsgName` of `ws`."""
 
     @abstractmethod
     def resetBatchState(
-        self, eco: "Ecosystem", storeName: str, datasetName: str | None = None
+        self, eco: EcosystemT, storeName: str, datasetName: str | None = None
     ) -> str:
         """Make the current batch of a stream start again.
 
@@ -199,7 +209,7 @@ class DataPlatform(NamedObject, Documentable):
         """
 
     @abstractmethod
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: EcosystemT, tree: ValidationTree) -> None:
         """Add the problems of the platform to `tree`; subclasses call this one too."""
         self.nameLint(tree)
         if self.documentation is None:
@@ -226,7 +236,7 @@ class DefaultDataPlatform(UserDSLObject):
         super().__init__()
         self.defaultPlatform = p
 
-    def get(self, eco: "Ecosystem") -> DataPlatform:
+    def get(self, eco: PlatformDirectory) -> DataPlatform[Any, Any]:
         """Return the platform.
 
         Raises:
@@ -236,41 +246,3 @@ class DefaultDataPlatform(UserDSLObject):
 
     def to_json(self) -> dict[str, Any]:
         return super().to_json() | {"defaultPlatform": self.defaultPlatform.name}
-
-
-class PlatformServicesProvider(UserDSLObject):
-    """Runs the services that several data platforms share.
-
-    Args:
-        name: Name of the provider.
-        locs: Where it is.
-        credStore: Where its credentials come from.
-    """
-
-    def __init__(self, name: str, locs: set[LocationKey], credStore: CredentialStore) -> None:
-        super().__init__()
-        self.name = name
-        self.locs = locs
-        self.credStore = credStore
-
-    @abstractmethod
-    def mergeHandler(self, eco: "Ecosystem") -> None:
-        """Bring the provider's services to the state that the model asks for."""
-
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
-        """Add the problems of the provider, and of what its platforms serve, to `tree`."""
-        # The graph is built from platforms, so its module comes after this one.
-        from datasurface.md._graph import EcosystemPipelineGraph
-
-        for loc in sorted(self.locs, key=str):
-            if eco.getLocation(loc) is None:
-                tree.addProblem(f"The location '{loc}' is not one of the ecosystem's.")
-        self.credStore.lint(tree.addSubTree(self.credStore))
-        EcosystemPipelineGraph(eco).lint(self.credStore, tree)
-
-    def to_json(self) -> dict[str, Any]:
-        return super().to_json() | {
-            "name": self.name,
-            "locs": sorted(map(str, self.locs)),
-            "credStore": self.credStore.to_json(),
-        }

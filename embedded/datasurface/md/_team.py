@@ -1,6 +1,7 @@
 """Governance zones and their teams."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from datasurface.md._containers import DataContainer
 from datasurface.md._datastore import Datastore, DataTransformerOutput
@@ -10,11 +11,17 @@ from datasurface.md.exceptions import ObjectAlreadyExistsException, ObjectDoesnt
 from datasurface.md.keys import DatastoreKey, TeamDeclarationKey, WorkspaceKey
 from datasurface.md.lint import NamedObject, UserDSLObject, ValidationTree
 from datasurface.md.repo import Repository
+from datasurface.md.vendor import LocationDirectory
 
-if TYPE_CHECKING:
-    from datasurface.md._ecosystem import Ecosystem
-
-__all__ = ["GovernanceZone", "GovernanceZoneDeclaration", "Team", "TeamDeclaration"]
+__all__ = [
+    "DatastoreCacheEntry",
+    "GovernanceZone",
+    "GovernanceZoneDeclaration",
+    "Team",
+    "TeamCacheEntry",
+    "TeamDeclaration",
+    "WorkspaceCacheEntry",
+]
 
 
 class _Declaration(UserDSLObject):
@@ -138,7 +145,7 @@ class Team(NamedObject, Documentable):
             raise ObjectDoesntExistException(f"{self} has no datastore '{name}'.")
         return self.dataStores[name]
 
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: LocationDirectory, tree: ValidationTree) -> None:
         """Add the problems of the team, its stores and its containers to `tree`."""
         self.nameLint(tree)
         self.owningRepo.lint(tree.addSubTree(self.owningRepo))
@@ -220,7 +227,7 @@ class GovernanceZone(NamedObject, Documentable):
             raise ObjectDoesntExistException(f"{self} declares no team '{name}'.")
         return team
 
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: LocationDirectory, tree: ValidationTree) -> None:
         """Add the problems of the zone and its teams to `tree`."""
         self.nameLint(tree)
         self.owningRepo.lint(tree.addSubTree(self.owningRepo))
@@ -236,3 +243,27 @@ class GovernanceZone(NamedObject, Documentable):
             }
             | self.documentationJson()
         )
+
+
+@dataclass(frozen=True)
+class TeamCacheEntry:
+    """A team and its zone."""
+
+    team: Team
+    zone: GovernanceZone
+
+
+@dataclass(frozen=True)
+class DatastoreCacheEntry:
+    """A datastore and the team that owns it."""
+
+    datastore: Datastore
+    team: Team
+
+
+@dataclass(frozen=True)
+class WorkspaceCacheEntry:
+    """A workspace and the team that owns it."""
+
+    workspace: Workspace
+    team: Team

@@ -1,12 +1,12 @@
 """Workspaces: who consumes which datasets, with which guarantees."""
 
-from abc import abstractmethod
 from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from datasurface.md._containers import DataContainer
 from datasurface.md._datastore import (
+    Dataset,
     Datastore,
     DeprecationInfo,
     DeprecationStatus,
@@ -29,10 +29,7 @@ from datasurface.md.lint import (
     lintCoverage,
 )
 from datasurface.md.policy import DataClassificationPolicy
-
-if TYPE_CHECKING:
-    from datasurface.md._ecosystem import Ecosystem
-    from datasurface.md._platform import DataPlatform
+from datasurface.md.vendor import LocationDirectory
 
 __all__ = [
     "ConsumerRetentionRequirements",
@@ -49,6 +46,24 @@ __all__ = [
     "WorkspacePlatformConfig",
     "WorkspacePriority",
 ]
+
+
+class DatastoreEntry(Protocol):
+    """A datastore, as an ecosystem finds it."""
+
+    @property
+    def datastore(self) -> Datastore:
+        """The datastore."""
+
+
+class DatasetDirectory(LocationDirectory, Protocol):
+    """An ecosystem, for the objects in it that consume datasets."""
+
+    def cache_getDataset(self, store: str, ds: str) -> Dataset | None:
+        """Return the dataset `ds` of the datastore `store`, or None."""
+
+    def cache_getDatastoreOrThrow(self, name: str) -> DatastoreEntry:
+        """Return the datastore `name`."""
 
 
 class DataMilestoningStrategy(Enum):
@@ -111,14 +126,6 @@ class ConsumerRetentionRequirements(UserDSLObject):
 class DSGDataPlatformChooser(UserDSLObject):
     """Says what a dataset group needs of its data platform."""
 
-    @abstractmethod
-    def choooseDataPlatform(self, eco: "Ecosystem") -> "DataPlatform":
-        """Return the data platform that fits.
-
-        Raises:
-            ObjectDoesntExistException: There is none.
-        """
-
 
 class WorkspacePlatformConfig(DSGDataPlatformChooser):
     """Asks for a data platform by retention needs.
@@ -132,14 +139,6 @@ class WorkspacePlatformConfig(DSGDataPlatformChooser):
     def __init__(self, hist: ConsumerRetentionRequirements) -> None:
         super().__init__()
         self.retention = hist
-
-    def choooseDataPlatform(self, eco: "Ecosystem") -> "DataPlatform":
-        """Return the default data platform of `eco`.
-
-        Raises:
-            ObjectDoesntExistException: There is none.
-        """
-        return eco.getDefaultDataPlatform()
 
     def to_json(self) -> dict[str, Any]:
         return super().to_json() | {"retention": self.retention.to_json()}
@@ -243,7 +242,7 @@ class DatasetSink(UserDSLObject):
     def __str__(self) -> str:
         return f"DatasetSink({self.key})"
 
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: DatasetDirectory, tree: ValidationTree) -> None:
         """Add a problem to `tree` when the dataset is unknown or on its way out."""
         dataset = eco.cache_getDataset(self.storeName, self.datasetName)
         if dataset is None:
@@ -311,7 +310,7 @@ class DatasetGroup(ANSI_SQL_NamedObject, Documentable):
             case _:
                 raise TypeError(f"{self} takes no {type(arg).__name__}.")
 
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: DatasetDirectory, tree: ValidationTree) -> None:
         """Add the problems of the group and its sinks to `tree`."""
         self.nameLint(tree)
         if not self.sinks:
@@ -399,7 +398,7 @@ class Workspace(ANSI_SQL_NamedObject, Documentable):
             case _:
                 raise TypeError(f"{self} takes no {type(arg).__name__}.")
 
-    def lint(self, eco: "Ecosystem", tree: ValidationTree) -> None:
+    def lint(self, eco: DatasetDirectory, tree: ValidationTree) -> None:
         """Add the problems of the workspace and its dataset groups to `tree`."""
         self.nameLint(tree)
         lintCoverage(self.dataTransformer, tree)

@@ -7,6 +7,7 @@ from datasurface.md._ecosystem import *  # noqa: F403
 from datasurface.md._graph import *  # noqa: F403
 from datasurface.md._mapping import *  # noqa: F403
 from datasurface.md._platform import *  # noqa: F403
+from datasurface.md._provider import *  # noqa: F403
 from datasurface.md._team import *  # noqa: F403
 from datasurface.md._workspace import *  # noqa: F403
 from datasurface.md.credential import *  # noqa: F403

@@ -1,10 +1,11 @@
 """Infrastructure vendors and their locations."""
 
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from datasurface.md.documentation import Documentable, Documentation
 from datasurface.md.exceptions import ObjectAlreadyExistsException
+from datasurface.md.keys import LocationKey
 from datasurface.md.lint import UserDSLObject, ValidationTree
 
 __all__ = ["CloudVendor", "InfrastructureLocation", "InfrastructureVendor"]
@@ -140,3 +141,10 @@ class InfrastructureVendor(_LocationParent):
     def to_json(self) -> dict[str, Any]:
         vendor = self.hardCloudVendor
         return super().to_json() | {"cloudVendor": None if vendor is None else vendor.name}
+
+
+class LocationDirectory(Protocol):
+    """An ecosystem, for the objects in it that name places."""
+
+    def getLocation(self, key: LocationKey) -> InfrastructureLocation | None:
+        """Return the location that `key` names, or None when it is unknown or malformed."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from datasurface.md import (
     CronTrigger,
@@ -26,14 +28,25 @@ from datasurface.platforms.yellow.naming import (
     requireK8sName,
     splitRepositoryName,
 )
-
-if TYPE_CHECKING:
-    from datasurface.platforms.yellow.yellow_dp import YellowDataPlatform
+from datasurface.platforms.yellow.platform_base import YellowPlatformBase
 
 #: How often a stream runs whose store has no trigger.
 DEFAULT_SCHEDULE: Final = "@hourly"
 
 Settings = dict[str, Any]
+
+_TEMPLATES: Final = Environment(
+    loader=PackageLoader("datasurface.platforms.yellow.templates", "jinja"),
+    undefined=StrictUndefined,
+    # The templates make Python, where HTML escapes would be wrong.
+    autoescape=False,
+    keep_trailing_newline=True,
+)
+
+
+def render_dag_file(template: str, settings: Mapping[str, Any]) -> str:
+    """Return a DAG file: one of the templates, with the settings as its one literal."""
+    return _TEMPLATES.get_template(template).render(settings_literal=pythonLiteral(settings))
 
 
 def pythonLiteral(settings: Mapping[str, Any]) -> str:
@@ -55,7 +68,7 @@ def pythonLiteral(settings: Mapping[str, Any]) -> str:
     return "\n".join(["{", *lines, "}"])
 
 
-def platformSettings(eco: Ecosystem, dp: YellowDataPlatform) -> Settings:
+def platformSettings(eco: Ecosystem, dp: YellowPlatformBase) -> Settings:
     """Return the settings that all DAGs of a platform share.
 
     Names of Secrets are in it, never a secret.
@@ -89,7 +102,7 @@ def platformSettings(eco: Ecosystem, dp: YellowDataPlatform) -> Settings:
 
 
 def streamSettings(
-    eco: Ecosystem, dp: YellowDataPlatform, storeNames: Iterable[str], tree: ValidationTree
+    eco: Ecosystem, dp: YellowPlatformBase, storeNames: Iterable[str], tree: ValidationTree
 ) -> list[Settings]:
     """Return the settings of each ingestion stream, in the order of the stores' names.
 
@@ -119,7 +132,7 @@ def streamSettings(
 
 
 def _storeStreams(
-    shared: Settings, dp: YellowDataPlatform, store: Datastore, tree: ValidationTree
+    shared: Settings, dp: YellowPlatformBase, store: Datastore, tree: ValidationTree
 ) -> list[Settings]:
     cmd = store.cmd
     if isinstance(cmd, DataTransformerOutput):
@@ -154,7 +167,7 @@ def _singleDatasetStream(common: Settings, storeName: str, dataset: str) -> Sett
     }
 
 
-def _ingestionSettings(dp: YellowDataPlatform, cmd: IngestionMetadata) -> Settings:
+def _ingestionSettings(dp: YellowPlatformBase, cmd: IngestionMetadata) -> Settings:
     if isinstance(cmd, KafkaIngestion):
         connect = _credentialSettings("kafka_connect", dp.psp.connectCredentials)
         return {"ingestion_type": "kafka", **connect}
@@ -200,7 +213,7 @@ def _credentialSettings(use: str, credential: Credential) -> Settings:
     return settings
 
 
-def _lintStreamKeys(streams: list[Settings], dp: YellowDataPlatform, tree: ValidationTree) -> None:
+def _lintStreamKeys(streams: list[Settings], dp: YellowPlatformBase, tree: ValidationTree) -> None:
     owners: dict[str, str] = {}
     for stream in streams:
         key, store = stream["stream_key"], stream["store_name"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sqlalchemy import (
     TIMESTAMP,
@@ -22,6 +22,7 @@ from datasurface.md import Dataset, Datastore, Ecosystem
 from datasurface.md.credential import CredentialStore
 from datasurface.md.sqlalchemyutils import datasetToSQLAlchemyTable
 from datasurface.platforms.yellow.milestoning import YellowMilestoneStrategy
+from datasurface.platforms.yellow.platform_base import YellowPlatformBase
 from datasurface.platforms.yellow.schema_projector import (
     ALL_HASH_COLUMN,
     BATCH_ID_COLUMN,
@@ -34,9 +35,6 @@ from datasurface.platforms.yellow.schema_projector import (
     YellowSchemaProjector,
     tableSchema,
 )
-
-if TYPE_CHECKING:
-    from datasurface.platforms.yellow.yellow_dp import YellowDataPlatform
 
 __all__ = [
     "ALL_HASH_COLUMN",
@@ -61,7 +59,7 @@ class JobUtilities:
         dp: The platform that the job works for.
     """
 
-    def __init__(self, eco: Ecosystem, credStore: CredentialStore, dp: YellowDataPlatform) -> None:
+    def __init__(self, eco: Ecosystem, credStore: CredentialStore, dp: YellowPlatformBase) -> None:
         self.eco: Final = eco
         self.credStore: Final = credStore
         self.dp: Final = dp
@@ -168,7 +166,7 @@ class YellowDatasetUtilities(JobUtilities):
         self,
         eco: Ecosystem,
         credStore: CredentialStore,
-        dp: YellowDataPlatform,
+        dp: YellowPlatformBase,
         store: Datastore,
         datasetName: str | None = None,
     ) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import yaml
 
 from datasurface.md import Ecosystem
 from datasurface.platforms.yellow.naming import isLegalNamespace, requireK8sName
-
-if TYPE_CHECKING:
-    from datasurface.platforms.yellow.yellow_dp import YellowPlatformServiceProvider
+from datasurface.platforms.yellow.provider import YellowPlatformServiceProvider
 
 #: What every object is labelled with.
 _LABELS: Final = {"app.kubernetes.io/part-of": "datasurface"}

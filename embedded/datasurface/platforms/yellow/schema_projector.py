@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from datasurface.md import (
     Dataset,
@@ -15,9 +15,7 @@ from datasurface.md import (
 )
 from datasurface.md.types import Integer, VarChar
 from datasurface.platforms.yellow.milestoning import YellowMilestoneStrategy
-
-if TYPE_CHECKING:
-    from datasurface.platforms.yellow.yellow_dp import YellowDataPlatform
+from datasurface.platforms.yellow.platform_base import YellowPlatformBase
 
 #: The batch that brought a row.
 BATCH_ID_COLUMN: Final = "ds_surf_batch_id"
@@ -40,7 +38,7 @@ MERGE: Final = "MERGE"
 _HASH_LENGTH: Final = 32
 
 
-class YellowSchemaProjector(SchemaProjector):
+class YellowSchemaProjector(SchemaProjector[Ecosystem]):
     """Adds the platform's bookkeeping columns to the schema of a dataset.
 
     Args:
@@ -48,7 +46,7 @@ class YellowSchemaProjector(SchemaProjector):
         dp: The platform; its milestoning decides which columns a merge table has.
     """
 
-    def __init__(self, eco: Ecosystem, dp: YellowDataPlatform) -> None:
+    def __init__(self, eco: Ecosystem, dp: YellowPlatformBase) -> None:
         super().__init__(eco, dp)
         self._strategy = dp.milestoneStrategy
 

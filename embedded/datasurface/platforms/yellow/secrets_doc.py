@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from datasurface.md import Datastore, KafkaIngestion, SQLSnapshotIngestion
 from datasurface.md.credential import Credential, CredentialType
 from datasurface.platforms.yellow.credential_store import SECRET_KEYS
 from datasurface.platforms.yellow.naming import toK8sName
+from datasurface.platforms.yellow.provider import YellowPlatformServiceProvider
 
-PLATFORM_CORE: Final = "Platform Core"
-INGESTION_SOURCE: Final = "Ingestion Source"
+_PLATFORM_CORE: Final = "Platform Core"
+_INGESTION_SOURCE: Final = "Ingestion Source"
 
 
 @dataclass
@@ -39,7 +41,7 @@ class RequiredSecret:
         return list(dict.fromkeys([*keys, *self.extraKeys]))
 
 
-def mergeStoreKeys(credential: Credential) -> list[str]:
+def _merge_store_keys(credential: Credential) -> list[str]:
     """Return the keys that the merge store's Secret needs besides those that pods read.
 
     Airflow gets the Secret by `envFrom`, so that a key is the name of an environment variable.
@@ -47,12 +49,47 @@ def mergeStoreKeys(credential: Credential) -> list[str]:
     return [f"{credential.name}_USER", f"{credential.name}_PASSWORD"]
 
 
-def kafkaConnectKeys() -> list[str]:
+def _kafka_connect_keys() -> list[str]:
     """Return the keys that pods of Kafka streams read, whatever the credential's type says."""
     return list(SECRET_KEYS[CredentialType.API_KEY_PAIR].values())
 
 
-def mergeSecrets(required: Iterable[RequiredSecret]) -> list[RequiredSecret]:
+def required_secrets(
+    psp: YellowPlatformServiceProvider, stores: Iterable[Datastore]
+) -> list[RequiredSecret]:
+    """Return the Secrets that a platform needs to ingest stores, one entry per credential.
+
+    Args:
+        psp: The platform's services provider.
+        stores: The stores.
+    """
+    required = [
+        RequiredSecret(
+            psp.postgresCredential,
+            _PLATFORM_CORE,
+            ["pods, for the merge store", "Airflow's scheduler and DAG processor"],
+            _merge_store_keys(psp.postgresCredential),
+        ),
+        RequiredSecret(psp.gitCredential, _PLATFORM_CORE, ["pods, for the model's repository"]),
+    ]
+    return _merge_secrets([*required, *_source_secrets(psp, stores)])
+
+
+def _source_secrets(
+    psp: YellowPlatformServiceProvider, stores: Iterable[Datastore]
+) -> list[RequiredSecret]:
+    secrets = []
+    for store in stores:
+        purpose = [f"pods that ingest datastore `{store.name}`"]
+        if isinstance(store.cmd, KafkaIngestion):
+            connect = psp.connectCredentials
+            secrets.append(RequiredSecret(connect, _PLATFORM_CORE, purpose, _kafka_connect_keys()))
+        elif isinstance(store.cmd, SQLSnapshotIngestion) and store.cmd.credential is not None:
+            secrets.append(RequiredSecret(store.cmd.credential, _INGESTION_SOURCE, purpose))
+    return secrets
+
+
+def _merge_secrets(required: Iterable[RequiredSecret]) -> list[RequiredSecret]:
     """Return one entry per credential; the first one met gives the category."""
     merged: dict[Credential, RequiredSecret] = {}
     for secret in required:
@@ -74,7 +111,7 @@ def renderSecretsDocumentation(
         secrets: One entry per Secret.
     """
     parts = [_overview(platformName, namespace, len(secrets)), "## Required Secrets\n"]
-    for category in (PLATFORM_CORE, INGESTION_SOURCE):
+    for category in (_PLATFORM_CORE, _INGESTION_SOURCE):
         members = [secret for secret in secrets if secret.category == category]
         if members:
             parts.append(f"### {category}\n")
