@@ -7,6 +7,8 @@ INSTALL := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python
 PIP := $(INSTALL) $(VENV)/bin/python
 PIP2 := $(INSTALL) $(VENV2)/bin/python
 PIPU := $(INSTALL) $(VENVU)/bin/python
+# The factory file as bootstrap writes it, for the linters and for coverage.
+FACTORY := build/factory/yellowlive_factory_dag.py
 SOURCES := yellow_dynamic embedded examples tests benchmarks mkdocs_hooks.py
 AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processor.py \
 	tests/reliability/test_shard_change.py tests/reliability/test_metrics.py \
@@ -35,7 +37,7 @@ demo: $(VENV)/.demo  ## From a model to running DAGs on this machine; KEEP=1 lea
 quick: lint  ## Lint, and the tests that need no server, in about a minute
 	$(VENV)/$(PYTEST) -m "not server and not slow and not scheduler" $(ARGS)
 
-test: $(VENV)/.dev  ## Run the tests on real PostgreSQL and Airflow, with the coverage of the plugin
+test: $(VENV)/.dev $(FACTORY)  ## Run the tests on real PostgreSQL and Airflow, with the coverage of the plugin
 	$(VENV)/$(PYTEST) -m "not scheduler" --cov --cov-report=term-missing --cov-fail-under=95 $(ARGS)
 
 test-airflow2: $(VENV2)/.dev  ## The tests of the DAGs again, on Airflow 2.11 and SQLAlchemy 1.4
@@ -67,10 +69,11 @@ pictures: $(VENV)/.dev  ## Record the pictures of the command in docs/images ane
 bench: $(VENV_BENCH)/.bench  ## Compare with other ways, write docs/performance.md; QUICK=1 for less
 	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick)
 
-lint: $(VENV)/.dev  ## Check format, style and types
-	$(VENV)/bin/ruff format --check $(SOURCES)
-	$(VENV)/bin/ruff check $(SOURCES)
+lint: $(VENV)/.dev $(FACTORY)  ## Check format, style and types, of the rendered factory file too
+	$(VENV)/bin/ruff format --check $(SOURCES) $(FACTORY)
+	$(VENV)/bin/ruff check $(SOURCES) $(FACTORY)
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy $(FACTORY)
 
 format: $(VENV)/.dev  ## Format the sources
 	$(VENV)/bin/ruff format $(SOURCES)
@@ -91,6 +94,9 @@ $(VENV)/.demo: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 $(VENV)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 	$(PIP) --editable '.[dev]' --editable ./embedded
 	@touch $@
+
+$(FACTORY): $(VENV)/.dev $(wildcard yellow_dynamic/*.py yellow_dynamic/*.json yellow_dynamic/templates/*) tests/sample_factory.py
+	$(VENV)/bin/python tests/sample_factory.py $(@D)
 
 $(VENV)/.docs: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 	$(PIP) --editable '.[docs]' --editable ./embedded

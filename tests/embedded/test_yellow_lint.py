@@ -162,9 +162,11 @@ def test_the_address_of_the_merge_store_is_checked() -> None:
     assert any("not a host name" in problem for problem in lint(static(host="a b").build()))
 
 
-def test_only_github_repositories_will_do() -> None:
+@pytest.mark.parametrize("attribute", ["owningRepo", "liveRepo"])
+def test_only_github_repositories_will_do(attribute: str) -> None:
     eco = static().build()
-    eco.owningRepo = GitLabRepository("https://gitlab.example.com", "acme/models", "main")
+    gitlab = GitLabRepository("https://gitlab.example.com", "acme/models", "main")
+    setattr(eco, attribute, gitlab)
 
     [problem] = lint(eco)
 
@@ -423,7 +425,7 @@ def test_credentials_that_would_share_a_secret_are_refused(tmp_path: Path) -> No
 
 def test_a_merge_of_a_model_in_another_kind_of_repository_is_refused(tmp_path: Path) -> None:
     graph = static().graph(tmp_path)
-    graph.eco.owningRepo = GitLabRepository("https://gitlab.example.com", "acme/models", "main")
+    graph.eco.liveRepo = GitLabRepository("https://gitlab.example.com", "acme/models", "main")
     tree = ValidationTree(graph.eco)
 
     files = graph.platform.createGraphHandler(graph).renderGraph(

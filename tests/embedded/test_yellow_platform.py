@@ -743,3 +743,21 @@ def test_the_model_and_the_platform_describe_themselves_as_json() -> None:
 
     assert "YellowDataPlatform" in text
     assert "YellowPlatformServiceProvider" in provider
+
+
+def test_jobs_read_the_live_repository_where_one_is_given(tmp_path: Path) -> None:
+    graph = Model(platformClass=YellowDataPlatform).graph(tmp_path)
+    branches = []
+    for live in (graph.eco.liveRepo, None):
+        graph.eco.liveRepo = live
+        handler = graph.platform.createGraphHandler(graph)
+        tree = ValidationTree(graph.eco)
+        files = handler.renderGraph(graph.platform.getCredentialStore(), tree)
+        [line] = [
+            line
+            for line in files["yellowlive__Store1_ingestion.py"].splitlines()
+            if "'git_repo_branch'" in line
+        ]
+        branches.append(ast.literal_eval("{" + line + "}")["git_repo_branch"])
+
+    assert branches == ["main", "edited"]
