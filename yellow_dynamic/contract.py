@@ -131,6 +131,16 @@ def dag_id_of(platform_name: str, stream_key: str) -> str:
     return f"{platform_name}__{stream_key}_ingestion"
 
 
+def factory_name_of(platform_name: str, number: int = 1) -> str:
+    """Return the name of a platform's factory file of that number, without its `.py`."""
+    return f"{platform_name}_factory_dag{suffix_of(number)}"
+
+
+def suffix_of(number: int) -> str:
+    """Return the end of what belongs to a factory file of that number."""
+    return "" if number == 1 else f"_{number}"
+
+
 def revision_of(config_json: str | None) -> str:
     """Return a short name of exactly this configuration."""
     return hashlib.sha256((config_json or "").encode()).hexdigest()[:12]
@@ -253,7 +263,7 @@ def number_problem(key: str, value: Any, rule: dict[str, Any]) -> str | None:
 def text_problem(key: str, value: Any, rule: dict[str, Any]) -> str | None:
     if not isinstance(value, str) or not value:
         return f"{key} is {value!r:.50}, not a text"
-    if len(value) > rule["maxLength"]:
+    if "maxLength" in rule and len(value) > rule["maxLength"]:
         return f"{key} has {len(value)} characters, more than {rule['maxLength']}"
     # Line breaks and other control characters forge log lines and break pod specifications.
     if not value.isprintable():
@@ -278,7 +288,7 @@ def cron_problem(key: str, schedule: str) -> str | None:
         # A first date is computed too: "0 0 30 2 *" parses, and fails only in the scheduler.
         croniter(schedule, START_DATE).get_next()
     except (ValueError, KeyError) as error:
-        return f"{key} {schedule!r} is not a cron expression: {error}"
+        return f"{key} {schedule!r:.300} is not a cron expression: {error!s:.300}"
     return None
 
 

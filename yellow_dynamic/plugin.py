@@ -28,6 +28,7 @@ from yellow_dynamic.contract import (
     ACTIVE,
     CREDENTIAL_NAMES,
     KEYS,
+    factory_name_of,
     factory_text_of,
     literally,
     overlaid,
@@ -215,8 +216,8 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
 
     dp: YellowDynamicDataPlatform
     graph: PlatformPipelineGraph
-    #: Whether the table's rows have been made those of the graph.
-    populated = False
+    #: Whether the table's rows are those of the graph by now.
+    rows_written = False
 
     def renderGraph(self, credStore: CredentialStore, issueTree: ValidationTree) -> dict[str, str]:
         """Replace the platform's rows and return the base's files, without ingestion DAG files.
@@ -233,7 +234,7 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
             raise MergeError(
                 f"Platform {self.dp.name!r} was not merged, and none of its files is written. The "
                 f"rows of table {self.dp.getPhysDAGTableName()!r} "
-                f"{'are those of the model' if self.populated else 'were left as they are'}. "
+                f"{'are those of the model' if self.rows_written else 'were left as they are'}. "
                 "Problems:" + "".join(f"\n- {problem}" for problem in problems)
             )
         return files
@@ -261,7 +262,7 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
             advise_shards(self.dp, len(rows))
         with merge_store_transaction(self.dp, "replace the rows of") as connection:
             write_difference(connection, self.dp, rows, issueTree)
-        self.populated = not issueTree.hasErrors()
+        self.rows_written = not issueTree.hasErrors()
 
     def populateDataTransformerConfigurations(
         self, eco: Ecosystem, issueTree: ValidationTree
@@ -720,9 +721,9 @@ def factory_files(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, st
     if problem := factory_shards_problem(dp):
         raise ValueError(problem)
     text = factory_text(dp, eco)
-    name = f"{dp.to_k8s_name(dp.name)}_factory_dag"
-    further = {f"{name}_{number}.py": text for number in range(2, dp.factoryShards + 1)}
-    return {f"{name}.py": text, **further}
+    name = dp.to_k8s_name(dp.name)
+    numbers = range(1, dp.factoryShards + 1)
+    return {f"{factory_name_of(name, number)}.py": text for number in numbers}
 
 
 def factory_shards_problem(dp: YellowDynamicDataPlatform) -> str | None:

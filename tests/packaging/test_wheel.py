@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from conftest import Site
 
 # Part of the development environment, and not of those that test on other releases.
 uv = pytest.importorskip("uv")
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "yellow_dynamic"
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+def run(*command: str | Path, cwd: Path, exit_code: int = 0) -> str:
     """Run a command without what this environment would lend it; return what it prints."""
     lent = ("PYTHON", "VIRTUAL_ENV", "COV_")
     done = subprocess.run(
@@ -32,8 +33,8 @@ def run(*command: str | Path, cwd: Path) -> str:
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == exit_code, done.stdout + done.stderr
+    return done.stderr if exit_code else done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +77,20 @@ def test_installed_command_answers(programs: Path, tmp_path: Path) -> None:
     assert "Usage: yellow-dynamic" in run(programs / "yellow-dynamic", "--help", cwd=tmp_path)
     version = run(programs / "yellow-dynamic", "--version", cwd=tmp_path)
     assert version == f"yellow-dynamic {metadata.version('yellow-dynamic')}\n"
+
+
+def test_command_reads_the_table_where_datasurface_is_not_installed(
+    programs: Path, installed: Site, tmp_path: Path
+) -> None:
+    command = (programs / "yellow-dynamic", "streams", "--dags", installed.factory_file)
+
+    refused = run(*command, cwd=tmp_path, exit_code=1)
+    driver = ("pip", "install", "--quiet", "--python", programs / "python", "psycopg2-binary")
+    run(uv.find_uv_bin(), *driver, cwd=tmp_path)
+    listed = run(*command, cwd=tmp_path)
+
+    assert refused.startswith("There is no driver of PostgreSQL here")
+    assert "Store1" in listed
+    assert "DataSurface" in run(
+        programs / "yellow-dynamic", "plan", "--model", tmp_path, cwd=tmp_path, exit_code=1
+    )

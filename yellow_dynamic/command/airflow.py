@@ -11,6 +11,7 @@ from typing import Any
 
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.in_airflow import BothSides, FactoryFile, LoadedFactory
+from yellow_dynamic.contract import dag_id_of, factory_name_of
 
 
 def factory_files(dags: str, python: str) -> list[FactoryFile]:
@@ -19,20 +20,36 @@ def factory_files(dags: str, python: str) -> list[FactoryFile]:
     Raises:
         CommandError: there is no such folder or no factory file, or Python cannot be asked.
     """
-    return [FactoryFile(**each) for each in ask(python, "factory_files", path=dags)]
+    pattern = f"{factory_name_of('*')}.py"
+    found = ask(python, "factory_files", path=dags, pattern=pattern)
+    return [FactoryFile(**each) for each in found]
 
 
 def static_files(folder: str, airflow_name: str, python: str) -> list[str]:
     """Return the static DAG files of a platform in a folder and below."""
-    found: list[str] = ask(python, "static_files", folder=folder, platform=airflow_name)
+    found: list[str] = ask(
+        python, "static_files", folder=folder, pattern=static_pattern(airflow_name)
+    )
     return found
+
+
+def static_pattern(airflow_name: str) -> str:
+    return f"{dag_id_of(airflow_name, '*')}.py"
 
 
 def load_factory(
     airflow_name: str, python: str, *, path: str | None, text: str | None, dag_id: str | None = None
 ) -> LoadedFactory:
     """Let Airflow load a factory file; see `in_airflow.factory_dags`."""
-    answer = ask(python, "factory_dags", path=path, text=text, platform=airflow_name, dag_id=dag_id)
+    answer = ask(
+        python,
+        "factory_dags",
+        path=path,
+        text=text,
+        platform=airflow_name,
+        name=f"{factory_name_of(airflow_name)}.py",
+        dag_id=dag_id,
+    )
     return LoadedFactory.of_json(answer)
 
 
@@ -42,7 +59,14 @@ def both_sides(static: str, dags: str, airflow_name: str, python: str) -> BothSi
     Raises:
         CommandError: a folder, a file, Airflow or the factory's table cannot be read.
     """
-    answer = ask(python, "both_sides", static_folder=static, dag_folder=dags, platform=airflow_name)
+    answer = ask(
+        python,
+        "both_sides",
+        static_folder=static,
+        dag_folder=dags,
+        pattern=static_pattern(airflow_name),
+        name=f"{factory_name_of(airflow_name)}.py",
+    )
     return BothSides.of_json(answer)
 
 

@@ -10,7 +10,7 @@ import httpx
 
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.in_airflow import Facts, facts_of
-from yellow_dynamic.contract import dag_id_of
+from yellow_dynamic.contract import dag_id_of, factory_name_of
 
 TIMEOUT_SECONDS = 30
 PAGE = 100
@@ -87,7 +87,7 @@ class AirflowApi:
         errors = {
             str(error["filename"]): last_line(error["stack_trace"])
             for error in self._list("importErrors", "import_errors")
-            if f"{airflow_name}_factory_dag" in str(error["filename"])
+            if factory_name_of(airflow_name) in str(error["filename"])
         }
         return AirflowView(self.version, {view.dag_id: view for view in views}, errors)
 

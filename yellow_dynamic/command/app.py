@@ -141,7 +141,7 @@ class Platforms(Output):
     def find(self, more: list[str] | None = None) -> list[Installation]:
         """Return the platforms; see `find_installations`."""
         names = [*(self.platform or []), *(more or [])]
-        return find_installations(self.model, self.dags, names, self.python)
+        return find_installations(names, model=self.model, dags=self.dags, python=self.python)
 
 
 # --- How a command is made of a function ------------------------------------------------------
@@ -268,7 +268,7 @@ def plan(
 
     Example: yellow-dynamic plan --model model --platform YellowLive
     """
-    found = find_installations(model, None, [*(platform or []), *(more or [])], "")
+    found = find_installations([*(platform or []), *(more or [])], model=model)
     return PlanReport([plan_merge(each.model) for each in found if each.model])
 
 
@@ -450,7 +450,7 @@ def verify_parity(
     Example: yellow-dynamic verify-parity --platform YellowLive --static old-dags --dags dags
     """
     try:
-        [installation] = find_installations(None, dags, [platform], python)
+        [installation] = find_installations([platform], dags=dags, python=python)
         sides = airflow.both_sides(static, dags, installation.airflow_name, python)
     except CommandError as error:
         raise CommandError(f"Platform {platform!r}: {error}") from None

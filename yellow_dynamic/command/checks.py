@@ -21,7 +21,7 @@ from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import print_line, printable
 from yellow_dynamic.command.rows import StreamRow, read_rows
 from yellow_dynamic.command.status import Sources, in_words, platform_status
-from yellow_dynamic.contract import Cause, factory_text_of
+from yellow_dynamic.contract import Cause, factory_name_of, factory_text_of
 from yellow_dynamic.merge_store import config_limit, config_table
 
 SHOWN = 5
@@ -103,7 +103,7 @@ class Checks:
 
     def _file(self) -> Iterator[Check]:
         files = self.installation.files
-        name = f"{self.installation.airflow_name}_factory_dag.py"
+        name = self.installation.factory_file
         found = ", ".join(file.file for file in files)
         if len(files) != 1:
             mend = f"rm {' '.join(shlex.quote(file.file) for file in files[1:])}"
@@ -131,8 +131,8 @@ class Checks:
 
     def _further_files(self, first: FactoryFile, shards: int) -> Check:
         """Check that the other files of a divided platform lie beside its first one."""
-        stem = PurePath(first.file).stem
-        wanted = {f"{stem}_{number}.py" for number in range(2, shards + 1)}
+        name = self.installation.airflow_name
+        wanted = {f"{factory_name_of(name, number)}.py" for number in range(2, shards + 1)}
         wrong = [f"{name} is missing" for name in sorted(wanted - first.further.keys())]
         wrong += [f"{name} is not wanted any more" for name in first.further.keys() - wanted]
         wrong += [

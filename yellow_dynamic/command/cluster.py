@@ -248,7 +248,7 @@ def file_check(
     folder = installation.dags or set_folder.get("AIRFLOW__CORE__DAGS_FOLDER") or DEFAULT_DAG_FOLDER
     file = PurePosixPath(folder)
     if file.suffix != ".py":
-        file /= f"{installation.airflow_name}_factory_dag.py"
+        file /= installation.factory_file
     mounts = [
         mount
         for mount in container.volume_mounts or []

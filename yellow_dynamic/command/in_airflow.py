@@ -151,15 +151,20 @@ def dags_of_json(dags: dict[str, Any]) -> dict[str, BuiltDag]:
 # --- Static files against the factory's DAGs --------------------------------------------------
 
 
-def both_sides(static_folder: str, dag_folder: str, platform: str) -> BothSides:
-    """Return the platform's DAGs from its static files and from its factory file.
+def both_sides(static_folder: str, dag_folder: str, pattern: str, name: str) -> BothSides:
+    """Return a platform's DAGs from its static files and from its factory file.
+
+    Args:
+        static_folder: where the static files are.
+        dag_folder: where the factory file is.
+        pattern: what the names of the static files are like.
+        name: that of the factory file.
 
     Raises:
         CannotReadError: a folder, a file, Airflow or the factory's table cannot be read.
     """
-    pattern = f"{platform}__*_ingestion.py"
     static_files = find(static_folder, pattern)
-    factory = factory_file(dag_folder, platform)
+    factory = factory_file(dag_folder, name)
     if not static_files:
         raise CannotReadError(f"There is no static file {pattern} in {static_folder} or below it.")
     in_dag_folder = find(dag_folder, pattern)
@@ -181,14 +186,18 @@ def both_sides(static_folder: str, dag_folder: str, platform: str) -> BothSides:
 # --- Factory files ----------------------------------------------------------------------------
 
 
-def factory_files(path: str) -> list[FactoryFile]:
+def factory_files(path: str, pattern: str) -> list[FactoryFile]:
     """Return the factory files in a DAG folder, or the one given: the first one of each platform.
+
+    Args:
+        path: the folder or file.
+        pattern: what the names of factory files are like.
 
     Raises:
         CannotReadError: there is no such path, or no factory file.
     """
     given = Path(path)
-    files = [given] if given.is_file() else find(path, "*_factory_dag.py")
+    files = [given] if given.is_file() else find(path, pattern)
     found = []
     for file in files:
         text = file.read_text(encoding="utf-8", errors="replace")
@@ -224,13 +233,13 @@ def settings_of(text: str) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) and "config_table" in settings else None
 
 
-def static_files(folder: str, platform: str) -> list[str]:
-    """Return the static DAG files of a platform in a folder and below."""
-    return [str(file) for file in find(folder, f"{platform}__*_ingestion.py")]
+def static_files(folder: str, pattern: str) -> list[str]:
+    """Return the files of such names in a folder and below."""
+    return [str(file) for file in find(folder, pattern)]
 
 
 def factory_dags(
-    path: str | None, text: str | None, platform: str, dag_id: str | None
+    path: str | None, text: str | None, platform: str, name: str, dag_id: str | None
 ) -> LoadedFactory:
     """Load a factory file as Airflow does, and say what came of it.
 
@@ -241,13 +250,14 @@ def factory_dags(
         path: the file; or None for the one whose text is given.
         text: the text of a file that is not in the DAG folder.
         platform: the platform's name as Airflow has it.
+        name: that of its factory file.
         dag_id: build this one DAG alone, as at the start of a task, and describe its form.
 
     Raises:
         CannotReadError: Airflow is not installed here.
     """
     with tempfile.TemporaryDirectory() as folder, warnings_of_factories() as warnings:
-        file = Path(path or Path(folder, f"{platform}_factory_dag.py"))
+        file = Path(path or Path(folder, name))
         if path is None:
             file.write_text(text or "", encoding="utf-8")
         version = airflow_version()
@@ -389,16 +399,17 @@ def find(folder: str, pattern: str) -> list[Path]:
     )
 
 
-def factory_file(dag_folder: str, platform: str) -> Path:
-    found = find(dag_folder, f"{platform}_factory_dag.py")
+def factory_file(dag_folder: str, name: str) -> Path:
+    found = find(dag_folder, name)
     if len(found) == 1:
         return found[0]
     if found:
         files = ", ".join(map(str, found))
         raise CannotReadError(f"Two files define the same DAGs; delete all but one of: {files}.")
-    others = ", ".join(str(file) for file in find(dag_folder, "*_factory_dag.py")) or "none"
+    python = ((file, file.read_text("utf-8", "replace")) for file in find(dag_folder, "*.py"))
+    others = ", ".join(str(file) for file, text in python if settings_of(text)) or "none"
     raise CannotReadError(
-        f"There is no factory file {platform}_factory_dag.py in {dag_folder} or below it (factory "
+        f"There is no factory file {name} in {dag_folder} or below it (factory "
         f"files there: {others}). generatePlatformBootstrap with --ringLevel 0 writes it."
     )
 

@@ -76,6 +76,11 @@ class Installation:
             for part, key in keys.items()
         }
 
+    @property
+    def factory_file(self) -> str:
+        """The name of its first factory file."""
+        return f"{contract.factory_name_of(self.airflow_name)}.py"
+
     def dag_id(self, stream_key: str) -> str:
         return contract.dag_id_of(self.airflow_name, stream_key)
 
@@ -99,8 +104,14 @@ class Installation:
                 f"environment variables {' and '.join(self.login_names)}."
             )
         url = store_url((user, password), *self.address)
-        with table_transaction(url, self.name, self.table, action) as connection:
-            yield connection
+        try:
+            with table_transaction(url, self.name, self.table, action) as connection:
+                yield connection
+        except ModuleNotFoundError as error:
+            raise CommandError(
+                f"There is no driver of PostgreSQL here ({error}). Install one: pip install "
+                "psycopg2-binary."
+            ) from None
 
     def load(self, dag_id: str | None = None) -> LoadedFactory:
         """Let Airflow load the factory file: that in the DAG folder, or else the model's.
@@ -133,14 +144,18 @@ class Installation:
 
 
 def find_installations(
-    model: Path | None, dags: str | None, names: Collection[str], python: str
+    names: Collection[str],
+    *,
+    model: Path | None = None,
+    dags: str | None = None,
+    python: str = "",
 ) -> list[Installation]:
     """Return the named platforms, or all there are, in the order of their names.
 
     Args:
+        names: names of platforms as in the model; all where it is empty.
         model: folder of the model, or None.
         dags: Airflow's DAG folder or a factory file in it, where `python` runs; or None.
-        names: names of platforms as in the model; all where it is empty.
         python: the command that starts Airflow's Python; empty for this machine.
 
     Raises:
