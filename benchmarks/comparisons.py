@@ -127,7 +127,7 @@ def write(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
     """Do the transaction of a population, with rows that are ready."""
     platform: Any = graph.platform
     tree = ValidationTree(graph.eco)
-    with merge_store_transaction(platform, "replace the rows of") as connection:
+    with merge_store_transaction(platform, "write the rows of") as connection:
         write_difference(connection, platform, {row[0]: row[1] for row in rows}, tree)
 
 

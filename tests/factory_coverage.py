@@ -7,6 +7,7 @@ or down. `make test` writes the sample first (see sample_factory.py).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +25,8 @@ class Factories(CoveragePlugin):
     """Traces factory files wherever they are."""
 
     def file_tracer(self, filename: str) -> FileTracer | None:
-        if not (FACTORY_FILE.search(filename) and SAMPLE.exists()):
+        # A test may have removed a file that it has parsed.
+        if not (FACTORY_FILE.search(filename) and SAMPLE.exists() and Path(filename).exists()):
             return None
         text, sample = lines_of(filename), lines_of(str(SAMPLE))
         # Neither one of another release nor one that a test has damaged.
@@ -32,6 +34,11 @@ class Factories(CoveragePlugin):
         if begin is None or text[begin:] != sample[begin_of_sample:]:
             return None
         return OneFactory(begin, begin_of_sample or 0)
+
+    def find_executable_files(self, src_dir: str) -> Iterator[str]:
+        """Yield the sample, so that all workers' data say that this plugin traces it."""
+        if SAMPLE.parent == Path(src_dir):
+            yield str(SAMPLE)
 
     def file_reporter(self, filename: str) -> str:  # noqa: ARG002
         """Let coverage read the sample as the Python that it is."""

@@ -218,15 +218,17 @@ def problems_across_keys(
     if missing := [key for key in NEEDED if key not in settings]:
         yield f"its config_json lacks {', '.join(missing)}"
     if settings.get("stream_key", stream_key) != stream_key:
-        yield f"its config_json is that of stream {settings['stream_key']!r}"
+        yield f"its config_json is that of stream {settings['stream_key']!r:.300}"
     if settings.get("platform_name", platform_name) != platform_name:
-        yield f"it belongs to platform {settings['platform_name']!r}"
+        yield f"it belongs to platform {settings['platform_name']!r:.300}"
     if settings.get("single_dataset") is True:
         datasets = settings.get("datasets")
         if isinstance(datasets, list) and settings.get("dataset_name") not in datasets:
             yield "single_dataset is true, but dataset_name does not name one of its datasets"
-    if settings.get("git_cache_enabled") is True and "ecosystem_k8s_name" not in settings:
-        yield "git_cache_enabled is true, but ecosystem_k8s_name is not given"
+    if settings.get("git_cache_enabled") is True:
+        for key in ("ecosystem_k8s_name", "git_cache_max_age_minutes"):
+            if key not in settings:
+                yield f"git_cache_enabled is true, but {key} is not given"
 
 
 def value_problems(settings: dict[str, Any]) -> Iterator[str]:
@@ -296,22 +298,28 @@ def cron_problem(key: str, schedule: str) -> str | None:
 
 
 class Cause(str, enum.Enum):
-    """What kind of failure kept the table from being read."""
+    """What kind of failure kept the table from being read or written."""
 
-    LOGIN = "login"
-    PERMISSION = "permission"
+    # No login in the environment; one that PostgreSQL refuses is no connection, as its drivers
+    # have no code for either.
+    NO_LOGIN = "no login"
+    NO_CONNECTION = "no connection"
+    NO_PERMISSION = "no permission"
     NO_TABLE = "no table"
-    UNREACHABLE = "unreachable"
     NO_ANSWER = "no answer"
+    LOCKED = "locked"
     OTHER = "other"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Cause:  # noqa: ARG003 - a later release may know more
+        return cls.OTHER
 
 
 # By PostgreSQL's code for the error.
 CAUSES = {
-    "28000": Cause.LOGIN,
-    "28P01": Cause.LOGIN,
-    "42501": Cause.PERMISSION,
+    "42501": Cause.NO_PERMISSION,
     "42P01": Cause.NO_TABLE,
+    "55P03": Cause.LOCKED,
     "57014": Cause.NO_ANSWER,
 }
 
@@ -321,11 +329,19 @@ def cause_of(error: BaseException | None) -> Cause:
     code = getattr(error, "pgcode", None) or getattr(error, "sqlstate", None)
     # An attempt to connect that fails has no code.
     if code is None and type(error).__name__ == "OperationalError":
-        return Cause.UNREACHABLE
+        return Cause.NO_CONNECTION
     return CAUSES.get(str(code), Cause.OTHER)
 
 
 # --- What Kubernetes and PostgreSQL are given -------------------------------------------------
+
+# Where Jobs keep copies of the model in their containers.
+MODEL_FOLDER = "/cache/git-models"
+
+
+def model_claim_of(ecosystem_k8s_name: str) -> str:
+    """Return the name of the claim of the volume that all Jobs keep the model on."""
+    return f"{ecosystem_k8s_name}-git-model-cache"
 
 
 def literally(value: str) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from yellow_dynamic.contract import postgres_driver
+from yellow_dynamic.contract import Cause, cause_of, postgres_driver
 
 STREAM_KEY_CHARACTERS = 255
 CONNECT_TIMEOUT_SECONDS = 10
@@ -88,14 +88,14 @@ def set_timeouts(connection: Connection) -> None:
 def advice(error: SQLAlchemyError) -> str:
     """Return what to do about a database error."""
     advices = {
-        "UndefinedTable": "Run generatePlatformBootstrap with --ringLevel 1 to create the table.",
-        "InsufficientPrivilege": "Grant the role CREATE on the schema for bootstrap, and SELECT, "
+        Cause.NO_TABLE: "Run generatePlatformBootstrap with --ringLevel 1 to create the table.",
+        Cause.NO_PERMISSION: "Grant the role CREATE on the schema for bootstrap, and SELECT, "
         "INSERT, UPDATE and DELETE on the table for merges.",
-        "LockNotAvailable": f"Another merge held the table for {LOCK_TIMEOUT_SECONDS} s; look for "
+        Cause.LOCKED: f"Another merge held the table for {LOCK_TIMEOUT_SECONDS} s; look for "
         "a merge that hangs, and run this one again.",
-        "QueryCanceled": "It was interrupted here, or cancelled in the database; run it again.",
+        Cause.NO_ANSWER: "It was interrupted here, or cancelled in the database; run it again.",
     }
-    cause = type(getattr(error, "orig", None)).__name__
+    cause = cause_of(getattr(error, "orig", None))
     return advices.get(cause, "Check that the database is up and reachable, then run this again.")
 
 

@@ -27,10 +27,12 @@ from yellow_dynamic import __version__
 from yellow_dynamic.contract import (
     ACTIVE,
     CREDENTIAL_NAMES,
-    KEYS,
+    DEFAULT_SCHEDULE,
+    MODEL_FOLDER,
     factory_name_of,
     factory_text_of,
     literally,
+    model_claim_of,
     overlaid,
     problems_across_keys,
     secret_keys,
@@ -105,8 +107,7 @@ log = logging.getLogger(__name__)
 STREAMS_PER_SHARD = 1_000
 MOST_SHARDS = 1_000
 
-#: Where Jobs keep copies of the model, and Airflow the last good rows, in their containers.
-MODEL_FOLDER = "/cache/git-models"
+#: Where Airflow keeps the last good rows in its containers.
 SNAPSHOT_FOLDER = "/var/lib/yellow-dynamic"
 #: What Kubernetes allows for a Job's name, 63, less the longest end of ours.
 JOB_NAME_CHARACTERS = 50
@@ -123,7 +124,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
     Bootstrap ring 0 renders, beside all that the base renders, `{platform}_factory_dag.py` for
     Airflow's DAG folder, and with `factoryShards` above 1 `{platform}_factory_dag_2.py` and so on;
     ring 1 creates the table `{platform}_airflow_dsg`; `renderGraph`, which `handleModelMerge`
-    calls, replaces the table's rows instead of rendering DAG files.
+    calls, writes the table's rows instead of rendering DAG files.
 
     Args:
         *args: the base class's arguments, unchanged.
@@ -220,7 +221,7 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
     rows_written = False
 
     def renderGraph(self, credStore: CredentialStore, issueTree: ValidationTree) -> dict[str, str]:
-        """Replace the platform's rows and return the base's files, without ingestion DAG files.
+        """Write the platform's rows and return the base's files, without ingestion DAG files.
 
         Raises:
             MergeError: for problems of the model, which are on `issueTree` too. DataSurface's
@@ -260,7 +261,7 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
             return
         if self.dp.factoryShards < suitable_shards(len(rows)):
             advise_shards(self.dp, len(rows))
-        with merge_store_transaction(self.dp, "replace the rows of") as connection:
+        with merge_store_transaction(self.dp, "write the rows of") as connection:
             write_difference(connection, self.dp, rows, issueTree)
         self.rows_written = not issueTree.hasErrors()
 
@@ -306,6 +307,8 @@ def store_configs(
 ) -> Iterator[StreamConfig]:
     """Yield the own config of each stream of one store."""
     of_store = {"store_name": store.name, **ingestion_config(dp, store, tree)}
+    if "ingestion_type" not in of_store:
+        return
     consistency = getattr(store.cmd, "singleOrMultiDatasetIngestion", None)
     if consistency is IngestionConsistencyType.MULTI_DATASET:
         datasets = list(store.datasets)
@@ -351,7 +354,7 @@ def schedule_of_store(store: Datastore, tree: ValidationTree) -> str | None:
     """Return a cron expression or preset, or None for a stream that others trigger."""
     trigger = getattr(store.cmd, "stepTrigger", None)
     if trigger is None:
-        return "@hourly"
+        return DEFAULT_SCHEDULE
     if isinstance(trigger, CronTrigger):
         return str(trigger.cron)
     if not isinstance(trigger, ExternallyTriggered):
@@ -402,7 +405,8 @@ def common_config(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig
             "git_cache_storage_size": psp.git_cache_storage_size,
             "git_cache_max_age_minutes": psp.git_cache_max_age_minutes,
         }
-    return config
+    # What a services provider leaves open has no key.
+    return {key: value for key, value in config.items() if value is not None}
 
 
 def credential_config(
@@ -450,19 +454,25 @@ def config_rows(
         return {}
     rows: dict[str, str] = {}
     credentials = credentials_of(settings)
+    said: set[tuple[str, str]] = set()
     for config in configs:
-        key = config["stream_key"]
+        key, store = config["stream_key"], config["store_name"]
         if key in rows:
             tree.addProblem(
                 f"Two streams of platform {dp.name!r} have the key {key!r}; one is of store "
-                f"{config['store_name']!r}. Rename a store or a dataset."
+                f"{store!r}. Rename a store or a dataset."
             )
         rows[key] = ENCODER.encode({**common, **config})
-        config = with_credential_names(config)
         for problem in stream_problems(key, config, rows[key], settings):
-            tree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
-        credentials |= credentials_of(config)
-    for problem in [*value_problems(settings), *shared_secrets(credentials)]:
+            # What is wrong with a store is wrong with each of its streams.
+            if (store, problem) not in said:
+                tree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
+                said.add((store, problem))
+        credentials |= credentials_of(with_credential_names(config))
+    for problem in [
+        *value_problems(without_credentials(settings)),
+        *credential_problems(credentials),
+    ]:
         tree.addProblem(f"Platform {dp.name!r}: {problem}.")
     return rows
 
@@ -470,11 +480,11 @@ def config_rows(
 def stream_problems(
     key: str, config: StreamConfig, config_json: str, settings: StreamConfig
 ) -> Iterator[str]:
-    """Yield why the factory file would refuse the row of a stream.
+    """Yield why the factory file would refuse the row of a stream, but for its credentials.
 
     Args:
         key: the stream's.
-        config: the stream's own config, with the names of its credentials.
+        config: the stream's own config.
         config_json: the text of its row.
         settings: those of its platform, whose own problems are not the stream's.
     """
@@ -482,13 +492,22 @@ def stream_problems(
         yield problem
     whole = overlaid(settings, config)
     yield from problems_across_keys(key, ACTIVE, whole, settings["platform_name"])
-    yield from value_problems(config)
+    yield from value_problems(without_credentials(config))
 
 
-def shared_secrets(credentials: set[tuple[str, str]]) -> Iterator[str]:
-    """Yield which of `credentials_of` configs have different names and the same secret."""
+def without_credentials(settings: StreamConfig) -> StreamConfig:
+    """Return what is not the name of a credential or of its secret."""
+    named = {*CREDENTIAL_NAMES, *CREDENTIAL_NAMES.values()}
+    return {key: value for key, value in settings.items() if key not in named}
+
+
+def credential_problems(credentials: set[tuple[str, str, str]]) -> Iterator[str]:
+    """Yield which of `credentials_of` some settings Kubernetes refuses, or cannot tell apart."""
     names: dict[str, str] = {}
-    for name, secret in sorted(credentials):
+    for secret_key, name, secret in sorted(credentials):
+        own = {secret_key: secret, CREDENTIAL_NAMES[secret_key]: name}
+        for problem in value_problems(own):
+            yield f"the credential {name!a:.300} cannot be used: {problem}"
         if names.setdefault(secret, name) != name:
             yield (
                 f"the credentials {names[secret]!a:.300} and {name!a:.300} would share the "
@@ -496,10 +515,10 @@ def shared_secrets(credentials: set[tuple[str, str]]) -> Iterator[str]:
             )
 
 
-def credentials_of(settings: StreamConfig) -> set[tuple[str, str]]:
-    """Return the name and the secret's name of each credential of some settings."""
+def credentials_of(settings: StreamConfig) -> set[tuple[str, str, str]]:
+    """Return the key of each secret in some settings, its credential's name, and its own."""
     return {
-        (str(settings[name_key]), str(settings[secret_key]))
+        (secret_key, str(settings[name_key]), str(settings[secret_key]))
         for secret_key, name_key in CREDENTIAL_NAMES.items()
         if secret_key in settings
     }
@@ -633,7 +652,7 @@ def apply_difference(
 
     def run(statement: str, parameter: Any) -> Any:
         text = sqlalchemy.text(statement.format(table=quoted, active=ACTIVE))
-        return connection.execute(text, {"rows": json.dumps(parameter)})
+        return connection.execute(text, {"rows": json.dumps(parameter, ensure_ascii=False)})
 
     for statement, part in (
         (DELETE, population.removed),
@@ -853,18 +872,18 @@ def deployment_files(
             share a secret.
     """
     settings = platform_settings(dp, eco)
-    named = {key: value for key, value in settings.items() if "pattern" in KEYS.get(key, {})}
-    for problem in [*value_problems(named), *shared_secrets(credentials_of(settings))]:
+    names = {"namespace_name": settings["namespace_name"]}
+    for problem in [*value_problems(names), *credential_problems(credentials_of(settings))]:
         raise ValueError(f"Platform {dp.name!a:.300} cannot be put on a cluster: {problem}.")
     environment = templates(yaml=yaml_text, sql=sql_identifier, literally=literally)
     values = deployment_values(dp, settings)
     start = settings["platform_name"]
-    names = ["airflow-values.yaml", "airflow-patch.yaml", "airflow-reader.sql"]
-    names.append("bootstrap-job.yaml")
+    files = ["airflow-values.yaml", "airflow-patch.yaml", "airflow-reader.sql"]
+    files.append("bootstrap-job.yaml")
     if f"{start}_model_merge_job.yaml" not in rendered:
-        names.append("model-merge-job.yaml")
+        files.append("model-merge-job.yaml")
     return {
-        f"{start}-{name}": environment.get_template(f"{name}.j2").render(values) for name in names
+        f"{start}-{name}": environment.get_template(f"{name}.j2").render(values) for name in files
     }
 
 
@@ -890,7 +909,7 @@ def deployment_values(dp: YellowDynamicDataPlatform, settings: StreamConfig) -> 
         "git_repo_branch": settings["git_repo_branch"],
         "git_credential": git,
         "model_folder": MODEL_FOLDER if cached else "/workspace/model",
-        "model_claim": f"{settings['ecosystem_k8s_name']}-git-model-cache" if cached else None,
+        "model_claim": model_claim_of(settings["ecosystem_k8s_name"]) if cached else None,
         "job_secrets": [
             (f"{settings[f'{role}_credential_name']}_{part}", secret, key)
             for role in ("postgres", "git")

@@ -106,29 +106,35 @@ def test_what_was_read_is_told_from_what_serves_instead(
         snapshot.unlink()
     failed = reading_of_file(file)
 
-    assert (read.source, read.failure) == ("database", None)
+    assert (read.source, read.reason) == ("database", None)
     assert (served.source, failed.source) == ("snapshot", None)
     for reading in (served, failed):
-        assert "Connection refused" in str(reading.failure)
-        assert reading.cause == ("unreachable" if release == "current" else "other")
-    assert f"Serving the snapshot in {installed.snapshots}" in str(served.failure)
+        assert "Connection refused" in str(reading.reason)
+        assert reading.cause == ("no connection" if release == "current" else "other")
+    assert f"Serving the snapshot in {installed.snapshots}" in str(served.reason)
 
 
 @pytest.mark.slow
-def test_cause_is_known_whatever_the_words(installed: Site) -> None:
-    installed.postgres.create_role("no_grant_for_factory", "a-password-6")
-    causes = {}
-    causes["permission"] = with_login(installed, "no_grant_for_factory", "a-password-6")
-    causes["login"] = with_login(installed, "", "")
+@pytest.mark.parametrize("release", ["current", "0.1.0"])
+def test_cause_is_known(installed: Site, release: str) -> None:
+    file = installed.factory_file if release == "current" else write_released(installed)
+    role = f"no_grant_{installed.database}"
+    installed.postgres.create_role(role, "a-password-6")
+    found = {
+        "no permission": with_login(installed, file, role, "a-password-6"),
+        "no login": with_login(installed, file, "", ""),
+    }
+    if release == "current":
+        found["no connection"] = with_login(installed, file, role, "another-password")
     installed.login(installed.postgres.user, installed.postgres.password)
     installed.sql("DROP TABLE {table}")
-    causes["no table"] = reading_of_file(installed.factory_file)
+    found["no table"] = reading_of_file(file)
 
-    assert {name: reading.cause for name, reading in causes.items()} == {
-        name: name for name in causes
+    assert {cause: reading.cause for cause, reading in found.items()} == {
+        cause: cause for cause in found
     }
 
 
-def with_login(site: Site, user: str, password: str) -> Reading:
+def with_login(site: Site, file: Path, user: str, password: str) -> Reading:
     site.login(user, password)
-    return reading_of_file(site.factory_file)
+    return reading_of_file(file)

@@ -23,6 +23,8 @@ from yellow_dynamic import contract
 from yellow_dynamic.contract import KEYS, SCHEMA
 from yellow_dynamic.plugin import (
     config_rows,
+    credential_problems,
+    credentials_of,
     factory_text,
     platform_settings,
     stream_configs,
@@ -31,6 +33,7 @@ from yellow_dynamic.plugin import (
 
 #: What one row's keys must be to each other, or to the row's columns: beyond a schema's words.
 RULES_ACROSS_KEYS = (
+    "git_cache_enabled is true, but ",
     "its config_json is that of stream",
     "it belongs to platform",
     "dataset_name does not name one of its datasets",
@@ -41,9 +44,11 @@ MADE_BY_THE_FACTORY = {"git_repo_owner", "git_repo_repo_name"}
 OF_THE_FACTORY_ALONE = {"config_table", "factory_shards", "plugin_version"}
 
 
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> PlatformPipelineGraph:
-    """A platform whose rows and settings use every key."""
+@pytest.fixture(scope="module", params=[True, False], ids=["cache", "no cache"])
+def graph(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> PlatformPipelineGraph:
+    """A platform whose rows and settings use every key, but for the cache's where it has none."""
     stores = [
         Store("Store1", ["a", "b"], MULTI, credential="Source_Login"),
         Store("Pair", ["x", "y"], SINGLE),
@@ -51,7 +56,9 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> PlatformPipelineGraph:
     ]
     slack = Credential("slack", CredentialType.API_TOKEN)
     model = Model(
-        stores=stores, platformArguments={"slackCredential": slack, "slackChannel": "#data"}
+        stores=stores,
+        platformArguments={"slackCredential": slack, "slackChannel": "#data"},
+        providerArguments={"git_cache_enabled": request.param},
     )
     return model.graph(tmp_path_factory.mktemp("model"))
 
@@ -107,6 +114,7 @@ def of_the_factory(factory: ModuleType, key: str, config: dict[str, Any]) -> str
 
 def across_keys(problem: str, config: dict[str, Any]) -> bool:
     """Tell whether a problem is not one of a single value."""
+    problem = problem.rpartition(" cannot be used: ")[2]
     # Where a credential has no name of its own, its secret's becomes a variable's name.
     name_of_secret = problem.partition(" ")[0] in {
         name
@@ -120,12 +128,14 @@ def assert_agreement(
     settings: dict[str, Any], factory: ModuleType, key: str, config: dict[str, Any]
 ) -> list[str]:
     """See that all three say the same of a row, and return what a merge says."""
-    named = contract.with_credential_names(config)
-    merge = list(stream_problems(key, named, json.dumps(config), settings))
+    merge = [
+        *stream_problems(key, config, json.dumps(config), settings),
+        *credential_problems(credentials_of(contract.with_credential_names(config))),
+    ]
     refusal = of_the_factory(factory, key, config)
     schema = of_the_schema(config)
 
-    assert refusal in merge if merge else refusal is None
+    assert any(problem.endswith(refusal or "") for problem in merge) == (refusal is not None)
     assert bool(schema) == any(not across_keys(problem, config) for problem in merge), (
         schema,
         merge,
@@ -217,7 +227,7 @@ def test_key_of_one_side_is_a_key_of_all(
     )
 
 
-def test_each_pattern_and_limit_is_written_once() -> None:
+def test_each_pattern_limit_and_secret_key_is_written_once() -> None:
     package = Path(contract.__file__).parent
     tree = "".join(
         file.read_text()
@@ -227,5 +237,7 @@ def test_each_pattern_and_limit_is_written_once() -> None:
     for pattern in {rule["pattern"] for rule in KEYS.values() if "pattern" in rule}:
         assert tree.count(json.dumps(pattern)) == 1
         assert tree.count(pattern.strip("^$")) <= 1
+    for limit in {rule["maxLength"] for rule in KEYS.values() if "maxLength" in rule}:
+        assert tree.count(f'"maxLength": {limit}') == 1
     for name in {key for rule in KEYS.values() for key in rule.get("secretKeys", {}).values()}:
         assert tree.count(f'"{name}"') == 1, name

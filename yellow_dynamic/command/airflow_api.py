@@ -19,7 +19,7 @@ REQUESTS_AT_ONCE = 8
 
 @dataclass
 class DagView:
-    """A DAG as Airflow has it."""
+    """A DAG as Airflow has it; what its page says is None where Airflow shows no page."""
 
     dag_id: str
     stale: bool
@@ -27,7 +27,7 @@ class DagView:
     import_errors: bool
     file: str | None
     last_parsed: str | None
-    facts: Facts
+    facts: Facts | None
 
 
 @dataclass
@@ -115,7 +115,7 @@ class AirflowApi:
             import_errors=bool(dag["has_import_errors"]),
             file=dag.get("fileloc"),
             last_parsed=dag.get("last_parsed_time"),
-            facts=facts_of(details.get("doc_md")),
+            facts=facts_of(details["doc_md"]) if details.get("doc_md") else None,
         )
 
     def _list(self, path: str, key: str = "", **params: str) -> list[dict[str, Any]]:

@@ -335,7 +335,8 @@ def drift(options: Platforms, more: MoreNames = None) -> Report:
     writing, of another stream or platform; an unknown status; times that cannot be. Without
     --model these are all that is looked for, and an edit that keeps the writing is not seen.
 
-    A status set by `disable` is an operator's own and no drift. The next merge undoes drift.
+    A status set by `disable` is an operator's own and no drift. The next merge undoes what was
+    changed in a configuration.
 
     Example: yellow-dynamic drift --model checkout-of-the-last-merge
     """
@@ -386,14 +387,14 @@ def check(
 ) -> Report:
     """Run the checklist of a deployment; each line says pass or fail, and what mends it.
 
-    Always: the table is there, its rows are valid against the schema, Airflow's own Python loads
-    the factory file, reads the table with Airflow's login, and builds a DAG for each active row.
-    With --model: the rows are as the model says. With --dags: the factory file is there once, it
-    is what bootstrap would write now, and no static DAG files are left. With --airflow-url:
-    Airflow has the DAGs, the factory file is none, and the newest runs did not fail. With
-    --namespace: the jobs' secrets have their keys, and Airflow's scheduler and DAG processor have
-    the login and the factory file, and read where the merge writes (DATASURFACE_POSTGRES_ variables
-    are needed only to lead them elsewhere).
+    Always: the table is there, its rows are valid by the rules of this release, Airflow's own
+    Python loads the factory file, reads the table with Airflow's login, and builds a DAG for each
+    active row. With --model: the rows are as the model says. With --dags: the factory file is
+    there once, it is what bootstrap would write now, and no static DAG files are left. With
+    --airflow-url: Airflow has the DAGs, the factory file is none, and the newest runs did not fail.
+    With --namespace: the jobs' secrets have their keys, and Airflow's scheduler and DAG processor
+    have the login and the factory file, and read where the merge writes (DATASURFACE_POSTGRES_
+    variables are needed only to lead them elsewhere).
 
     Before a deployment, run it with --model alone or with the new file; after it, with all you
     have. Nothing is written.

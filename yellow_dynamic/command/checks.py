@@ -196,11 +196,18 @@ class Checks:
         yield Check(
             "rows are valid",
             not problems,
-            shortened(problems) or f"{len(self.rows)} rows, by the rules of the factory file",
-            self._merge if problems else "",
+            shortened(problems) or f"{len(self.rows)} rows, by the rules of {__version__}",
+            self._row_remedy(self.rows) if problems else "",
         )
         if installation.model is not None:
             yield self._as_the_model_says()
+
+    def _row_remedy(self, rows: list[StreamRow]) -> str:
+        """Return the command that mends a row; a merge leaves the status as it is."""
+        for row in rows:
+            if row.status not in (contract.ACTIVE, contract.DISABLED):
+                return f"yellow-dynamic enable {shlex.quote(row.stream_key)}"
+        return self._merge
 
     def _as_the_model_says(self) -> Check:
         assert self.installation.model is not None
@@ -229,9 +236,9 @@ class Checks:
         yield Check(names[0], not wrong, wrong or version, self._ring0 if wrong else "")
         mend = self._table_remedy(Cause(reading.cause)) if reading.cause else self._ring0
         yield Check(names[1], not error, error or "without an error", mend if error else "")
-        if reading.failure or not error:
-            detail = reading.failure or "with its own login, from its own environment"
-            yield Check(names[2], not reading.failure, detail, mend if reading.failure else "")
+        if reading.reason or not error:
+            detail = reading.reason or "with its own login, from its own environment"
+            yield Check(names[2], not reading.reason, detail, mend if reading.reason else "")
         if not error:
             yield self._dags_load(factory.dags)
 
@@ -333,8 +340,8 @@ class Checks:
             f"'{login_patch('scheduler', installation)}'"
         )
         remedies = {
-            Cause.LOGIN: login,
-            Cause.PERMISSION: f"GRANT SELECT ON {installation.table} TO airflow_reader",
+            Cause.NO_LOGIN: login,
+            Cause.NO_PERMISSION: f"GRANT SELECT ON {installation.table} TO airflow_reader",
             Cause.NO_TABLE: self._ring1,
         }
         return remedies.get(cause, connect)
@@ -352,7 +359,7 @@ def login_patch(container: str, installation: Installation) -> str:
 
 
 def row_problems(row: StreamRow, installation: Installation) -> Iterator[str]:
-    """Yield why the factory file refuses a row."""
+    """Yield why a factory file of this release refuses a row."""
     try:
         config = contract.parsed_config(row.config_json)
     except contract.BadRowError as error:

@@ -80,18 +80,9 @@ class Reading:
     """What a factory file read; see its READING. `cause` is a value of `contract.Cause`."""
 
     source: str | None
-    snapshot: str | None
     age: float | None
     cause: str | None
     reason: str | None
-
-    @property
-    def failure(self) -> str | None:
-        """Why the table was not read, and what serves instead; None where it was read."""
-        if self.source == "snapshot" and self.age is not None:
-            confirmed = f"last confirmed by the database {self.age:.0f} s ago"
-            return f"{self.reason} Serving the snapshot in {self.snapshot}, {confirmed}."
-        return self.reason
 
 
 @dataclass
@@ -284,7 +275,6 @@ def factory_dags(
 
         reading = next((each for each in readings if each.reason), readings[0])
         reading.reason = in_place(reading.reason)
-        reading.snapshot = in_place(reading.snapshot)
         return LoadedFactory(
             airflow=version,
             python=sys.version.split()[0],
@@ -300,23 +290,29 @@ def reading_of(file: Path, warnings: list[str], errors: list[str]) -> Reading:
     said = getattr(module_of(file), "READING", None)
     if said is not None:
         return Reading(**{name: said.get(name) for name in Reading.__dataclass_fields__})
-    # Release 0.1.0 says it in words only.
+    return reading_of_0_1_0(warnings, errors)
+
+
+def reading_of_0_1_0(warnings: list[str], errors: list[str]) -> Reading:
+    """Return what a factory file of release 0.1.0 read, which says it in words only."""
     served = [line for line in warnings if "Serving the snapshot" in line]
     unread = served + [line for line in errors if "TableUnreadable" in line]
-    source = "snapshot" if served else None if errors else "database"
-    return Reading(
-        source=source,
-        snapshot=None,
-        age=None,
-        cause="other" if unread else None,
-        reason=unread[0] if unread else None,
-    )
+    if not unread:
+        return Reading("database", None, None, None)
+    causes = {
+        "environment variables": "no login",
+        "permission denied": "no permission",
+        "Run bootstrap with --ringLevel 1": "no table",
+    }
+    found = (cause for words, cause in causes.items() if words in unread[0])
+    return Reading("snapshot" if served else None, None, next(found, "other"), unread[0])
 
 
 def module_of(file: Path) -> ModuleType | None:
     """Return the module that a file became, however far its import came."""
-    modules = [each for each in sys.modules.values() if getattr(each, "__file__", "") == str(file)]
-    return modules[-1] if modules else None
+    # A lazy module may import others when it is asked.
+    loaded = reversed(list(sys.modules.values()))
+    return next((each for each in loaded if getattr(each, "__file__", "") == str(file)), None)
 
 
 def syntax_error(text: str) -> str | None:

@@ -73,9 +73,10 @@ class ModelPlatform:
             sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
         """
         tree = ValidationTree(self.eco)
+        rows = self.rows
         try:
             with merge_store_transaction(self.platform, "read") as connection:
-                found = compare_with_table(connection, self.platform, self.rows, tree)
+                found = compare_with_table(connection, self.platform, rows, tree)
         except CredentialNotAvailableException as error:
             raise CommandError(
                 f"Platform {self.platform.name!r}: {error}. Set its environment variables, as for "

@@ -176,7 +176,7 @@ def platform_status(sources: Sources) -> PlatformStatus:
         for dag_id, dag in (factory.dags if factory else {}).items()
     }
     seen = {
-        dag.facts.stream or installation.stream_of(dag_id): dag
+        (dag.facts and dag.facts.stream) or installation.stream_of(dag_id): dag
         for dag_id, dag in (airflow.dags if airflow else {}).items()
     }
     in_service = {key for key, view in seen.items() if not view.stale}
@@ -264,8 +264,8 @@ def about_factory(
 ) -> Iterator[Finding]:
     if factory.error:
         yield Finding(State.BROKEN, "the factory file cannot be loaded; see above")
-    elif factory.reading.failure:
-        yield Finding(State.SNAPSHOT, factory.reading.failure)
+    elif factory.reading.reason:
+        yield Finding(State.SNAPSHOT, factory.reading.reason)
     elif built is None and row is not None:
         file = f"{sources.installation.dag_id(row.stream_key)}.py"
         for path in sources.static:
@@ -287,9 +287,9 @@ def about_airflow(airflow: AirflowView, row: StreamRow, seen: DagView | None) ->
     if seen is None or seen.stale:
         yield Finding(State.MISSING, f"its DAG is {word_of(seen)} in Airflow")
         return
-    if seen.facts.problem:
+    if seen.facts and seen.facts.problem:
         yield Finding(State.BROKEN, seen.facts.problem)
-    if seen.facts.revision not in (None, contract.revision_of(row.config_json)):
+    elif seen.facts and seen.facts.revision != contract.revision_of(row.config_json):
         reason = (
             f"Airflow has another revision of it, from its parse at {seen.last_parsed}; its "
             f"row was changed at {row.updated_at} UTC"
