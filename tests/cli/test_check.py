@@ -247,6 +247,8 @@ def test_rows_that_the_factory_file_refuses_fail_with_their_reasons(merged: Oper
     assert "Empty: its config_json lacks stream_key, store_name" in detail
     assert "Odd: its config_json is not JSON" in detail
     assert "more" in detail
+    mend = failed(merged, "--dags", merged.factory)["rows are valid"]["mend"]
+    assert mend == "yellow-dynamic enable Empty"
     merged.site.sql("DELETE FROM {table} WHERE stream_key IN ('Odd', 'Empty')")
     detail = failed(merged, "--dags", merged.factory)["rows are valid"]["detail"]
     assert "Store1: datasets is [], not a list of at least one name" in detail

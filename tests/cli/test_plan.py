@@ -138,6 +138,19 @@ def test_what_the_merge_would_refuse_is_an_error(merged: Operator) -> None:
     assert "No dataset group is assigned" in refusal(merged, "--model", merged.model)
 
 
+def test_problem_of_the_model_is_said_before_the_database_is_asked(
+    merged: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged.write_model("[Store('S' * 120, ['d' * 120], SINGLE)]")
+    monkeypatch.delenv("postgres_PASSWORD")
+
+    result = merged.on_model("plan")
+
+    assert result.exit_code == 1
+    assert "Airflow refuses the dag id 'yellowlive__SSS" in result.stderr
+    assert "handleModelMerge would refuse platform 'YellowLive'" in result.stderr
+
+
 @pytest.mark.embedded
 def test_broken_model_is_an_error_with_its_place(operator: Operator) -> None:
     (operator.model / "eco.py").write_text("def createEcosystem():\n    return 1 / 0\n")

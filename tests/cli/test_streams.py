@@ -221,6 +221,16 @@ def test_model_alone_shows_the_dag_that_its_factory_file_would_build(merged: Ope
     assert found["config"]["schedule_string"] == "every day"
 
 
+@pytest.mark.slow
+def test_stream_whose_key_is_no_id_is_shown_with_the_reason(merged: Operator) -> None:
+    merged.site.insert("Odd key", "{}")
+
+    found = shown(merged, "Odd key", "--dags", merged.dags)
+
+    assert "Airflow refuses the dag id 'yellowlive__Odd key_ingestion'" in found["dag"]["problem"]
+
+
+@pytest.mark.slow
 def test_stream_without_a_dag_is_shown_with_the_reason(merged: Operator) -> None:
     merged.on_dags("disable", "Store1")
 

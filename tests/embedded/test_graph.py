@@ -8,7 +8,6 @@ import pytest
 from small_estate import (
     MULTI,
     NIGHTLY,
-    PLACE,
     SINGLE,
     NoCredentials,
     PlainPlatform,
@@ -30,12 +29,8 @@ from datasurface.md import (
     Datastore,
     EcosystemPipelineGraph,
     ExportNode,
-    HostPortPair,
-    HostPortPairList,
     IngestionMultiNode,
     IngestionSingleNode,
-    KafkaIngestion,
-    KafkaServer,
     PlatformPipelineGraph,
     SQLSnapshotIngestion,
     ValidationTree,
@@ -74,7 +69,7 @@ def test_a_multi_dataset_store_is_one_ingestion(tmp_path: Path) -> None:
         "Export/One/Consumer data/Store1/addresses",
         "Export/One/Consumer data/Store1/customers",
     ]
-    assert part.getLeftSideOfGraph() == {node}
+    assert [each for each in part.nodes.values() if not each.leftHandNodes] == [node]
 
 
 def test_a_single_dataset_store_is_an_ingestion_for_each_dataset(tmp_path: Path) -> None:
@@ -85,7 +80,7 @@ def test_a_single_dataset_store_is_an_ingestion_for_each_dataset(tmp_path: Path)
         ("Ingest/One/Store1/customers", "Store1", "customers"),
         ("Ingest/One/Store1/addresses", "Store1", "addresses"),
     ]
-    exports = part.getRightSideOfGraph()
+    exports = [each for each in part.nodes.values() if not each.rightHandNodes]
     assert {type(n) for n in exports} == {ExportNode}
     assert {tuple(n.leftHandNodes) for n in exports} == {
         ("Ingest/One/Store1/customers",),
@@ -132,25 +127,6 @@ def test_a_store_may_have_no_trigger(tmp_path: Path) -> None:
     part = graph_of(tmp_path, store(cmd=snapshot(MULTI)))
 
     assert vars(part.nodes["Ingest/One/Store1"])["captureTrigger"] is None
-
-
-def test_ports_are_those_of_the_sources(tmp_path: Path) -> None:
-    brokers = HostPortPairList([HostPortPair("a", 9092), HostPortPair("b", 9093)])
-    kafka = KafkaIngestion(KafkaServer("Kafka", PLACE, brokers), MULTI)
-
-    part = graph_of(tmp_path, store(), store("Events", ["clicks"], kafka))
-
-    assert part.generatePorts() == {5432, 9092, 9093}
-    assert part.getPortsForDataContainer(database()) == {5432}
-
-
-def test_the_text_form_shows_what_follows_what(tmp_path: Path) -> None:
-    text = graph_of(tmp_path, store(datasets=["customers"])).graphToText()
-
-    assert text.splitlines() == [
-        "Ingest/One/Store1 -> Export/One/Consumer data/Store1/customers",
-        "Export/One/Consumer data/Store1/customers -> ",
-    ]
 
 
 def test_lint_checks_the_credentials_of_the_sources(tmp_path: Path) -> None:

@@ -225,8 +225,6 @@ def test_unknown_names_are_refused_with_what_there_is() -> None:
         eco.cache_getDatastoreOrThrow("Nope")
     with pytest.raises(ObjectDoesntExistException, match="workspace 'Nope'"):
         eco.cache_getWorkspaceOrThrow("Nope")
-    with pytest.raises(ObjectDoesntExistException, match="default data platform"):
-        eco.getDefaultDataPlatform()
     assert eco.getTeam("Nope", "Team") is eco.cache_getDataset("Nope", "d") is None
 
 
@@ -471,7 +469,7 @@ def test_what_is_not_covered_is_refused_by_name(content: Any, named: str) -> Non
 def test_a_transformers_output_store_says_where_its_data_comes_from() -> None:
     team = estate(store(), transformed()).getTeamOrThrow("Zone", "Team")
 
-    output = team.getStoreOrThrow("Output").cmd
+    output = team.dataStores["Output"].cmd
     assert isinstance(output, DataTransformerOutput)
     assert output.workSpaceName == "Masking"
     assert output.singleOrMultiDatasetIngestion is MULTI

@@ -34,7 +34,6 @@ from datasurface.md.repo import GitLabRepository
 from datasurface.platforms.yellow import (
     YellowDataPlatform,
     YellowMilestoneStrategy,
-    YellowPlatformServiceProvider,
 )
 
 pytestmark = pytest.mark.embedded
@@ -75,13 +74,11 @@ def test_a_name_that_is_no_namespace_is_refused(namespace: str) -> None:
     [problem] = lint(static(namespace=namespace).build())
 
     assert f"does not take {namespace!r} as a namespace" in problem
-    assert not YellowPlatformServiceProvider.isLegalKubernetesNamespaceName(namespace)
 
 
 @pytest.mark.parametrize("namespace", ["x", "ns-kub-pg-test", "0a", "a" * 63])
 def test_a_dns_label_is_a_namespace(namespace: str) -> None:
     assert lint(static(namespace=namespace).build()) == []
-    assert YellowPlatformServiceProvider.isLegalKubernetesNamespaceName(namespace)
 
 
 @pytest.mark.parametrize(

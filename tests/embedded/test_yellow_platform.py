@@ -241,14 +241,6 @@ def test_the_schema_hash_follows_types_nullability_and_key() -> None:
     assert used.getSchemaHash(dataset("a")) == used.getSchemaHash(dataset("b"))
 
 
-def test_a_schema_that_changed_during_a_batch_is_refused() -> None:
-    used = utilities(static())
-
-    used.validateSchemaUnchanged(dataset("customers"), used.getSchemaHash(dataset("customers")))
-    with pytest.raises(ValueError, match="'customers' changed while its batch was running"):
-        used.validateSchemaUnchanged(dataset("customers"), "0" * 32)
-
-
 # Bootstrap
 
 

@@ -316,6 +316,30 @@ def test_unsupported_ingestion_is_a_problem(installed: Site) -> None:
     graph.eco.cache_getDatastoreOrThrow("Store1").datastore.cmd = None
 
     assert_refused(installed, graph, "has no ingestion")
+    assert len(problems(populate(graph))) == 1
+
+
+def test_problem_of_a_store_is_said_once_for_all_its_streams(installed: Site) -> None:
+    installed.model.stores = [Store("Wide", ["a", "b", "c"], SINGLE)]
+    graph = installed.model.graph(installed.folder)
+    cmd: Any = graph.eco.cache_getDatastoreOrThrow("Wide").datastore.cmd
+    cmd.stepTrigger.cron = "every day"
+    cmd.credential.name = "___"
+
+    [cron, credential] = problems(populate(graph))
+
+    assert cron.startswith("Stream 'Wide_a' of platform 'YellowLive': schedule_string 'every day'")
+    assert credential.startswith("Platform 'YellowLive': the credential '___' cannot be used")
+
+
+def test_setting_that_the_services_provider_leaves_open_has_no_key(installed: Site) -> None:
+    graph = installed.model.graph(installed.folder)
+    graph.platform.psp.git_cache_storage_class = None
+
+    assert problems(populate(graph)) == []
+
+    [config] = configs(installed).values()
+    assert "git_cache_storage_class" not in config
 
 
 @pytest.mark.parametrize("branch", ["a\nb", "a\u2028b", "x" * 5000, ""])

@@ -195,16 +195,6 @@ class Ecosystem(NamedObject, Documentable):
             )
         return platform
 
-    def getDefaultDataPlatform(self) -> DataPlatform:
-        """Return the platform that is used where none is asked for.
-
-        Raises:
-            ObjectDoesntExistException: There is none.
-        """
-        if self.defaultDataPlatform is None:
-            raise ObjectDoesntExistException(f"{self} has no default data platform.")
-        return self.defaultDataPlatform.get(self)
-
     def checkDataPlatformExists(self, dp: DataPlatform) -> bool:
         """Tell whether `dp` is one of the ecosystem's platforms."""
         return self.dataPlatforms.get(dp.name) == dp

@@ -1,6 +1,6 @@
 """The pipeline graph: what each data platform has to ingest and to export."""
 
-from datasurface.md._containers import DataContainer, HostPortSQLDatabase, KafkaServer
+from datasurface.md._containers import DataContainer
 from datasurface.md._datastore import (
     Datastore,
     IngestionConsistencyType,
@@ -164,35 +164,6 @@ class PlatformPipelineGraph:
             self._addIngestionNodes(self._store(storeName))
         for root in sorted(self.roots, key=str):
             self._addExportNodes(root)
-
-    def getLeftSideOfGraph(self) -> set[PipelineNode]:
-        """Return the steps that no other step comes before."""
-        return {node for node in self.nodes.values() if not node.leftHandNodes}
-
-    def getRightSideOfGraph(self) -> set[PipelineNode]:
-        """Return the steps that no other step follows."""
-        return {node for node in self.nodes.values() if not node.rightHandNodes}
-
-    def getPortsForDataContainer(self, dc: DataContainer) -> set[int]:
-        """Return the TCP ports that reaching `dc` takes."""
-        match dc:
-            case HostPortSQLDatabase():
-                return {dc.hostPortPair.port}
-            case KafkaServer():
-                return {pair.port for pair in dc.bootstrapServers.pairs}
-            case _:
-                return set()
-
-    def generatePorts(self) -> set[int]:
-        """Return the TCP ports that the platform needs to reach sources and consumers."""
-        sources = [cmd.dataContainer for cmd in map(self._captureOf, self.storesToIngest) if cmd]
-        containers = [*(dc for dc in sources if dc is not None), *self.dataContainerConsumers]
-        return {port for dc in containers for port in self.getPortsForDataContainer(dc)}
-
-    def graphToText(self) -> str:
-        """Return one line for each step, with the steps that follow it."""
-        lines = (f"{name} -> {', '.join(n.rightHandNodes)}" for name, n in self.nodes.items())
-        return "\n".join(lines)
 
     def lint(self, credStore: CredentialStore, tree: ValidationTree) -> None:
         """Add to `tree` what the platform cannot do, and credentials that cannot work."""

@@ -135,16 +135,6 @@ class Team(NamedObject, Documentable):
             store.add(DataTransformerOutput(workspace.name))
             self.addStore(store)
 
-    def getStoreOrThrow(self, name: str) -> Datastore:
-        """Return the datastore `name`.
-
-        Raises:
-            ObjectDoesntExistException: There is none.
-        """
-        if name not in self.dataStores:
-            raise ObjectDoesntExistException(f"{self} has no datastore '{name}'.")
-        return self.dataStores[name]
-
     def lint(self, eco: LocationDirectory, tree: ValidationTree) -> None:
         """Add the problems of the team, its stores and its containers to `tree`."""
         self.nameLint(tree)

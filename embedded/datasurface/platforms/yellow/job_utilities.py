@@ -119,24 +119,6 @@ class JobUtilities:
         text = json.dumps(description, sort_keys=True)
         return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
-    def validateSchemaUnchanged(self, dataset: Dataset, stored_hash: str) -> None:
-        """Check that a dataset still has the schema with which its batch was started.
-
-        Args:
-            dataset: The dataset as the model has it now.
-            stored_hash: What `getSchemaHash` said when the batch was started.
-
-        Raises:
-            ValueError: The schema changed in between.
-        """
-        current = self.getSchemaHash(dataset)
-        if current != stored_hash:
-            raise ValueError(
-                f"The schema of dataset {dataset.name!r} changed while its batch was running "
-                f"(hash {stored_hash} at the start, {current} now). "
-                "Reset the batch with the command resetBatchState, then run the job again."
-            )
-
     def getRawMergeTableNameForDataset(self, store: Datastore, dataset: Dataset) -> str:
         """Return the name of a dataset's merge table before it is fitted to the database."""
         return self.dp.getTableForPlatform(f"{store.name}_{dataset.name}_merge")

@@ -101,11 +101,6 @@ class YellowPlatformServiceProvider(PlatformServicesProvider):
             self._getKafkaBootstrapServers(),
         )
 
-    @staticmethod
-    def isLegalKubernetesNamespaceName(name: str) -> bool:
-        """Tell whether Kubernetes takes `name` as a namespace."""
-        return isLegalNamespace(name)
-
     def lint(self, eco: Ecosystem, tree: ValidationTree) -> None:
         """Add the problems of the provider and of the graph of its platforms to `tree`."""
         self.lintConfiguration(eco, tree)

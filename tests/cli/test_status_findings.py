@@ -1,0 +1,48 @@
+"""What `yellow-dynamic status` makes of what Airflow says of one DAG."""
+
+from __future__ import annotations
+
+import pytest
+
+from yellow_dynamic.command.airflow_api import AirflowView, DagView
+from yellow_dynamic.command.in_airflow import Facts
+from yellow_dynamic.command.platform import Installation
+from yellow_dynamic.command.rows import StreamRow
+from yellow_dynamic.command.status import Sources, State, platform_status
+from yellow_dynamic.contract import revision_of
+
+ROW = StreamRow("Store1", "{}", "active", None, None)
+PLATFORM = Installation("YellowLive", {"platform_name": "yellowlive"})
+
+
+def status_with(facts: Facts | None, *, stale: bool = False, paused: bool = False) -> State:
+    """Return the state of a stream whose DAG Airflow has with such a page."""
+    dag_id = "yellowlive__Store1_ingestion"
+    view = DagView(dag_id, stale, paused, False, "file.py", "2026-01-01", facts)
+    airflow = AirflowView("3.3.2", {dag_id: view}, {})
+    [stream] = platform_status(Sources(PLATFORM, {"Store1": ROW}, airflow=airflow)).streams
+    return stream.state
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        (Facts("Store1", revision_of("{}"), None), State.HEALTHY),
+        (Facts("Store1", revision_of("[]"), None), State.WAITING),
+        (Facts("Store1", revision_of("{}"), "it is bad"), State.BROKEN),
+        # The page of release 0.1.0 about a bad row has no revision.
+        (Facts("Store1", None, "it is bad"), State.BROKEN),
+        # The DAG of another file has a page that says nothing of a revision.
+        (Facts(None, None, None), State.WAITING),
+        (None, State.HEALTHY),
+    ],
+)
+def test_page_of_a_dag_says_whether_the_row_has_arrived(facts: Facts | None, state: State) -> None:
+    assert status_with(facts) is state
+
+
+def test_dag_out_of_service_is_missing_and_a_paused_one_paused() -> None:
+    good = Facts("Store1", revision_of("{}"), None)
+
+    assert status_with(good, stale=True) is State.MISSING
+    assert status_with(good, paused=True) is State.PAUSED
