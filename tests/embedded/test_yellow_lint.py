@@ -30,12 +30,13 @@ from datasurface.md.lint import (
     UnknownObjectReference,
     ValidationProblem,
 )
-from datasurface.md.repo import GitLabRepository
+from datasurface.md.repo import GitHubRepository, GitLabRepository
 from datasurface.platforms.yellow import (
     YellowDataPlatform,
     YellowMilestoneStrategy,
     YellowPlatformServiceProvider,
 )
+from datasurface.platforms.yellow.dag_settings import platformSettings
 
 pytestmark = pytest.mark.embedded
 
@@ -162,9 +163,11 @@ def test_the_address_of_the_merge_store_is_checked() -> None:
     assert any("not a host name" in problem for problem in lint(static(host="a b").build()))
 
 
-def test_only_github_repositories_will_do() -> None:
+@pytest.mark.parametrize("attribute", ["owningRepo", "liveRepo"])
+def test_only_github_repositories_will_do(attribute: str) -> None:
     eco = static().build()
-    eco.owningRepo = GitLabRepository("https://gitlab.example.com", "acme/models", "main")
+    gitlab = GitLabRepository("https://gitlab.example.com", "acme/models", "main")
+    setattr(eco, attribute, gitlab)
 
     [problem] = lint(eco)
 
@@ -423,7 +426,7 @@ def test_credentials_that_would_share_a_secret_are_refused(tmp_path: Path) -> No
 
 def test_a_merge_of_a_model_in_another_kind_of_repository_is_refused(tmp_path: Path) -> None:
     graph = static().graph(tmp_path)
-    graph.eco.owningRepo = GitLabRepository("https://gitlab.example.com", "acme/models", "main")
+    graph.eco.liveRepo = GitLabRepository("https://gitlab.example.com", "acme/models", "main")
     tree = ValidationTree(graph.eco)
 
     files = graph.platform.createGraphHandler(graph).renderGraph(
@@ -432,6 +435,17 @@ def test_a_merge_of_a_model_in_another_kind_of_repository_is_refused(tmp_path: P
 
     assert files == {}
     assert "GitLabRepository" in tree.toText()
+
+
+@pytest.mark.parametrize(("live", "branch"), [("main", "main"), (None, "edited")])
+def test_jobs_read_the_live_repository_or_else_the_only_one(live: str | None, branch: str) -> None:
+    eco = static().build()
+    eco.owningRepo = GitHubRepository("acme/models", "edited")
+    eco.liveRepo = None if live is None else GitHubRepository("acme/models", live)
+
+    settings = platformSettings(eco, yellow(eco))
+
+    assert settings["git_repo_branch"] == branch
 
 
 def test_an_issue_from_before_keeps_everything_from_being_rendered(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Ecosystem(NamedObject, Documentable):
 
     Args:
         name: Name of the ecosystem.
-        repo: The repository that holds the model.
+        repo: The repository in which the model is edited.
         *args: The other attributes by type, instead of by keyword.
         platform_services_provider: Who runs the services that the platforms share.
         data_platforms: The data platforms.
@@ -59,6 +59,8 @@ class Ecosystem(NamedObject, Documentable):
         default_data_platform: The platform used where none is asked for.
         infrastructure_vendors: Where infrastructure may be.
         governance_zone_declarations: The parts it is governed in.
+        liveRepo: The repository from which jobs read the model; `repo` unless given, as in the
+            releases before 0.0.38.
 
     Raises:
         ObjectAlreadyExistsException: Two platforms, vendors or zones have the same name.
@@ -77,10 +79,12 @@ class Ecosystem(NamedObject, Documentable):
         default_data_platform: DefaultDataPlatform | None = None,
         infrastructure_vendors: list[InfrastructureVendor] | None = None,
         governance_zone_declarations: list[GovernanceZoneDeclaration] | None = None,
+        liveRepo: Repository | None = None,
     ) -> None:
         NamedObject.__init__(self, name)
         Documentable.__init__(self, None)
         self.owningRepo = repo
+        self.liveRepo = liveRepo
         self.key = EcosystemKey(name)
         self.zones: dict[str, GovernanceZone] = {}
         self.zoneDeclarations: dict[str, GovernanceZoneDeclaration] = {}
@@ -253,7 +257,7 @@ class Ecosystem(NamedObject, Documentable):
         self, tree: ValidationTree, types: list[type[Repository]]
     ) -> None:
         """Add a problem to `tree` for each repository that is of none of the `types`."""
-        owners: list[tuple[object, Repository]] = [(self, self.owningRepo)]
+        owners: list[tuple[object, Repository]] = [(self, repo) for repo in self._repositories()]
         for zone in self.zones.values():
             owners.append((zone, zone.owningRepo))
             owners += [(team, team.owningRepo) for team in zone.teams.values()]
@@ -285,7 +289,8 @@ class Ecosystem(NamedObject, Documentable):
         self.resetCaches()
         self._fillCaches(tree)
         self.nameLint(tree)
-        self.owningRepo.lint(tree.addSubTree(self.owningRepo))
+        for repo in self._repositories():
+            repo.lint(tree.addSubTree(repo))
         for zone in self.zones.values():
             zone.lint(self, tree.addSubTree(zone))
         for vendor in self.vendors.values():
@@ -307,6 +312,7 @@ class Ecosystem(NamedObject, Documentable):
             super().to_json()
             | {
                 "owningRepo": self.owningRepo.to_json(),
+                "liveRepo": None if self.liveRepo is None else self.liveRepo.to_json(),
                 "zones": [zone.to_json() for zone in self.zones.values()],
                 "vendors": [vendor.to_json() for vendor in self.vendors.values()],
                 "dataPlatforms": [dp.to_json() for dp in self.dataPlatforms.values()],
@@ -315,6 +321,9 @@ class Ecosystem(NamedObject, Documentable):
             }
             | self.documentationJson()
         )
+
+    def _repositories(self) -> list[Repository]:
+        return [self.owningRepo, *([] if self.liveRepo is None else [self.liveRepo])]
 
     def _fillCaches(self, tree: ValidationTree) -> None:
         for zone in self.zones.values():

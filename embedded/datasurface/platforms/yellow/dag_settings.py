@@ -191,7 +191,7 @@ def _schedule(store: Datastore, trigger: StepTrigger | None) -> str | None:
 
 
 def _repositorySettings(eco: Ecosystem) -> Settings:
-    repository = eco.owningRepo
+    repository = eco.liveRepo or eco.owningRepo
     if not isinstance(repository, GitHubRepository):
         raise ValueError(
             f"The repository of ecosystem {eco.name!r} is a {type(repository).__name__}; "

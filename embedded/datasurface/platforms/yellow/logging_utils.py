@@ -43,10 +43,6 @@ class ContextualLogger:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
-    def debug(self, message: str, **fields: Any) -> None:
-        """Log at level DEBUG."""
-        self._log(logging.DEBUG, message, fields)
-
     def info(self, message: str, **fields: Any) -> None:
         """Log at level INFO."""
         self._log(logging.INFO, message, fields)
