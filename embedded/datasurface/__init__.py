@@ -1,16 +1,19 @@
 """A small stand-in for DataSurface: its model classes, and its Yellow platform.
 
 It takes models written for DataSurface 0.0.35 to 0.0.38 (up to 29 July 2025), and does for them
-what one machine needs: lint, both rings of the bootstrap, the merge, and the ingestion job of SQL
-snapshots in PostgreSQL.
+what one machine needs: lint, both rings of the bootstrap, the merge, and the ingestion job for
+snapshots of PostgreSQL databases.
 
-It does not cover, and says so where a model or a command asks for it:
+It does not cover the following. Models may name all that lint refuses, so that they load:
 
-- transformers: a model may describe them, but no DAG and no job runs them;
-- ingestion of Kafka topics by the job, and of sources other than PostgreSQL;
-- merge stores other than PostgreSQL, and data containers outside of the platform;
-- data types and ingestions whose classes derive from `NotCoveredByEmbedded`;
-- DataSurface 0.0.39 and later, whose platforms hang on their services provider.
+- Transformers: lint refuses them, and no DAG or job runs them.
+- Sources and merge stores other than PostgreSQL: lint refuses them.
+- Ingestion by change capture or by deltas, storage and classification policies, and the types
+  Variant and Binary: lint refuses them.
+- Kafka: streams are rendered, with their Terraform code, but the ingestion job refuses them.
+- DataSurface's class names beyond those that models of these releases commonly use, and anything
+  of later releases, whose platforms depend on their services provider.
 
-It is no replacement for DataSurface, and is never installed beside it.
+It replaces no DataSurface that runs anything but a try on one machine, and must not be installed
+beside the real one.
 """
