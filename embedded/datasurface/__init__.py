@@ -1,12 +1,19 @@
 """A small stand-in for DataSurface: its model classes, and its Yellow platform.
 
-It covers what one-machine runs need: ecosystems with zones, teams, workspaces and vendors;
-datastores that SQLSnapshotIngestion reads from PostgreSQL, and those of KafkaIngestion as far as
-their DAGs; the Yellow platform with its static DAG files, manifests and a snapshot merge job, live
-and forensic; and the two commands of `datasurface.cmd.platform`.
+It takes models written for DataSurface 0.0.35 to 0.0.38 (up to 29 July 2025), and does for them
+what one machine needs: lint, both rings of the bootstrap, the merge, and the ingestion job for
+snapshots of PostgreSQL databases.
 
-It does not cover other platforms and databases, ingestion of deltas, of captured changes and by
-Kafka connectors as they run, data transformers, policies, the types Variant and Binary, access
-rights, and the checks of a change of a model against the one before. A model that uses one of these
-is told so by its lint, where the class is there at all, or cannot be imported.
+It does not cover the following. Models may name all that lint refuses, so that they load:
+
+- Transformers: lint refuses them, and no DAG or job runs them.
+- Sources and merge stores other than PostgreSQL: lint refuses them.
+- Ingestion by change capture or by deltas, storage and classification policies, and the types
+  Variant and Binary: lint refuses them.
+- Kafka: streams are rendered, with their Terraform code, but the ingestion job refuses them.
+- DataSurface's class names beyond those that models of these releases commonly use, and anything
+  of later releases, whose platforms depend on their services provider.
+
+It replaces no DataSurface that runs anything but a try on one machine, and must not be installed
+beside the real one.
 """

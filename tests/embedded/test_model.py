@@ -115,6 +115,22 @@ def test_ecosystem_refuses_parts_by_position_and_by_keyword_together() -> None:
         Ecosystem("Test", REPOSITORY, TEXT, data_platforms=[PlainPlatform("One")])
 
 
+def test_an_ecosystem_takes_a_live_repository_with_parts_of_either_kind() -> None:
+    live = GitHubRepository("acme/live", "main")
+    by_position = Ecosystem("Test", REPOSITORY, TEXT, liveRepo=live)
+    by_keyword = Ecosystem("Test", REPOSITORY, documentation=TEXT, liveRepo=live)
+
+    assert (by_position.owningRepo, by_position.liveRepo) == (REPOSITORY, live)
+    assert (by_keyword.owningRepo, by_keyword.liveRepo) == (REPOSITORY, live)
+    assert Ecosystem("Test", REPOSITORY).liveRepo is None
+
+
+def test_a_live_repository_is_checked_as_the_edited_one_is() -> None:
+    eco = Ecosystem("Test", REPOSITORY, liveRepo=GitHubRepository("no owner", "main"))
+
+    assert any("no owner" in problem for problem in errors(eco.lintAndHydrateCaches()))
+
+
 @pytest.mark.parametrize(
     "make",
     [

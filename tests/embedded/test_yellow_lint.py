@@ -30,11 +30,12 @@ from datasurface.md.lint import (
     UnknownObjectReference,
     ValidationProblem,
 )
-from datasurface.md.repo import GitLabRepository
+from datasurface.md.repo import GitHubRepository, GitLabRepository
 from datasurface.platforms.yellow import (
     YellowDataPlatform,
     YellowMilestoneStrategy,
 )
+from datasurface.platforms.yellow.dag_settings import platformSettings
 
 pytestmark = pytest.mark.embedded
 
@@ -431,6 +432,17 @@ def test_a_merge_of_a_model_in_another_kind_of_repository_is_refused(tmp_path: P
 
     assert files == {}
     assert "GitLabRepository" in tree.toText()
+
+
+@pytest.mark.parametrize(("live", "branch"), [("main", "main"), (None, "edited")])
+def test_jobs_read_the_live_repository_or_else_the_only_one(live: str | None, branch: str) -> None:
+    eco = static().build()
+    eco.owningRepo = GitHubRepository("acme/models", "edited")
+    eco.liveRepo = None if live is None else GitHubRepository("acme/models", live)
+
+    settings = platformSettings(eco, yellow(eco))
+
+    assert settings["git_repo_branch"] == branch
 
 
 def test_an_issue_from_before_keeps_everything_from_being_rendered(tmp_path: Path) -> None:

@@ -44,7 +44,6 @@ __all__ = [
     "SQLSnapshotDeltaIngestion",
     "SQLSnapshotIngestion",
     "StepTrigger",
-    "UnsupportedIngestionType",
 ]
 
 
@@ -130,19 +129,6 @@ class ExternallyTriggered(StepTrigger):
     Args:
         name: Name of the trigger.
     """
-
-
-class UnsupportedIngestionType(ValidationProblem):
-    """A data platform cannot capture data in the way a store asks for."""
-
-    def __init__(
-        self,
-        datastore: "Datastore",
-        platform: object,
-        sev: ProblemSeverity = ProblemSeverity.ERROR,
-    ) -> None:
-        kind = "None" if datastore.cmd is None else type(datastore.cmd).__name__
-        super().__init__(f"{platform} does not support {kind}, which {datastore} uses.", sev)
 
 
 class DatasetConsistencyNotSupported(ValidationProblem):

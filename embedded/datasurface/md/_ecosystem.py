@@ -302,6 +302,7 @@ class Ecosystem(NamedObject, Documentable):
             super().to_json()
             | {
                 "owningRepo": self.owningRepo.to_json(),
+                "liveRepo": None if self.liveRepo is None else self.liveRepo.to_json(),
                 "zones": [zone.to_json() for zone in self.zones.values()],
                 "vendors": [vendor.to_json() for vendor in self.vendors.values()],
                 "dataPlatforms": [dp.to_json() for dp in self.dataPlatforms.values()],

@@ -10,7 +10,6 @@ from datasurface.md.utils import is_valid_sql_identifier, model_source_location
 __all__ = [
     "ANSI_SQL_NamedObject",
     "AttributeNotSet",
-    "AttributeValueNotSupported",
     "ConstraintViolation",
     "NameMustBeSQLIdentifier",
     "NamedObject",
@@ -20,7 +19,6 @@ __all__ = [
     "ObjectNotSupportedByDataPlatform",
     "ObjectWrongType",
     "ProblemSeverity",
-    "UnexpectedExceptionProblem",
     "UnknownObjectReference",
     "UserDSLObject",
     "ValidationProblem",
@@ -112,35 +110,11 @@ class ObjectNotSupportedByDataPlatform(ValidationProblem):
         super().__init__(f"The data platform does not support {obj}; it supports {names}.", sev)
 
 
-class AttributeValueNotSupported(ValidationProblem):
-    """An attribute has a value that does not work there."""
-
-    def __init__(
-        self,
-        obj: object,
-        values: Iterable[str],
-        sev: ProblemSeverity = ProblemSeverity.ERROR,
-    ) -> None:
-        super().__init__(f"{obj} is not supported here; use one of {', '.join(values)}.", sev)
-
-
 class ConstraintViolation(ValidationProblem):
     """The model breaks a rule that spans several objects."""
 
     def __init__(self, obj: object, sev: ProblemSeverity = ProblemSeverity.ERROR) -> None:
         super().__init__(str(obj), sev)
-
-
-class UnexpectedExceptionProblem(ValidationProblem):
-    """Something raised where no exception was expected.
-
-    Attributes:
-        exception: What was raised.
-    """
-
-    def __init__(self, exc: BaseException) -> None:
-        super().__init__(f"Unexpected {type(exc).__name__}: {exc}")
-        self.exception = exc
 
 
 class NameMustBeSQLIdentifier(ValidationProblem):
