@@ -100,7 +100,7 @@ class Ecosystem(NamedObject, Documentable):
             *(governance_zone_declarations or []),
             *filter(None, [platform_services_provider, documentation, default_data_platform]),
         ]
-        if args and (keywords or liveRepo is not None):
+        if args and keywords:
             raise TypeError(
                 f"{self}: give its parts either by position or by keyword, not both; "
                 "DataSurface ignores the keywords when there are positional ones."
