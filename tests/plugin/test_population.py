@@ -334,7 +334,8 @@ def test_problem_of_a_store_is_said_once_for_all_its_streams(installed: Site) ->
 
 def test_setting_that_the_services_provider_leaves_open_has_no_key(installed: Site) -> None:
     graph = installed.model.graph(installed.folder)
-    graph.platform.psp.git_cache_storage_class = None
+    platform: Any = graph.platform
+    platform.psp.git_cache_storage_class = None
 
     assert problems(populate(graph)) == []
 
