@@ -37,27 +37,43 @@ def run(*command: str | Path, cwd: Path, exit_code: int = 0) -> str:
     return done.stderr if exit_code else done.stdout
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of a copy of the tree, in which nothing of a former build is left."""
-    folder = tmp_path_factory.mktemp("tree")
-    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+def build(source: Path, folder: Path, *packages: str) -> Path:
+    """Build a wheel of a copy of a tree, in which nothing of a former build is left."""
+    for package in packages:
+        kept_out = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source / package, folder / package, ignore=kept_out)
     for file in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / file, folder)
+        if (source / file).exists():
+            shutil.copy(source / file, folder)
     run(uv.find_uv_bin(), "build", "--wheel", "--quiet", cwd=folder)
     [built] = (folder / "dist").glob("*.whl")
     return built
 
 
+def environment(folder: Path, *wheels: str | Path) -> Path:
+    """Make an environment with nothing but these, and return the folder of its programs."""
+    run(uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, "venv", cwd=folder)
+    programs = folder / "venv" / "bin"
+    install(programs, *wheels)
+    return programs
+
+
+def install(programs: Path, *words: str | Path) -> None:
+    """Install into an environment."""
+    python = programs / "python"
+    run(uv.find_uv_bin(), "pip", "install", "--quiet", "--python", python, *words, cwd=programs)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the plugin."""
+    return build(ROOT, tmp_path_factory.mktemp("tree"), PACKAGE.name)
+
+
 @pytest.fixture(scope="module")
 def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of a new environment with the wheel and its extra `cli`."""
-    folder = tmp_path_factory.mktemp("environment")
-    run(uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, "venv", cwd=folder)
-    python = folder / "venv" / "bin" / "python"
-    install = ("pip", "install", "--quiet", "--python", python, f"{wheel}[cli]")
-    run(uv.find_uv_bin(), *install, cwd=folder)
-    return python.parent
+    return environment(tmp_path_factory.mktemp("environment"), f"{wheel}[cli]")
 
 
 def test_wheel_has_every_file_of_the_package(wheel: Path) -> None:
@@ -73,6 +89,21 @@ def test_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     assert packed == tree
 
 
+def test_platform_needs_what_the_wheel_declares_and_datasurface(
+    wheel: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tree").mkdir()
+    stand_in = build(ROOT / "embedded", tmp_path / "tree", "datasurface", "localkube")
+    programs = environment(tmp_path, wheel, "psycopg2-binary")
+    # Without what it declares itself.
+    install(programs, "--no-deps", stand_in)
+    program = "from yellow_dynamic import YellowDynamicDataPlatform as it; print(it.__module__)"
+
+    printed = run(programs / "python", "-c", program, cwd=tmp_path)
+
+    assert printed == "yellow_dynamic.plugin\n"
+
+
 def test_installed_command_answers(programs: Path, tmp_path: Path) -> None:
     assert "Usage: yellow-dynamic" in run(programs / "yellow-dynamic", "--help", cwd=tmp_path)
     version = run(programs / "yellow-dynamic", "--version", cwd=tmp_path)
@@ -85,8 +116,7 @@ def test_command_reads_the_table_where_datasurface_is_not_installed(
     command = (programs / "yellow-dynamic", "streams", "--dags", installed.factory_file)
 
     refused = run(*command, cwd=tmp_path, exit_code=1)
-    driver = ("pip", "install", "--quiet", "--python", programs / "python", "psycopg2-binary")
-    run(uv.find_uv_bin(), *driver, cwd=tmp_path)
+    install(programs, "psycopg2-binary")
     listed = run(*command, cwd=tmp_path)
 
     assert refused.startswith("There is no driver of PostgreSQL here")
