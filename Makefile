@@ -8,7 +8,7 @@ PIP := $(INSTALL) $(VENV)/bin/python
 PIP2 := $(INSTALL) $(VENV2)/bin/python
 PIPU := $(INSTALL) $(VENVU)/bin/python
 # The factory file as bootstrap writes it, for the linters and for coverage.
-FACTORY := build/factory/yellowlive_factory_dag.py
+FACTORY := build/factory/sample.py
 SOURCES := yellow_dynamic embedded examples tests benchmarks mkdocs_hooks.py
 AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processor.py \
 	tests/reliability/test_shard_change.py tests/reliability/test_metrics.py \
@@ -96,7 +96,7 @@ $(VENV)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 	@touch $@
 
 $(FACTORY): $(VENV)/.dev $(wildcard yellow_dynamic/*.py yellow_dynamic/*.json yellow_dynamic/templates/*) tests/sample_factory.py
-	$(VENV)/bin/python tests/sample_factory.py $(@D)
+	$(VENV)/bin/python tests/sample_factory.py $@
 
 $(VENV)/.docs: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 	$(PIP) --editable '.[docs]' --editable ./embedded

