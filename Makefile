@@ -20,9 +20,10 @@ UPSTREAM_TESTS := tests/plugin tests/factory tests/cli tests/examples tests/docs
 SQLALCHEMY ?= sqlalchemy==2.0.41
 # What a real DataSurface imports that nothing else here does.
 UPSTREAM_NEEDS := 'avro>=1.11' 'pydantic>=2'
-# So many files of tests run at the same time, the slow ones first.
-# 0 is none, for where 127.0.0.1 is the only loopback address: each worker has a PostgreSQL of its own.
-WORKERS ?= logical
+# So many files of tests run at the same time, the slow ones first; tests that wait leave the
+# processors to the others. 0 is none, for where 127.0.0.1 is the only loopback address: each worker
+# has a PostgreSQL of its own.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 PYTEST := bin/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 .PHONY: help demo quick test test-airflow2 test-upstream test-scheduler test-scheduler-airflow2 faults bench \

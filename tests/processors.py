@@ -19,9 +19,9 @@ AIRFLOW_VERSION = ".".join(version("apache-airflow").split(".")[:2])
 IS_AIRFLOW_2 = AIRFLOW_VERSION.startswith("2.")
 
 #: Seconds after which Airflow takes a DAG out of service that its file no longer yields.
-STALE_AFTER = 6
+STALE_AFTER = 4
 #: Seconds between two looks at which DAGs these are.
-CLEANUP_EVERY = 2
+CLEANUP_EVERY = 1
 
 _STATES = sql.SQL(
     "SELECT dag_id, {active}, is_paused, has_import_errors, next_dagrun_create_after IS NOT NULL, "

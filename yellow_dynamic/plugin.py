@@ -464,15 +464,13 @@ def config_rows(
             )
         rows[key] = ENCODER.encode({**common, **config})
         for problem in stream_problems(key, config, rows[key], settings):
-            # What is wrong with a store is wrong with each of its streams.
-            if (store, problem) not in said:
+            # What is wrong with a store, or with a credential, is wrong with many streams.
+            about = "" if problem.startswith(OF_CREDENTIAL) else store
+            if (about, problem) not in said:
                 tree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
-                said.add((store, problem))
+                said.add((about, problem))
         credentials |= credentials_of(with_credential_names(config))
-    for problem in [
-        *value_problems(without_credentials(settings)),
-        *credential_problems(credentials),
-    ]:
+    for problem in [*named_problems(settings), *shared_secrets(credentials)]:
         tree.addProblem(f"Platform {dp.name!r}: {problem}.")
     return rows
 
@@ -480,7 +478,7 @@ def config_rows(
 def stream_problems(
     key: str, config: StreamConfig, config_json: str, settings: StreamConfig
 ) -> Iterator[str]:
-    """Yield why the factory file would refuse the row of a stream, but for its credentials.
+    """Yield why the factory file would refuse the row of a stream.
 
     Args:
         key: the stream's.
@@ -492,22 +490,29 @@ def stream_problems(
         yield problem
     whole = overlaid(settings, config)
     yield from problems_across_keys(key, ACTIVE, whole, settings["platform_name"])
-    yield from value_problems(without_credentials(config))
+    yield from named_problems(with_credential_names(config))
 
 
-def without_credentials(settings: StreamConfig) -> StreamConfig:
-    """Return what is not the name of a credential or of its secret."""
-    named = {*CREDENTIAL_NAMES, *CREDENTIAL_NAMES.values()}
-    return {key: value for key, value in settings.items() if key not in named}
+#: Begins what is said of a credential.
+OF_CREDENTIAL = "the credential "
 
 
-def credential_problems(credentials: set[tuple[str, str, str]]) -> Iterator[str]:
-    """Yield which of `credentials_of` some settings Kubernetes refuses, or cannot tell apart."""
+def named_problems(settings: StreamConfig) -> Iterator[str]:
+    """Yield the problems of values; those of a secret's name with that of its credential."""
+    for key, value in settings.items():
+        for problem in value_problems({key: value}):
+            name_key = CREDENTIAL_NAMES.get(key, key)
+            if name_key in CREDENTIAL_NAMES.values():
+                name = settings.get(name_key)
+                yield f"{OF_CREDENTIAL}{name!a:.300} cannot be used: {problem}"
+            else:
+                yield problem
+
+
+def shared_secrets(credentials: set[tuple[str, str]]) -> Iterator[str]:
+    """Yield which of `credentials_of` some settings have different names and the same secret."""
     names: dict[str, str] = {}
-    for secret_key, name, secret in sorted(credentials):
-        own = {secret_key: secret, CREDENTIAL_NAMES[secret_key]: name}
-        for problem in value_problems(own):
-            yield f"the credential {name!a:.300} cannot be used: {problem}"
+    for name, secret in sorted(credentials):
         if names.setdefault(secret, name) != name:
             yield (
                 f"the credentials {names[secret]!a:.300} and {name!a:.300} would share the "
@@ -515,10 +520,10 @@ def credential_problems(credentials: set[tuple[str, str, str]]) -> Iterator[str]
             )
 
 
-def credentials_of(settings: StreamConfig) -> set[tuple[str, str, str]]:
-    """Return the key of each secret in some settings, its credential's name, and its own."""
+def credentials_of(settings: StreamConfig) -> set[tuple[str, str]]:
+    """Return the name and the secret's name of each credential of some settings."""
     return {
-        (secret_key, str(settings[name_key]), str(settings[secret_key]))
+        (str(settings[name_key]), str(settings[secret_key]))
         for secret_key, name_key in CREDENTIAL_NAMES.items()
         if secret_key in settings
     }
@@ -613,26 +618,26 @@ def compare_with_table(
 
 #: What a merge does to the table, in this order, each with one parameter of JSON. Rows that do
 #: not differ are not touched, so that what others keep of them lives on.
-DELETE = """
-    DELETE FROM {table}
-    WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:rows AS json))))
+DELETE = """\
+DELETE FROM {table}
+WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:rows AS json))))
 """
-INSERT = """
-    INSERT INTO {table} (stream_key, config_json, status, created_at, updated_at)
-    SELECT key, value, '{active}', timezone('UTC', now()), timezone('UTC', now())
-    FROM json_each_text(CAST(:rows AS json))
+INSERT = """\
+INSERT INTO {table} (stream_key, config_json, status, created_at, updated_at)
+SELECT key, value, '{active}', timezone('UTC', now()), timezone('UTC', now())
+FROM json_each_text(CAST(:rows AS json))
 """
-UPDATE = """
-    UPDATE {table} AS old SET
-        config_json = new.value,
-        status = coalesce(nullif(old.status, ''), '{active}'),
-        created_at = coalesce(old.created_at, timezone('UTC', now())),
-        updated_at = timezone('UTC', now())
-    FROM json_each_text(CAST(:rows AS json)) AS new WHERE old.stream_key = new.key
+UPDATE = """\
+UPDATE {table} AS old SET
+    config_json = new.value,
+    status = coalesce(nullif(old.status, ''), '{active}'),
+    created_at = coalesce(old.created_at, timezone('UTC', now())),
+    updated_at = timezone('UTC', now())
+FROM json_each_text(CAST(:rows AS json)) AS new WHERE old.stream_key = new.key
 """
-WRITTEN = """
-    SELECT stream_key, config_json FROM {table}
-    WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:rows AS json))))
+WRITTEN = """\
+SELECT stream_key, config_json FROM {table}
+WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:rows AS json))))
 """
 
 
@@ -872,8 +877,12 @@ def deployment_files(
             share a secret.
     """
     settings = platform_settings(dp, eco)
-    names = {"namespace_name": settings["namespace_name"]}
-    for problem in [*value_problems(names), *credential_problems(credentials_of(settings))]:
+    named = {
+        key: value
+        for key, value in settings.items()
+        if key == "namespace_name" or key in {*CREDENTIAL_NAMES, *CREDENTIAL_NAMES.values()}
+    }
+    for problem in [*named_problems(named), *shared_secrets(credentials_of(settings))]:
         raise ValueError(f"Platform {dp.name!a:.300} cannot be put on a cluster: {problem}.")
     environment = templates(yaml=yaml_text, sql=sql_identifier, literally=literally)
     values = deployment_values(dp, settings)

@@ -23,8 +23,6 @@ from yellow_dynamic import contract
 from yellow_dynamic.contract import KEYS, SCHEMA
 from yellow_dynamic.plugin import (
     config_rows,
-    credential_problems,
-    credentials_of,
     factory_text,
     platform_settings,
     stream_configs,
@@ -128,10 +126,7 @@ def assert_agreement(
     settings: dict[str, Any], factory: ModuleType, key: str, config: dict[str, Any]
 ) -> list[str]:
     """See that all three say the same of a row, and return what a merge says."""
-    merge = [
-        *stream_problems(key, config, json.dumps(config), settings),
-        *credential_problems(credentials_of(contract.with_credential_names(config))),
-    ]
+    merge = list(stream_problems(key, config, json.dumps(config), settings))
     refusal = of_the_factory(factory, key, config)
     schema = of_the_schema(config)
 
@@ -222,9 +217,10 @@ def test_key_of_one_side_is_a_key_of_all(
     assert written <= KEYS.keys()
     assert settings.keys() - OF_THE_FACTORY_ALONE <= KEYS.keys()
     assert read - MADE_BY_THE_FACTORY <= KEYS.keys()
-    assert KEYS.keys() == (written | settings.keys() | set(contract.CREDENTIAL_NAMES.values())) - (
-        OF_THE_FACTORY_ALONE
-    )
+    names = set(contract.CREDENTIAL_NAMES.values())
+    unwritten = KEYS.keys() - (written | settings.keys() | names)
+    assert all(key.startswith("git_cache_") for key in unwritten)
+    assert not (unwritten and settings["git_cache_enabled"])
 
 
 def test_each_pattern_limit_and_secret_key_is_written_once() -> None:

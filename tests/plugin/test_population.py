@@ -20,12 +20,14 @@ from yellow_models import MULTI, SINGLE, Store, live_repository
 
 import yellow_dynamic
 from datasurface.md import (
+    Credential,
     CronTrigger,
     ExternallyTriggered,
     PlatformPipelineGraph,
     StepTrigger,
     ValidationTree,
 )
+from datasurface.md.credential import CredentialType
 from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
 from yellow_dynamic.plugin import (
     MergeError,
@@ -323,13 +325,13 @@ def test_problem_of_a_store_is_said_once_for_all_its_streams(installed: Site) ->
     installed.model.stores = [Store("Wide", ["a", "b", "c"], SINGLE)]
     graph = installed.model.graph(installed.folder)
     cmd: Any = graph.eco.cache_getDatastoreOrThrow("Wide").datastore.cmd
-    cmd.stepTrigger.cron = "every day"
-    cmd.credential.name = "___"
+    cmd.stepTrigger = CronTrigger("Bad", "every day")
+    cmd.credential = Credential("___", CredentialType.USER_PASSWORD)
 
     [cron, credential] = problems(populate(graph))
 
     assert cron.startswith("Stream 'Wide_a' of platform 'YellowLive': schedule_string 'every day'")
-    assert credential.startswith("Platform 'YellowLive': the credential '___' cannot be used")
+    assert "the credential '___' cannot be used: source_credential_secret_name" in credential
 
 
 def test_setting_that_the_services_provider_leaves_open_has_no_key(installed: Site) -> None:

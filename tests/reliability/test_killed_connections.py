@@ -152,7 +152,9 @@ def test_backend_that_is_terminated_among_the_inserts_leaves_the_old_rows(
     )
     graph, other = two_graphs(installed)
     populate(other)
-    installed.sql("CREATE TRIGGER t BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION die()")
+    installed.sql(
+        "CREATE TRIGGER t BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION die()"
+    )
     before = rows(installed)
 
     with pytest.raises(OperationalError, match="connection"):
@@ -183,7 +185,7 @@ def test_table_is_free_again_after_a_merge_that_the_network_swallowed(
     populate(other)
     before = rows(installed)
     proxy.how = "silence"
-    proxy.break_at = statement_number(proxy, "COPY", graph, monkeypatch)
+    proxy.break_at = statement_number(proxy, "INSERT", graph, monkeypatch)
     populate(other)
     with monkeypatch.context() as broken:
         broken.setenv("PGHOSTADDR", proxy.address)
