@@ -139,6 +139,8 @@ def change(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
     for size in sizes:
         graph = estate.graph(size)
         rows = estate.rows(size)
+        texts = {row[0]: row[1] for row in rows}
+        population = Population([], ["Store7"], [], [key for key in texts if key != "Store7"])
         differ = partial(
             estate.postgres.execute,
             f"UPDATE {TABLE} SET config_json = config_json || ' ' "  # noqa: S608 - our own name
@@ -146,7 +148,7 @@ def change(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
             database=database(size),
         )
         for side, work in (
-            ("its write, without the look", partial(write_one, graph, rows)),
+            ("its write, without the look", partial(write_one, graph, texts, population)),
             ("its transaction", partial(write, graph, rows)),
             ("all of it", partial(populate, graph)),
         ):
@@ -158,14 +160,12 @@ def change(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
     return by_side(costs)
 
 
-def write_one(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
+def write_one(graph: PlatformPipelineGraph, texts: dict[str, str], population: Population) -> None:
     """Write the one stream that differs, which is known."""
     platform: Any = graph.platform
-    texts = {row[0]: row[1] for row in rows}
-    unchanged = [key for key in texts if key != "Store7"]
     with merge_store_transaction(platform, "change a row of") as connection:
         lock_table(connection, platform.getAirflowDAGTable())
-        apply_difference(connection, platform, texts, Population([], ["Store7"], [], unchanged))
+        apply_difference(connection, platform, texts, population)
 
 
 def copy(estate: Estate, size: int, rows: Sequence[Row]) -> None:
