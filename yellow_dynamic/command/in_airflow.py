@@ -298,14 +298,15 @@ def reading_of_0_1_0(warnings: list[str], errors: list[str]) -> Reading:
     served = [line for line in warnings if "Serving the snapshot" in line]
     unread = served + [line for line in errors if "TableUnreadable" in line]
     if not unread:
-        return Reading("database", None, None, None)
+        return Reading(source="database", age=None, cause=None, reason=None)
     causes = {
         "environment variables": "no login",
         "permission denied": "no permission",
         "Run bootstrap with --ringLevel 1": "no table",
     }
     found = (cause for words, cause in causes.items() if words in unread[0])
-    return Reading("snapshot" if served else None, None, next(found, "other"), unread[0])
+    source = "snapshot" if served else None
+    return Reading(source=source, age=None, cause=next(found, "other"), reason=unread[0])
 
 
 def module_of(file: Path) -> ModuleType | None:
@@ -375,10 +376,11 @@ def facts_of_0_1_0(page: str) -> Facts:
     """Return what a page of release 0.1.0 says, which has it in words only."""
     revision = re.search(r"Revision `([0-9a-f]+)`", page)
     if not page.startswith("### Not valid"):
-        return Facts(None, revision[1] if revision else None, None)
+        return Facts(stream=None, revision=revision[1] if revision else None, problem=None)
     problem = page.strip().splitlines()[-1].strip()
     stream = re.search(r"The stream ('(?:[^'\\]|\\.)*'|\"[^\"]*\") of platform", problem)
-    return Facts(ast.literal_eval(stream[1]) if stream else None, None, problem)
+    key = ast.literal_eval(stream[1]) if stream else None
+    return Facts(stream=key, revision=None, problem=problem)
 
 
 # --- Files and DAGs ---------------------------------------------------------------------------
