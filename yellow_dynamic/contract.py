@@ -266,7 +266,8 @@ def text_problem(key: str, value: Any, rule: dict[str, Any]) -> str | None:
     if not isinstance(value, str) or not value:
         return f"{key} is {value!r:.50}, not a text"
     if "maxLength" in rule and len(value) > rule["maxLength"]:
-        return f"{key} has {len(value)} characters, more than {rule['maxLength']}"
+        most = rule["maxLength"]
+        return f"{key} {value!a:.100} has {len(value)} characters, more than {most}"
     # Line breaks and other control characters forge log lines and break pod specifications.
     if not value.isprintable():
         return f"{key} holds a character that cannot be printed: {value!a:.100}"

@@ -34,6 +34,7 @@ def write_released(site: Site) -> Path:
     return file
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_dags_are_what_they_were_but_for_their_pages(site: Site, platform: str) -> None:
     site.model = Model(stores=list(STREAMS.values()), database=site.database, **PLATFORMS[platform])
