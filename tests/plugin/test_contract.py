@@ -158,6 +158,17 @@ def test_row_of_a_merge_is_accepted_by_all_three(
     assert assert_agreement(settings, factory, key, rows[key]) == []
 
 
+def test_cache_needs_an_age_that_the_row_or_its_platform_gives(
+    settings: dict[str, Any], rows: dict[str, dict[str, Any]], factory: ModuleType
+) -> None:
+    config = {**rows["Store1"], "git_cache_enabled": True}
+
+    found = assert_agreement(settings, factory, "Store1", config)
+
+    reason = "git_cache_enabled is true, but git_cache_max_age_minutes is not given"
+    assert found == ([] if settings["git_cache_enabled"] else [reason])
+
+
 def values_of(key: str) -> st.SearchStrategy[Any]:
     """Values of a key: near to good ones, and of every kind."""
     anything = (
