@@ -6,13 +6,13 @@ from typing import Any
 
 try:  # Airflow 3
     from airflow.sdk import DAG
-    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
     from airflow.serialization.serialized_objects import DagSerialization
 
     IS_AIRFLOW_2 = False
 except ImportError:  # Airflow 2
     from airflow import DAG
-    from airflow.exceptions import AirflowException, AirflowFailException
+    from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
     from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
 
     IS_AIRFLOW_2 = True
@@ -22,6 +22,7 @@ __all__ = [
     "IS_AIRFLOW_2",
     "AirflowException",
     "AirflowFailException",
+    "AirflowSkipException",
     "DagSerialization",
     "check_as_airflow_does",
     "schedule_of",

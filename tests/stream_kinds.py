@@ -8,6 +8,7 @@ from airflow_names import DagSerialization
 from yellow_models import SINGLE, Store
 
 from datasurface.md import CronTrigger, ExternallyTriggered
+from yellow_dynamic.command.parity import BY_DESIGN
 
 HUNDRED = [f"dataset_{number}" for number in range(100)]
 STREAMS = {
@@ -39,7 +40,16 @@ LOCATIONS = ("fileloc", "relative_fileloc", "doc_md", "_task_module")
 
 
 def comparable(dag: Any) -> Any:
-    return without_locations(DagSerialization.to_dict(dag))
+    """Return what a DAG is, without what a dynamic one has by design."""
+    form = without_locations(DagSerialization.to_dict(dag))
+    for task in form["dag"]["tasks"]:
+        of_task = task.get("__var", task)
+        path = f"tasks.{of_task['task_id']}"
+        for name in [name for name in of_task if f"{path}.{name}" in BY_DESIGN]:
+            del of_task[name]
+    for name in [name for name in form["dag"] if f"dag.{name}" in BY_DESIGN]:
+        del form["dag"][name]
+    return form
 
 
 def without_locations(value: Any) -> Any:

@@ -10,12 +10,24 @@ from sqlalchemy import TIMESTAMP, Column, MetaData, String, Table, Text
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import SetTableComment
 
-from yellow_dynamic.contract import Cause, cause_of, postgres_driver
+from yellow_dynamic.contract import (
+    ADVICE,
+    EMPTIED_BY_MERGE,
+    MADE_BY_BOOTSTRAP,
+    SCHEMAS,
+    Cause,
+    cause_of,
+    postgres_driver,
+    with_schemas,
+)
 
 STREAM_KEY_CHARACTERS = 255
 CONNECT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT_SECONDS = 60
+#: For how long one attempt at a lock lets others queue behind it; Ctrl-C ends it as soon.
+LOCK_ATTEMPT_SECONDS = 1
 #: After how long without a sign of life from a merge the database gives its lock away.
 LOST_CLIENT_SECONDS = 60
 
@@ -44,7 +56,9 @@ def store_url(login: tuple[str, str], host: str, port: int, database: str) -> UR
 
 
 @contextmanager
-def table_transaction(url: URL, platform: str, table: str, action: str) -> Iterator[Connection]:
+def table_transaction(
+    url: URL, platform: str, table: str, action: str, *, writes: bool = True
+) -> Iterator[Connection]:
     """Yield a connection in a transaction, which ends with the block.
 
     Args:
@@ -52,51 +66,128 @@ def table_transaction(url: URL, platform: str, table: str, action: str) -> Itera
         platform: the platform's name in the model.
         table: the name of its table.
         action: what is to be done to the table, as an error says it.
+        writes: whether it may change anything; else the database sees to it that it does not.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: a database error; its note says what could not be done,
             where, what has become of the transaction, and what to look at.
     """
-    engine = sqlalchemy.create_engine(
-        url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS}
-    )
-    outcome = "Nothing was changed."
+    engine = engine_of(url, platform)
+    outcome = " Nothing was changed."
     try:
         with engine.begin() as connection:
-            set_timeouts(connection)
+            set_session(connection, writes=writes)
             yield connection
             # The answer to a COMMIT may get lost after it took effect.
-            outcome = "The table holds the old rows or the new ones, and no mixture."
+            outcome = " The table holds the old rows or the new ones, and no mixture."
     except SQLAlchemyError as error:
         error.add_note(
             f"Platform {platform!r}: could not {action} table {table!r} in database "
-            f"{url.database!r} on {url.host}:{url.port} as user {url.username!r}. {outcome} "
-            f"{advice(error)}"
+            f"{url.database!r} on {url.host}:{url.port} as user {url.username!r}."
+            f"{outcome if writes else ''} {advice(error, engine, table, writes=writes)}"
         )
         raise
 
 
-def set_timeouts(connection: Connection) -> None:
-    """Bound how long this transaction waits for a lock, and holds it when its client is lost."""
-    for setting, seconds in (
-        ("lock_timeout", LOCK_TIMEOUT_SECONDS),
-        ("idle_in_transaction_session_timeout", LOST_CLIENT_SECONDS),
-    ):
-        connection.execute(sqlalchemy.text(f"SET LOCAL {setting} = '{seconds}s'"))
-
-
-def advice(error: SQLAlchemyError) -> str:
-    """Return what to do about a database error."""
-    advices = {
-        Cause.NO_TABLE: "Run generatePlatformBootstrap with --ringLevel 1 to create the table.",
-        Cause.NO_PERMISSION: "Grant the role CREATE on the schema for bootstrap, and SELECT, "
-        "INSERT, UPDATE and DELETE on the table for merges.",
-        Cause.LOCKED: f"Another merge held the table for {LOCK_TIMEOUT_SECONDS} s; look for "
-        "a merge that hangs, and run this one again.",
-        Cause.NO_ANSWER: "It was interrupted here, or cancelled in the database; run it again.",
+def engine_of(url: URL, platform: str) -> sqlalchemy.Engine:
+    """Return an engine whose sessions PostgreSQL shows under the platform's name."""
+    options = {
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "application_name": f"yellow_dynamic merge {platform}"[:63],
+        # Where the database is SQL_ASCII, a client of no encoding gets bytes.
+        "client_encoding": "UTF8",
     }
+    return sqlalchemy.create_engine(url, poolclass=NullPool, connect_args=options)
+
+
+def set_session(connection: Connection, *, writes: bool) -> None:
+    """Bound how long this transaction waits and is waited for; its times are UTC."""
+    statements = [
+        f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'",
+        f"SET LOCAL idle_in_transaction_session_timeout = '{LOST_CLIENT_SECONDS}s'",
+        # A DBA may have made the columns of times ones with a zone.
+        "SET LOCAL timezone = 'UTC'",
+        # Hidden rows are an error instead of missing.
+        "SET LOCAL row_security = off",
+        *([] if writes else ["SET TRANSACTION READ ONLY"]),
+    ]
+    for statement in statements:
+        connection.execute(sqlalchemy.text(statement))
+
+
+def execute_locking(connection: Connection, statement: str) -> None:
+    """Execute a statement that needs a lock on the table, within LOCK_TIMEOUT_SECONDS.
+
+    It asks again and again for a short time, so that no reader queues behind it for longer.
+    """
+    attempts = LOCK_TIMEOUT_SECONDS // LOCK_ATTEMPT_SECONDS
+    for left in reversed(range(attempts)):
+        try:
+            with connection.begin_nested():
+                set_lock_timeout(connection, LOCK_ATTEMPT_SECONDS)
+                connection.execute(sqlalchemy.text(statement))
+            break
+        except SQLAlchemyError as error:
+            if cause_of(getattr(error, "orig", None)) is not Cause.LOCKED or not left:
+                raise
+    set_lock_timeout(connection, LOCK_TIMEOUT_SECONDS)
+
+
+def set_lock_timeout(connection: Connection, seconds: int) -> None:
+    connection.execute(sqlalchemy.text(f"SET LOCAL lock_timeout = '{seconds}s'"))
+
+
+def advice(
+    error: SQLAlchemyError, engine: sqlalchemy.Engine, table: str, *, writes: bool = True
+) -> str:
+    """Return what to do about a database error, after a look at the database where that helps."""
     cause = cause_of(getattr(error, "orig", None))
-    return advices.get(cause, "Check that the database is up and reachable, then run this again.")
+    permission = "Grant the role SELECT on the table"
+    if writes:
+        permission = (
+            "Grant the role CREATE on the schema for bootstrap, and SELECT, INSERT, UPDATE and "
+            "DELETE on the table for merges"
+        )
+    known = {
+        **ADVICE,
+        Cause.NO_PERMISSION: permission,
+        Cause.NO_ANSWER: "It was interrupted here, or cancelled in the database; run it again",
+    }
+    text = known.get(cause, "Check that the database is up and reachable, then run this again")
+    if cause is Cause.NO_TABLE:
+        text = with_schemas(text, look(engine, SCHEMAS.format(name=":table"), table))
+    elif cause is Cause.LOCKED:
+        holders = ", ".join(look(engine, HOLDERS, table)) or "nobody any more"
+        text = (
+            f"The table was locked for {LOCK_TIMEOUT_SECONDS} s, by {holders}. When that has "
+            "ended, run this again"
+        )
+    return f"{text}."
+
+
+#: Who holds a lock that a merge has to wait for.
+HOLDERS = """\
+SELECT DISTINCT format(
+    'process %s of user %s (%s, for %s s)', pid, usename, coalesce(nullif(application_name, ''),
+    'no name'), coalesce(extract(epoch FROM now() - xact_start)::int, 0)
+)
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE relation = to_regclass(quote_ident(:table)) AND granted AND mode <> 'AccessShareLock'
+ORDER BY 1
+"""
+
+
+def look(engine: sqlalchemy.Engine, query: str, table: str) -> list[str]:
+    """Return what a query says of the table, over a connection of its own; nothing where it fails.
+
+    It is asked for an error that is on its way, which must not give way to another one.
+    """
+    try:
+        with engine.connect() as connection:
+            rows = connection.execute(sqlalchemy.text(query), {"table": table})
+            return [str(row[0]) for row in rows]
+    except SQLAlchemyError:
+        return []
 
 
 def config_limit(connection: Connection, table: Table) -> int | None:
@@ -110,3 +201,32 @@ def config_limit(connection: Connection, table: Table) -> int | None:
         {"name": quoted_name(connection, table)},
     )
     return length
+
+
+# --- What the table says of itself ------------------------------------------------------------
+
+ABOUT = """\
+SELECT coalesce(obj_description(oid, 'pg_class'), ''), pg_has_role(relowner, 'USAGE')
+FROM pg_class WHERE oid = CAST(:name AS regclass)
+"""
+
+
+def write_comment(connection: Connection, table: Table, *, emptied: bool | None = None) -> bool:
+    """Let the table's comment say who made it, and whether a merge has emptied it.
+
+    A comment of the DBA's stays in front. Without `emptied`, what it says of that stays too.
+
+    Returns:
+        Whether it says so now; only the table's owner may write it.
+    """
+    name = {"name": quoted_name(connection, table)}
+    old, is_owner = connection.execute(sqlalchemy.text(ABOUT), name).one()
+    new = old.replace(f"; {EMPTIED_BY_MERGE}", "")
+    if MADE_BY_BOOTSTRAP not in new:
+        new = f"{new} {MADE_BY_BOOTSTRAP}".strip()
+    if emptied or (emptied is None and EMPTIED_BY_MERGE in old):
+        new += f"; {EMPTIED_BY_MERGE}"
+    if new != old and is_owner:
+        described = Table(table.name, MetaData(), comment=new)
+        connection.execute(SetTableComment(described))
+    return bool(new == old or is_owner)

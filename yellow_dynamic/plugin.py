@@ -29,6 +29,7 @@ from yellow_dynamic.contract import (
     CREDENTIAL_NAMES,
     DEFAULT_SCHEDULE,
     MODEL_FOLDER,
+    SCHEMAS,
     factory_name_of,
     factory_text_of,
     literally,
@@ -44,9 +45,11 @@ from yellow_dynamic.contract import (
 from yellow_dynamic.merge_store import (
     config_limit,
     config_table,
+    execute_locking,
     quoted_name,
     store_url,
     table_transaction,
+    write_comment,
 )
 
 try:
@@ -587,13 +590,24 @@ def write_difference(
     if tree.hasErrors():
         return
     apply_difference(connection, dp, rows, population)
+    if not (rows and population.unchanged):
+        note_whether_emptied(connection, table, emptied=bool(population.removed and not rows))
     log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
+
+
+def note_whether_emptied(connection: Connection, table: Table, *, emptied: bool) -> None:
+    """Tell the factory files that an empty table is meant, or that it is no more."""
+    if not write_comment(connection, table, emptied=emptied) and emptied:
+        log.warning(
+            "The table %r belongs to another role, so it cannot say that this merge emptied it. "
+            "Airflow keeps the last streams for some hours, as for a table that was lost.",
+            table.name,
+        )
 
 
 def lock_table(connection: Connection, table: Table) -> None:
     """Keep other merges out of the table until the transaction ends; readers go on."""
-    lock = f"LOCK TABLE {quoted_name(connection, table)} IN EXCLUSIVE MODE"
-    connection.execute(sqlalchemy.text(lock))
+    execute_locking(connection, f"LOCK TABLE {quoted_name(connection, table)} IN EXCLUSIVE MODE")
 
 
 def compare_with_table(
@@ -707,7 +721,7 @@ def population_problems(
 
 @contextmanager
 def merge_store_transaction(dp: YellowDynamicDataPlatform, action: str) -> Iterator[Connection]:
-    """Yield a connection in a transaction on the merge store; see `table_transaction`."""
+    """Yield a connection in a transaction that writes; see `table_transaction`."""
     psp = services_provider(dp)
     store = psp.mergeStore
     login = dp.getCredentialStore().getAsUserPassword(psp.postgresCredential)
@@ -719,14 +733,29 @@ def merge_store_transaction(dp: YellowDynamicDataPlatform, action: str) -> Itera
 def create_config_table(connection: Connection, table: Table) -> None:
     """Create the table, or widen the VARCHAR(2048) that earlier releases created, in place."""
     if not sqlalchemy.inspect(connection).has_table(table.name):
-        table.create(connection)
-        log.info("Created table %r.", table.name)
+        create_in_own_schema(connection, table)
     elif config_limit(connection, table) is not None:
         quoted = quoted_name(connection, table)
-        connection.execute(
-            sqlalchemy.text(f"ALTER TABLE {quoted} ALTER COLUMN config_json TYPE TEXT")
-        )
+        execute_locking(connection, f"ALTER TABLE {quoted} ALTER COLUMN config_json TYPE TEXT")
         log.info("Widened column config_json of table %r to TEXT.", table.name)
+    write_comment(connection, table)
+
+
+def create_in_own_schema(connection: Connection, table: Table) -> None:
+    """Create the table in the first schema of the role's search_path."""
+    query = sqlalchemy.text(SCHEMAS.format(name=":table"))
+    others = [row[0] for row in connection.execute(query, {"table": table.name})]
+    table.create(connection)
+    schema = connection.scalar(sqlalchemy.text("SELECT current_schema()"))
+    log.info("Created table %r in schema %r.", table.name, schema)
+    if others:
+        log.warning(
+            "The schemas %s have a table %r too, which this role's search_path does not name. If "
+            "one of them is this platform's, drop the new one, which is empty, and set the "
+            "search_path of the role.",
+            ", ".join(others),
+            table.name,
+        )
 
 
 # --- What is rendered -------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from typing import Any
 from aiohttp import web
 
 from localkube import _selectors as selectors
-from localkube._errors import ApiError, Json, Problems, bad_request, conflict
+from localkube._errors import ApiError, Json, Problems, bad_request, conflict, other_uid
 from localkube._kubelet import Kubelet
 from localkube._pods import check_pod, check_pod_change
 from localkube._store import Change, Store, now
@@ -48,7 +48,7 @@ _VERBS = {
 }
 _SECRET_LIMIT = 1024 * 1024
 _SECRET_SHAPE: Shape = {"metadata": META, "data": MAP, "stringData": MAP, "type": str}
-_OPTIONS_SHAPE: Shape = {"gracePeriodSeconds": int}
+_OPTIONS_SHAPE: Shape = {"gracePeriodSeconds": int, "preconditions": {"uid": str}}
 _GRACE = 30
 #: What a log request may ask for; the rest of the real API's list would be ignored silently.
 _LOG_QUERY = {"container", "follow", "tailLines", "sinceSeconds", "timestamps", "pretty"}
@@ -261,6 +261,10 @@ class Api:
         options = await _delete_options(request)
         namespace, name = request.match_info["namespace"], request.match_info["name"]
         pod = self._store.get("pods", namespace, name)
+        uid = pod["metadata"]["uid"]
+        wanted = options.get("preconditions", {}).get("uid", uid)
+        if wanted != uid:
+            raise other_uid("pods", name, wanted, uid)
         grace = options.get("gracePeriodSeconds", _number(request, "gracePeriodSeconds"))
         if grace is None:
             grace = pod["spec"]["terminationGracePeriodSeconds"]
@@ -404,9 +408,8 @@ async def _delete_options(request: web.Request) -> Json:
     options = without_nulls(await _body(request, "application/json"))
     assert isinstance(options, dict)
     check_shape(options, _OPTIONS_SHAPE, "")
-    for field in ("dryRun", "preconditions"):
-        if options.get(field):
-            raise bad_request(f"localkube cannot honour {field}")
+    if options.get("dryRun"):
+        raise bad_request("localkube cannot honour dryRun")
     return options
 
 

@@ -66,6 +66,15 @@ def conflict(resource: str, name: str) -> ApiError:
     return ApiError(409, "Conflict", message, {"name": name, "kind": resource})
 
 
+def other_uid(resource: str, name: str, wanted: str, found: str) -> ApiError:
+    """Return the error for a change of an object that is not the one that was meant."""
+    message = (
+        f'Operation cannot be fulfilled on {resource} "{name}": Precondition failed: UID in '
+        f"precondition: {wanted}, UID in object meta: {found}"
+    )
+    return ApiError(409, "Conflict", message, {"name": name, "kind": resource})
+
+
 def expired(version: int) -> ApiError:
     """Return the error for a watch from a version whose changes are no longer kept."""
     return ApiError(410, "Expired", f"too old resource version: {version}; list again")

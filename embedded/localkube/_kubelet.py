@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 NODE = "localkube"
 #: Seconds that pods have to end when the server stops.
 STOP_GRACE = 5.0
+#: Seconds between attempts to pull an image whose folder is not there yet.
+PULL_SECONDS = 1.0
 
 _DEADLINE = "Pod was active on the node longer than the specified deadline"
 _EVICTED = "The node was low on resource: memory."
@@ -95,9 +97,18 @@ class _PodRun:
     async def _run(self) -> None:
         self._schedule()
         container = self.pod["spec"]["containers"][0]
-        if container["image"] not in self._machine.images:
-            self._cannot_pull(container["image"])
+        image = container["image"]
+        if image not in self._machine.images:
+            self._cannot_pull(
+                image,
+                f'rpc error: code = NotFound desc = image "{image}" not found: start localkube '
+                f"with --image {image}=BIN_DIR, where BIN_DIR is the folder of the image's "
+                "executables",
+            )
             return
+        while not self._machine.images[image].is_dir():
+            self._cannot_pull(image, "dial tcp: connect: connection refused")
+            await asyncio.sleep(PULL_SECONDS)
         self._recorder.normal(
             self.pod, "Pulled", f'Container image "{container["image"]}" is present on this machine'
         )
@@ -127,11 +138,7 @@ class _PodRun:
             loop = asyncio.get_running_loop()
             self._deadline = loop.call_later(seconds, self._deadline_passed)
 
-    def _cannot_pull(self, image: str) -> None:
-        why = (
-            f'localkube has no image "{image}": start it with --image {image}=BIN_DIR, where '
-            "BIN_DIR is the folder of the image's executables"
-        )
+    def _cannot_pull(self, image: str, why: str) -> None:
         message = f'Failed to pull image "{image}": {why}'
         self._waiting("ErrImagePull", message)
         self._recorder.warning(self.pod, "Failed", message)

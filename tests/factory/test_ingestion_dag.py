@@ -230,18 +230,38 @@ class Context:
     ("code", "task"), [("1", "reschedule_immediately"), ("0", "wait_for_trigger")]
 )
 def test_result_code_chooses_the_next_task(installed: Site, code: str, task: str) -> None:
-    assert installed.module().choose_next_task(ti=Context(code)) == task
+    assert next_task(installed, code) == task
 
 
 @pytest.mark.parametrize(
     ("code", "reason"),
-    [("-1", "reported an error"), (None, "printed no line"), ("7", "unknown result"), ("", "=''")],
+    [
+        ("-1", "reported an error"),
+        ("", "printed no line"),
+        ("7", "unknown result"),
+        ("x y", "='x y'"),
+        ("unreadable: 500 oh", r"ended well, but its log cannot be read \(500 oh\)"),
+    ],
 )
 def test_any_other_result_fails_the_run_with_the_reason(
-    installed: Site, code: str | None, reason: str
+    installed: Site, code: str, reason: str
 ) -> None:
     with pytest.raises(AirflowFailException, match=reason):
-        installed.module().choose_next_task(ti=Context(code))
+        next_task(installed, code)
+
+
+def test_job_that_was_marked_as_success_by_hand_ends_its_run_and_is_named(
+    installed: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert next_task(installed, None) == "wait_for_trigger"
+    assert "marked as success by hand" in caplog.text
+
+
+def next_task(site: Site, code: str | None) -> str:
+    """Return which task follows a result, as the DAG's own branch says."""
+    [dag] = site.parse().values()
+    branch = dag.get_task("check_result").python_callable
+    return str(branch(ti=Context(code), dag=dag))
 
 
 def test_streams_have_no_task_or_dependency_in_common(site: Site) -> None:

@@ -107,20 +107,10 @@ def test_changes_made_meanwhile_take_effect_when_the_database_is_back(
     with monkeypatch.context() as outage:
         stop_database(installed, outage)
         assert list(installed.parse()) == [DAG_ID]
-    installed.sql("UPDATE {table} SET status = 'disabled'")
+    installed.model.branch = "other"
+    installed.merge_cleanly()
 
-    assert installed.parse() == {}
-
-
-def test_an_empty_table_is_no_dags_and_not_an_outage(
-    installed: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    installed.parse()
-    installed.sql("DELETE FROM {table}")
-
-    assert installed.parse() == {}
-    stop_database(installed, monkeypatch)
-    assert installed.parse() == {}
+    assert '"git_repo_branch": "other"' in installed.parse()[DAG_ID].doc_md
 
 
 def test_cold_start_without_database_names_table_host_and_cause(

@@ -126,7 +126,7 @@ def test_cause_is_known(installed: Site, release: str) -> None:
         "no login": with_login(installed, file, "", ""),
     }
     if release == "current":
-        found["no connection"] = with_login(installed, file, role, "another-password")
+        found["login refused"] = with_login(installed, file, role, "another-password")
     installed.login(installed.postgres.user, installed.postgres.password)
     installed.sql("DROP TABLE {table}")
     found["no table"] = reading_of_file(file)

@@ -44,7 +44,7 @@ def change(site: Site, **changes: Any) -> None:
         ("DATASURFACE_RESULT_CODE=0\nsome closing words", "0"),
         ("DATASURFACE_RESULT_CODE=0\nDATASURFACE_RESULT_CODE=-1", "-1"),
         ("DATASURFACE_RESULT_CODE=banana", "banana"),
-        ("all quiet", None),
+        ("all quiet", ""),
     ],
     ids=["one", "not the last line", "the last of two", "garbage", "none"],
 )
@@ -52,7 +52,7 @@ def test_result_is_read_from_the_pods_log(
     installed: Site,
     cluster: Cluster,
     output: str,
-    result: str | None,
+    result: str,
 ) -> None:
     cluster.job_is(f"cat <<'END'\n{output}\nEND")
 

@@ -90,7 +90,7 @@ class Installation:
         return dag_id.removeprefix(start).removesuffix(end)
 
     @contextmanager
-    def transaction(self, action: str) -> Iterator[Connection]:
+    def transaction(self, action: str, *, writes: bool = False) -> Iterator[Connection]:
         """Yield a connection in a transaction on the merge store, which ends with the block.
 
         Raises:
@@ -105,7 +105,9 @@ class Installation:
             )
         url = store_url((user, password), *self.address)
         try:
-            with table_transaction(url, self.name, self.table, action) as connection:
+            with table_transaction(
+                url, self.name, self.table, action, writes=writes
+            ) as connection:
                 yield connection
         except ModuleNotFoundError as error:
             raise CommandError(

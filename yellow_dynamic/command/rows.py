@@ -304,7 +304,7 @@ def set_status(installations: list[Installation], stream_key: str, status: str) 
 
 def write_status(installation: Installation, stream_key: str, status: str) -> None:
     table = config_table(installation.table)
-    with installation.transaction("change a status in") as connection:
+    with installation.transaction("change a status in", writes=True) as connection:
         lock = f"LOCK TABLE {quoted_name(connection, table)} IN ROW EXCLUSIVE MODE"
         # A merge holds the table, and an UPDATE that has waited for it might miss its rows.
         connection.execute(sqlalchemy.text(lock))

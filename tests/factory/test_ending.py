@@ -1,0 +1,120 @@
+"""Streams that are disabled or removed while a run of them is under way."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from airflow_names import AirflowSkipException
+from conftest import Site, import_file
+from yellow_models import Store
+
+DAG_ID = "yellowlive__Store1_ingestion"
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The DAGs that have a run, as Airflow would say."""
+    return {DAG_ID}
+
+
+def parse(site: Site, runs: set[str] | None) -> dict[str, Any]:
+    """Parse with an Airflow that has these runs, or one that says nothing."""
+    text = site.factory_file.read_text()
+    if runs is not None:
+        answer = (
+            f"def has_run(dag_id):\n    return dag_id in {sorted(runs)!r}\n\n\nregister_dags()\n"
+        )
+        text = text.removesuffix("register_dags()\n") + answer
+    file = site.folder / "asked" / site.factory_file.name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    module = import_file(file)
+    return {name: dag for name, dag in vars(module).items() if name.endswith("_ingestion")}
+
+
+def end_by_disabling(site: Site) -> None:
+    site.sql("UPDATE {table} SET status = 'disabled' WHERE stream_key = 'Store1'")
+
+
+def end_by_merge(site: Site) -> None:
+    site.model.stores = [Store("Other")]
+    site.merge_cleanly()
+
+
+@pytest.mark.parametrize("end", [end_by_disabling, end_by_merge])
+def test_stream_that_ends_keeps_its_dag_while_it_has_a_run(
+    installed: Site, runs: set[str], end: Any
+) -> None:
+    assert "ending" not in parse(installed, runs)[DAG_ID].tags
+    end(installed)
+
+    for _ in range(2):
+        dag = parse(installed, runs)[DAG_ID]
+        assert "ending" in dag.tags
+        assert getattr(dag, "schedule", None) is None
+        assert [task.task_id for task in dag.tasks] == [
+            "snapshot_merge_job",
+            "check_result",
+            "reschedule_immediately",
+            "wait_for_trigger",
+        ]
+
+    assert DAG_ID not in parse(installed, set())
+    assert DAG_ID not in parse(installed, runs)
+    assert not (installed.snapshots / "yellowlive.ended.json").exists()
+
+
+def test_stream_that_comes_back_has_its_own_dag_again(installed: Site, runs: set[str]) -> None:
+    parse(installed, runs)
+    end_by_disabling(installed)
+    parse(installed, runs)
+    installed.sql("UPDATE {table} SET status = 'active'")
+
+    assert "ending" not in parse(installed, runs)[DAG_ID].tags
+    end_by_disabling(installed)
+    assert "ending" in parse(installed, runs)[DAG_ID].tags
+
+
+def test_ending_stream_stays_through_an_outage(
+    installed: Site, runs: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse(installed, runs)
+    end_by_disabling(installed)
+    parse(installed, runs)
+    monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", "9")
+
+    assert "ending" in parse(installed, runs)[DAG_ID].tags
+
+
+def test_airflow_that_does_not_say_leaves_it_for_a_day(installed: Site) -> None:
+    parse(installed, None)
+    end_by_disabling(installed)
+
+    assert "ending" in parse(installed, None)[DAG_ID].tags
+
+    note = installed.snapshots / "yellowlive.ended.json"
+    note.write_text(json.dumps({"Store1": time.time() - 25 * 60 * 60}))
+    assert DAG_ID not in parse(installed, None)
+
+
+@pytest.mark.parametrize("end", [end_by_disabling, end_by_merge])
+def test_tasks_of_an_ended_stream_find_their_dag(installed: Site, end: Any) -> None:
+    end(installed)
+
+    dag = installed.parse(DAG_ID)[DAG_ID]
+
+    assert "ending" in dag.tags
+    check = dag.get_task("check_result").python_callable
+
+    class More:
+        """A run whose job would be run again at once."""
+
+        def xcom_pull(self, **_: Any) -> str:
+            return "1"
+
+    assert check(ti=More(), dag=dag) == "wait_for_trigger"
+    with pytest.raises(AirflowSkipException, match="before the job of this run began"):
+        dag.get_task("snapshot_merge_job").pre_execute({})

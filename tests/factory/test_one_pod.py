@@ -1,0 +1,419 @@
+"""No two pods of a stream at once, and what stands in a job's way, over real HTTP."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow_names import AirflowException
+from conftest import Site
+from kube_proxy import Fault, KubeProxy, kube_proxy
+from kubernetes.client import ApiException, V1DeleteOptions, V1Preconditions
+from pod_runs import NAMESPACE, Cluster, TaskInstance, context_of, job_of, run_job
+
+from one_machine import NotYetError, wait_until
+
+pytestmark = pytest.mark.slow
+
+DAG_ID = "yellowlive__Store1_ingestion"
+DONE = "echo DATASURFACE_RESULT_CODE=0"
+
+
+@pytest.fixture
+def proxy(cluster: Cluster, tmp_path: Path) -> Iterator[KubeProxy]:
+    with kube_proxy(cluster.kube.kubeconfig, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_pods_are_left(cluster: Cluster) -> Iterator[None]:
+    yield
+    for name in cluster.pods():
+        cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
+    wait_until(lambda: no_pod(cluster), seconds=10, every=0.1)
+
+
+def no_pod(cluster: Cluster) -> None:
+    if cluster.pods():
+        raise NotYetError("there are pods")
+
+
+def start_job(site: Site, cluster: Cluster, run_id: str) -> str:
+    """Start the pod of a run whose worker then dies, and return its name."""
+    job = job_of(site.parse()[DAG_ID], cluster)
+    context = context_of(job, TaskInstance(job, run_id))
+    pod = job.get_or_create_pod(job.build_pod_request_obj(context), context)
+    name = str(pod.metadata.name)
+
+    def runs() -> None:
+        if cluster.api.read_namespaced_pod(name, NAMESPACE).status.phase != "Running":
+            raise NotYetError(f"{name} does not run yet")
+
+    wait_until(runs, seconds=20, every=0.1)
+    return name
+
+
+def in_background(function: Any, *args: Any, **options: Any) -> Future[Any]:
+    """Run a function in a thread that does not outlive the tests."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(*args, **options))
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+@contextmanager
+def most_pods(cluster: Cluster) -> Iterator[list[int]]:
+    """Watch how many jobs run at once; the list gets each number that was seen."""
+    seen: list[int] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.02):
+            pods = cluster.api.list_namespaced_pod(NAMESPACE).items
+            seen.append(sum(pod.status.phase in ("Pending", "Running") for pod in pods))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def gate(tmp_path: Path) -> tuple[Path, str]:
+    """Return a file, and a job that ends well when the file is there."""
+    file = tmp_path / "go-on"
+    return (
+        file,
+        f"echo started >> {tmp_path}/jobs; until [ -e {file} ]; do sleep 0.05; done; {DONE}",
+    )
+
+
+def test_run_waits_for_the_pod_that_a_dead_worker_left(
+    installed: Site, cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on, script = gate(tmp_path)
+    cluster.job_is(script)
+    left = start_job(installed, cluster, "scheduled__1")
+
+    with most_pods(cluster) as seen:
+        second = in_background(run_job, installed.parse()[DAG_ID], cluster, run_id="scheduled__2")
+        wait_until(lambda: said(caplog, "still runs"), seconds=20, every=0.1)
+        go_on.touch()
+        ti = second.result(60)
+
+    assert ti.xcoms["result_code"] == "0"
+    assert (tmp_path / "jobs").read_text() == "started\nstarted\n"
+    assert max(seen) == 1
+    assert f"The stream's pod {left} (run 'scheduled__1') still runs" in caplog.text
+    assert f"kubectl delete pod {left} --namespace {NAMESPACE}" in caplog.text
+
+
+def said(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    if words not in caplog.text:
+        raise NotYetError(f"not yet said: {words}")
+
+
+def test_pod_of_a_run_of_the_former_release_is_waited_for(
+    installed: Site, cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its name had a random end, and so had the static DAGs'."""
+    go_on, script = gate(tmp_path)
+    cluster.job_is(script)
+    job = job_of(installed.parse()[DAG_ID], cluster)
+    context = context_of(job, TaskInstance(job, "scheduled__1"))
+    former = job.build_pod_request_obj(context)
+    former.metadata.name = "yellowlive-store1-job-x7zk2abc"
+    job.pod_manager.create_pod(former)
+
+    with most_pods(cluster) as seen:
+        second = in_background(run_job, installed.parse()[DAG_ID], cluster, run_id="scheduled__2")
+        wait_until(lambda: said(caplog, "yellowlive-store1-job-x7zk2abc"), seconds=20, every=0.1)
+        go_on.touch()
+        assert second.result(60).xcoms["result_code"] == "0"
+
+    assert max(seen) == 1
+
+
+def test_pod_that_is_ending_is_waited_for_and_never_attached_to(
+    installed: Site, cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Clearing a run lets its own pod end, which takes as long as its job wishes."""
+    marks = tmp_path / "marks"
+    cluster.job_is(
+        f"echo start >> {marks}; [ $(wc -l < {marks}) = 1 ] || {{ {DONE}; exit; }};"
+        f"trap 'sleep 2; echo end >> {marks}; exit 1' TERM; while :; do sleep 0.1; done"
+    )
+    left = start_job(installed, cluster, "manual__1")
+    cluster.api.delete_namespaced_pod(left, NAMESPACE)
+
+    with most_pods(cluster) as seen:
+        ti = run_job(installed.parse()[DAG_ID], cluster)
+
+    assert ti.xcoms["result_code"] == "0"
+    assert marks.read_text() == "start\nend\nstart\n"
+    assert max(seen) == 1
+    assert "is being deleted and has not ended" in caplog.text
+
+
+def test_two_jobs_that_start_in_the_same_moment_run_one_after_the_other(
+    installed: Site, cluster: Cluster, tmp_path: Path
+) -> None:
+    marks = tmp_path / "marks"
+    cluster.job_is(f"echo start >> {marks}; sleep 0.5; echo end >> {marks}; {DONE}")
+    # The parsing context is that of the process, so the DAGs are built one after the other.
+    dags = [installed.parse()[DAG_ID] for _ in range(4)]
+
+    with ThreadPoolExecutor(4) as others:
+        runs = [
+            others.submit(run_job, dag, cluster, run_id=f"run_{number}")
+            for number, dag in enumerate(dags)
+        ]
+        results = [run.result(120).xcoms["result_code"] for run in runs]
+
+    assert results == ["0"] * 4
+    assert marks.read_text() == "start\nend\n" * 4
+
+
+def test_job_that_waited_too_long_fails_with_what_stands_in_its_way(
+    installed: Site, cluster: Cluster, tmp_path: Path
+) -> None:
+    _, script = gate(tmp_path)
+    cluster.job_is(script)
+    left = start_job(installed, cluster, "scheduled__1")
+    module = installed.module()
+    module.START_SECONDS = 2  # type: ignore[attr-defined]
+
+    with pytest.raises(AirflowException) as failure:
+        run_job(vars(module)[DAG_ID], cluster, run_id="scheduled__2")
+
+    assert str(failure.value).startswith("The job was not started within 0 minutes. The stream's")
+    assert f"kubectl delete pod {left} " in str(failure.value)
+    assert cluster.pods() == [left]
+
+
+def test_ended_pod_that_nobody_removed_is_removed(installed: Site, cluster: Cluster) -> None:
+    cluster.job_is(DONE)
+    job = job_of(installed.parse()[DAG_ID], cluster)
+    context = context_of(job, TaskInstance(job, "scheduled__1"))
+    pod = job.get_or_create_pod(job.build_pod_request_obj(context), context)
+
+    def ended() -> None:
+        if (
+            cluster.api.read_namespaced_pod(pod.metadata.name, NAMESPACE).status.phase
+            != "Succeeded"
+        ):
+            raise NotYetError("it runs")
+
+    wait_until(ended, seconds=20, every=0.1)
+
+    assert run_job(installed.parse()[DAG_ID], cluster).xcoms["result_code"] == "0"
+    assert cluster.pods() == []
+
+
+def test_lost_worker_that_wakes_up_does_not_remove_its_successors_pod(
+    installed: Site, cluster: Cluster, tmp_path: Path
+) -> None:
+    go_on, script = gate(tmp_path)
+    cluster.job_is(script)
+    lost = job_of(installed.parse()[DAG_ID], cluster)
+    context = context_of(lost, TaskInstance(lost, "scheduled__1"))
+    lost.pod = lost.get_or_create_pod(lost.build_pod_request_obj(context), context)
+    cluster.api.delete_namespaced_pod(lost.pod.metadata.name, NAMESPACE, grace_period_seconds=0)
+    wait_until(lambda: no_pod(cluster), seconds=10, every=0.1)
+    name = start_job(installed, cluster, "scheduled__2")
+
+    lost.on_kill()
+    time.sleep(0.5)
+
+    assert cluster.api.read_namespaced_pod(name, NAMESPACE).status.phase == "Running"
+    go_on.touch()
+
+
+def test_localkube_deletes_only_the_pod_that_is_meant(
+    installed: Site, cluster: Cluster, tmp_path: Path
+) -> None:
+    _, script = gate(tmp_path)
+    cluster.job_is(script)
+    name = start_job(installed, cluster, "scheduled__1")
+    other = V1DeleteOptions(preconditions=V1Preconditions(uid="another"))
+
+    with pytest.raises(ApiException, match="Precondition failed: UID in precondition: another"):
+        cluster.api.delete_namespaced_pod(name, NAMESPACE, body=other)
+
+
+# --- What passes by itself --------------------------------------------------------------------
+
+POD_QUOTA = (
+    'pods "x" is forbidden: exceeded quota: compute, requested: pods=1, used: pods=10, '
+    "limited: pods=10"
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, POD_QUOTA),
+        (429, "too many requests"),
+        (500, "etcdserver: request timed out"),
+        (503, "apiserver not ready"),
+    ],
+)
+def test_fault_that_passes_does_not_end_the_run(
+    installed: Site,
+    cluster: Cluster,
+    proxy: KubeProxy,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    message: str,
+) -> None:
+    cluster.job_is(DONE)
+    proxy.faults.append(Fault("POST", "/pods$", status, message, times=2))
+
+    ti = run_job(installed.parse()[DAG_ID], cluster, kubeconfig=proxy.kubeconfig)
+
+    assert ti.xcoms["result_code"] == "0"
+    assert f"Kubernetes has no room or no answer: {status} {message}. Next look in" in caplog.text
+
+
+def test_pod_that_kubernetes_refuses_for_good_fails_the_run_at_once(
+    installed: Site, cluster: Cluster, proxy: KubeProxy
+) -> None:
+    refusal = 'pods is forbidden: User "airflow" cannot create resource "pods"'
+    proxy.faults.append(Fault("POST", "/pods$", 403, refusal, times=9))
+
+    with pytest.raises(AirflowException) as failure:
+        run_job(installed.parse()[DAG_ID], cluster, kubeconfig=proxy.kubeconfig)
+
+    assert "Kubernetes refuses the job's pod yellowlive-store1-job-" in str(failure.value)
+    assert refusal in str(failure.value)
+    assert sum(request[0] == "POST" for request in proxy.seen) == 1
+
+
+def test_registry_that_is_away_for_a_while_does_not_end_the_run(
+    installed: Site, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.job_is(DONE)
+    away = cluster.bin_dir.with_name("away")
+    cluster.bin_dir.rename(away)
+
+    run = in_background(run_job, installed.parse()[DAG_ID], cluster)
+    time.sleep(3)
+    away.rename(cluster.bin_dir)
+    assert run.result(60).xcoms["result_code"] == "0"
+    if "The image did not come" in caplog.text:  # older providers wait without a word
+        assert "connection refused" in caplog.text
+
+
+# --- The result -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("faults", "what"),
+    [
+        ([Fault("GET", "/log.*tailLines", 200, "", times=1)], "an empty first answer"),
+        ([Fault("GET", "/log.*tailLines", 200, "a new file\n", times=9)], "rotated away"),
+        ([Fault("GET", "/log.*tailLines", 500, "cannot read", times=9)], "unreadable"),
+    ],
+    ids=["empty first answer", "rotated away", "unreadable"],
+)
+def test_result_that_was_followed_counts_where_the_log_does_not_have_it(
+    installed: Site, cluster: Cluster, proxy: KubeProxy, faults: list[Fault], what: str
+) -> None:
+    # One that ends too soon may not be followed at all.
+    cluster.job_is(f"sleep 1; {DONE}; sleep 1")
+    proxy.faults += faults
+
+    ti = run_job(installed.parse()[DAG_ID], cluster, kubeconfig=proxy.kubeconfig)
+
+    assert ti.xcoms["result_code"] == "0", what
+
+
+def test_log_that_cannot_be_read_is_not_a_job_that_printed_nothing(
+    installed: Site, cluster: Cluster, proxy: KubeProxy
+) -> None:
+    cluster.job_is("echo quiet")
+    proxy.faults.append(Fault("GET", "/log.*tailLines", 500, "cannot read the log", times=9))
+
+    ti = run_job(installed.parse()[DAG_ID], cluster, kubeconfig=proxy.kubeconfig)
+
+    assert ti.xcoms["result_code"] == "unreadable: 500 cannot read the log"
+
+
+def test_labels_that_a_mutation_hook_replaces_do_not_hide_the_result(
+    installed: Site, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.job_is("echo DATASURFACE_RESULT_CODE=1")
+
+    def hook(pod: Any) -> None:
+        pod.metadata.labels = {"cost-centre": "42"}
+
+    monkeypatch.setattr("airflow.settings.pod_mutation_hook", hook)
+    monkeypatch.setattr(
+        "airflow.providers.cncf.kubernetes.operators.pod.pod_mutation_hook", hook, raising=False
+    )
+    seen = []
+    create = cluster.api.__class__.create_namespaced_pod
+
+    def create_and_note(api: Any, namespace: str, body: Any, **options: Any) -> Any:
+        seen.append(body["metadata"]["labels"])
+        return create(api, namespace, body, **options)
+
+    monkeypatch.setattr(cluster.api.__class__, "create_namespaced_pod", create_and_note)
+
+    ti = run_job(installed.parse()[DAG_ID], cluster)
+
+    assert seen == [{"cost-centre": "42"}]
+    assert ti.xcoms["result_code"] == "1"
+    assert cluster.pods() == []
+
+
+def test_end_of_a_log_with_lines_of_megabytes_takes_little_memory(
+    installed: Site, cluster: Cluster
+) -> None:
+    module = installed.module()
+    line = b"x" * 1_000_000 + b"\n"
+    most = []
+
+    class Response:
+        """A log as the API streams it."""
+
+        def stream(self, size: int) -> Iterator[bytes]:
+            for _ in range(300):
+                for at in range(0, len(line), size):
+                    yield line[at : at + size]
+            yield b"DATASURFACE_RESULT_CO"
+            yield b"DE=1\n"
+
+        def close(self) -> None:
+            most.append("closed")
+
+    class Client:
+        """The one call of the Kubernetes client."""
+
+        def read_namespaced_pod_log(self, *_: Any, **__: Any) -> Response:
+            return Response()
+
+    import tracemalloc
+
+    tracemalloc.start()
+    pod = type("Pod", (), {"metadata": type("Meta", (), {"name": "a", "namespace": "b"})})
+    code = module.result_in_log(Client(), pod)  # type: ignore[attr-defined]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert (code, most) == ("1", ["closed"])
+    assert peak < 2_000_000
