@@ -9,6 +9,7 @@ def main() -> None:
     """Run the command, or say what to install where what it needs is missing."""
     try:
         from yellow_dynamic.command.app import app
+        from yellow_dynamic.command.printing import escape_what_the_output_cannot_hold
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("httpx", "rich", "typer"):
             raise
@@ -16,6 +17,7 @@ def main() -> None:
             f"The command yellow-dynamic needs more packages ({error}). Install them with: "
             "pip install 'yellow-dynamic[cli]'"
         )
+    escape_what_the_output_cannot_hold()
     app(prog_name="yellow-dynamic")
 
 

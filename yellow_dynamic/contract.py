@@ -118,6 +118,8 @@ DEFAULT_SCHEDULE = "@hourly"
 NO_SCHEDULE = (None, "", "None")
 # Airflow's own words, which croniter does not know.
 PRESETS = ("@once", "@continuous", "@quarterly")
+# croniter's R, as in "R R * * *" and "R(0-29) * * * *".
+RANDOM_CRON = re.compile(r"(^|\s)r(\(|/|\s|$)", re.IGNORECASE)
 NEEDED = [key for key, rule in KEYS.items() if rule["needed"]]
 # The key of each credential's own name, by that of its secret's.
 CREDENTIAL_NAMES = {
@@ -290,9 +292,13 @@ def cron_problem(key: str, schedule: str) -> str | None:
     """Return why Airflow cannot use a schedule, or None."""
     if schedule in PRESETS:
         return None
+    if RANDOM_CRON.search(schedule):
+        return f"{key} {schedule!r:.300} is at a random time, which Airflow draws anew at each look"
     try:
-        # A first date is computed too: "0 0 30 2 *" parses, and fails only in the scheduler.
-        croniter(schedule, START_DATE).get_next()
+        # Dates are computed as the scheduler does, where "0 0 30 2 *" and a year that is over fail.
+        now = datetime.now(timezone.utc)
+        croniter(schedule, now).get_next()
+        croniter(schedule, now).get_prev()
     except (ValueError, KeyError) as error:
         return f"{key} {schedule!r:.300} is not a cron expression: {error!s:.300}"
     return None

@@ -49,7 +49,7 @@ def test_command_does_not_need_airflow_to_start() -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    assert "Compare a platform's static DAG files" in done.stdout
+    assert "Compare static DAG files with" in done.stdout
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["status", "--help"]])

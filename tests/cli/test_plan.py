@@ -180,14 +180,14 @@ def test_unreachable_database_and_missing_table_are_said_with_what_to_do(
     operator.site.sql("DROP TABLE {table}")
     line = refusal(operator, "--model", operator.model)
     assert "could not read table 'yellowlive_airflow_dsg'" in line
-    assert "Run generatePlatformBootstrap with --ringLevel 1 to create the table." in line
+    assert "Run bootstrap with --ringLevel 1 to create the table." in line
 
     monkeypatch.setenv("postgres_PASSWORD", "wrong-password-1")
     operator.site.postgres.create_role("refused_by_plan", "right-password-1")
     monkeypatch.setenv("postgres_USER", "refused_by_plan")
     monkeypatch.setenv("PGHOSTADDR", "127.99.99.99")
     line = refusal(operator, "--model", operator.model)
-    assert "Check that the database is up and reachable" in line
+    assert "Check that the database is up and can be reached from here" in line
     assert "wrong-password-1" not in line
 
     monkeypatch.delenv("postgres_PASSWORD")

@@ -51,9 +51,9 @@ def test_each_stream_that_is_not_well_is_named_with_its_reason(merged: Operator)
     merged.edit("Store1", schedule_string="every day")
     merged.site.insert("An odd key", "{}")
     write_static_files(merged.site, merged.site.folder / "static")
-    shutil.copy(
-        merged.site.folder / "static" / "yellowlive__Store1_ingestion.py",
-        merged.dags / "yellowlive__Pair_a_ingestion.py",
+    static = merged.site.folder / "static" / "yellowlive__Store1_ingestion.py"
+    (merged.dags / "yellowlive__Pair_a_ingestion.py").write_text(
+        static.read_text().replace("Store1", "Pair_a")
     )
 
     found = states(merged, "--model", merged.model, "--dags", merged.dags)

@@ -42,7 +42,7 @@ def reading(site: Site) -> tuple[list[str], dict[str, Any]]:
     """Parse, and return the DAGs in service and what the file says of its reading."""
     module = import_file(site.factory_file)
     dags = [name for name, value in vars(module).items() if name.endswith("_ingestion")]
-    return dags, dict(module.READING)  # type: ignore[attr-defined]
+    return dags, dict(module.READING)
 
 
 def test_row_security_that_hides_rows_is_an_outage(installed: Site, driver: str) -> None:
@@ -121,8 +121,8 @@ def test_merge_that_may_empty_the_table_says_so_to_airflow(installed: Site) -> N
 
     module = import_file(installed.factory_file)
 
-    assert module.READING["source"] == "database"  # type: ignore[attr-defined]
-    assert not module.build_dags(module.read_table(module.ALL).rows)  # type: ignore[attr-defined]
+    assert module.READING["source"] == "database"
+    assert not module.build_dags(module.read_table(module.ALL).rows)
 
     installed.model.stores = [Store("Store1")]
     installed.merge_cleanly()
@@ -188,13 +188,14 @@ def test_bytes_that_are_no_text_cost_only_their_row(
 def test_times_with_a_zone_are_those_of_utc(installed: Site, driver: str) -> None:
     installed.sql(f"ALTER DATABASE {installed.database} SET timezone = 'Asia/Kolkata'")
     module = import_file(installed.factory_file)
-    [before] = module.read_table(module.ALL).rows  # type: ignore[attr-defined]
+    [before] = module.read_table(module.ALL).rows
     for column in ("created_at", "updated_at"):
         installed.sql(
-            f"ALTER TABLE {{table}} ALTER {column} TYPE TIMESTAMPTZ USING {column} AT TIME ZONE 'UTC'"
+            f"ALTER TABLE {{table}} ALTER {column} TYPE TIMESTAMPTZ "
+            f"USING {column} AT TIME ZONE 'UTC'"
         )
 
-    [after] = module.read_table(module.ALL).rows  # type: ignore[attr-defined]
+    [after] = module.read_table(module.ALL).rows
     assert after == before
 
     installed.model.branch = "other"

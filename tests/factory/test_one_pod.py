@@ -194,8 +194,8 @@ def test_job_that_waited_too_long_fails_with_what_stands_in_its_way(
     _, script = gate(tmp_path)
     cluster.job_is(script)
     left = start_job(installed, cluster, "scheduled__1")
-    module = installed.module()
-    module.START_SECONDS = 2  # type: ignore[attr-defined]
+    module: Any = installed.module()
+    module.START_SECONDS = 2
 
     with pytest.raises(AirflowException) as failure:
         run_job(vars(module)[DAG_ID], cluster, run_id="scheduled__2")
@@ -411,7 +411,7 @@ def test_end_of_a_log_with_lines_of_megabytes_takes_little_memory(
 
     tracemalloc.start()
     pod = type("Pod", (), {"metadata": type("Meta", (), {"name": "a", "namespace": "b"})})
-    code = module.result_in_log(Client(), pod)  # type: ignore[attr-defined]
+    code = module.result_in_log(Client(), pod)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Protocol, cast, get_type_hints
+from typing import Annotated, Any, Protocol, TypeVar, cast, get_type_hints
 
 import typer
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,20 +20,20 @@ from yellow_dynamic.command import CommandError, airflow
 from yellow_dynamic.command.airflow_api import AirflowApi
 from yellow_dynamic.command.checks import CheckReport, Checks
 from yellow_dynamic.command.cluster import Cluster, cluster_checks
-from yellow_dynamic.command.merge import DriftReport, PlanReport, find_drift, plan_merge
-from yellow_dynamic.command.parity import ParityReport, compare
+from yellow_dynamic.command.merge import DriftReport, Plan, PlanReport, find_drift, plan_merge
+from yellow_dynamic.command.parity import Parity, ParityReport, compare
 from yellow_dynamic.command.platform import Installation, find_installations
 from yellow_dynamic.command.printing import print_json, printable
 from yellow_dynamic.command.rows import (
     StreamsReport,
     find_stream,
+    in_words,
     read_rows,
     report_of_stream,
     set_status,
 )
 from yellow_dynamic.command.status import (
     StatusReport,
-    in_words,
     platform_status,
     sources_of,
 )
@@ -46,6 +46,7 @@ Exit codes of all commands: 0 all is well, or nothing differs; 2 something diffe
 1 the command could not do what it was asked, or was typed wrongly.
 """
 
+Answer = TypeVar("Answer")
 UsageError = cast("type[Exception]", typer.BadParameter.__base__)
 
 
@@ -201,12 +202,61 @@ def parameters_of(options: type[Output]) -> list[inspect.Parameter]:
 
 def answer(report: Report, *, as_json: bool) -> None:
     """Print a report, and end with the exit code that says what it found."""
+    failures = report.failures if isinstance(report, Partly) else []
     if as_json:
         print_json(report.as_json())
     else:
         report.show()
+    for failure in failures:
+        say_error(failure)
+    if failures:
+        raise typer.Exit(FAILED)
     if report.differs:
         raise typer.Exit(DIFFERENT)
+
+
+@dataclass
+class Partly:
+    """A report on those platforms that could be asked, and why the others could not."""
+
+    report: Report
+    failures: list[str]
+
+    @property
+    def differs(self) -> bool:
+        return self.report.differs
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.report.as_json(), "errors": self.failures}
+
+    def show(self) -> None:
+        self.report.show()
+
+
+def of_each(
+    found: list[Installation],
+    ask: Callable[[Installation], Answer],
+    make: Callable[[list[Answer]], Report],
+) -> Report:
+    """Return a report on what each platform answers; one that cannot costs no other one.
+
+    Raises:
+        CommandError: none of them can.
+    """
+    answers, failures = [], []
+    for each in found:
+        try:
+            answers.append(ask(each))
+        except (CommandError, SQLAlchemyError) as error:
+            failures.append(in_words(error))
+    if failures and not answers:
+        raise CommandError(" ".join(failures))
+    report = make(answers)
+    return Partly(report, failures) if failures else report
+
+
+def say_error(text: str) -> None:
+    typer.echo(printable(text), err=True)
 
 
 @contextmanager
@@ -214,14 +264,9 @@ def errors_in_words() -> Iterator[None]:
     """Turn what a command cannot do into its reason on standard error, and exit code 1."""
     try:
         yield
-    except CommandError as error:
-        reason = str(error)
-    except SQLAlchemyError as error:
-        reason = in_words(error)
-    else:
-        return
-    typer.echo(printable(" ".join(reason.split())), err=True)
-    raise typer.Exit(FAILED)
+    except (CommandError, SQLAlchemyError) as error:
+        say_error(in_words(error))
+        raise typer.Exit(FAILED) from None
 
 
 # --- The commands -----------------------------------------------------------------------------
@@ -269,7 +314,12 @@ def plan(
     Example: yellow-dynamic plan --model model --platform YellowLive
     """
     found = find_installations([*(platform or []), *(more or [])], model=model)
-    return PlanReport([plan_merge(each.model) for each in found if each.model])
+
+    def plan_of(each: Installation) -> Plan:
+        assert each.model is not None
+        return plan_merge(each, each.model)
+
+    return of_each(found, plan_of, PlanReport)
 
 
 @command("Exit codes: 0 listed, 1 error.")
@@ -282,7 +332,7 @@ def streams(options: Platforms, more: MoreNames = None) -> Report:
 
     Example: yellow-dynamic streams --dags /opt/airflow/dags
     """
-    return StreamsReport([(each, read_rows(each)) for each in options.find(more)])
+    return of_each(options.find(more), lambda each: (each, read_rows(each)), StreamsReport)
 
 
 @command("Exit codes: 0 shown, 1 error.")
@@ -295,7 +345,9 @@ def show(options: Platforms, stream: StreamKey) -> Report:
 
     Example: yellow-dynamic show Store1 --model model
     """
-    return report_of_stream(*find_stream(options.find(), stream))
+    installation, row, failures = find_stream(options.find(), stream)
+    report = report_of_stream(installation, row)
+    return Partly(report, failures) if failures else report
 
 
 @command("Exit codes: 0 the stream is disabled, 1 error.")
@@ -340,7 +392,7 @@ def drift(options: Platforms, more: MoreNames = None) -> Report:
 
     Example: yellow-dynamic drift --model checkout-of-the-last-merge
     """
-    return DriftReport([(each, find_drift(each)) for each in options.find(more)])
+    return of_each(options.find(more), lambda each: (each, find_drift(each)), DriftReport)
 
 
 @command("Exit codes: 0 all is well, 2 a stream or its platform is not, 1 error.")
@@ -364,8 +416,10 @@ def status(options: Platforms, airflow_url: AirflowUrl = "", more: MoreNames = N
     found = options.find(more)
     with airflow_api(airflow_url) as api:
         load = bool(options.dags or options.python or not api)
-        return StatusReport(
-            [platform_status(sources_of(each, load=load, api=api)) for each in found]
+        return of_each(
+            found,
+            lambda each: platform_status(sources_of(each, load=load, api=api)),
+            StatusReport,
         )
 
 
@@ -433,7 +487,6 @@ def airflow_api(url: str) -> Iterator[AirflowApi | None]:
 @command("Exit codes: 0 all streams are equal, 2 one differs or is on one side only, 1 error.")
 def verify_parity(
     options: Output,  # noqa: ARG001
-    platform: Annotated[str, typer.Option(help="The platform's name, as in the model.")],
     static: Annotated[str, typer.Option(help="Folder with the static DAG files.")],
     dags: Annotated[
         str,
@@ -442,17 +495,23 @@ def verify_parity(
         ),
     ],
     python: Python = "",
+    platform: Names = None,
+    more: MoreNames = None,
 ) -> Report:
-    """Compare a platform's static DAG files with the DAGs of its factory file.
+    """Compare static DAG files with the DAGs of the factory file of their platform.
 
     Both are loaded by Airflow, with the login of the configuration table from its environment.
     Compared are the serialized DAGs and the pods that their tasks would send. Nothing is written.
 
     Example: yellow-dynamic verify-parity --platform YellowLive --static old-dags --dags dags
     """
-    try:
-        [installation] = find_installations([platform], dags=dags, python=python)
-        sides = airflow.both_sides(static, dags, installation.airflow_name, python)
-    except CommandError as error:
-        raise CommandError(f"Platform {platform!r}: {error}") from None
-    return ParityReport(platform, sides, compare(sides.static, sides.dynamic))
+    names = [*(platform or []), *(more or [])]
+
+    def parity_of(each: Installation) -> Parity:
+        try:
+            sides = airflow.both_sides(static, dags, each.airflow_name, python)
+        except CommandError as error:
+            raise CommandError(f"Platform {each.name!r}: {error}") from None
+        return Parity(each.name, sides, compare(sides.static, sides.dynamic))
+
+    return of_each(find_installations(names, dags=dags, python=python), parity_of, ParityReport)

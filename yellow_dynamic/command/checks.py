@@ -19,8 +19,8 @@ from yellow_dynamic.command.in_airflow import BuiltDag, FactoryFile, LoadedFacto
 from yellow_dynamic.command.merge import plan_merge
 from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import print_line, printable
-from yellow_dynamic.command.rows import StreamRow, read_rows
-from yellow_dynamic.command.status import Sources, in_words, platform_status
+from yellow_dynamic.command.rows import StreamRow, in_words, read_rows
+from yellow_dynamic.command.status import Sources, platform_status
 from yellow_dynamic.contract import Cause, factory_name_of, factory_text_of
 from yellow_dynamic.merge_store import config_limit, config_table
 
@@ -93,7 +93,9 @@ class Checks:
         if self.installation.dags is not None:
             yield from self._file()
         yield from self._table()
-        yield from self._airflow_python()
+        # Several files would be said again and again.
+        if len(self.installation.files) <= 1:
+            yield from self._airflow_python()
         if self.installation.dags is not None:
             yield self._static_files()
         if self.api is not None:
@@ -199,8 +201,16 @@ class Checks:
             shortened(problems) or f"{len(self.rows)} rows, by the rules of {__version__}",
             self._row_remedy(self.rows) if problems else "",
         )
+        yield self._has_streams(self.rows)
         if installation.model is not None:
             yield self._as_the_model_says()
+
+    def _has_streams(self, rows: list[StreamRow]) -> Check:
+        model = self.installation.model
+        if rows or (model is not None and not model.rows):
+            return Check("table has streams", True, f"{len(rows)}")
+        detail = f"{self.installation.table} has no row, so no stream runs"
+        return Check("table has streams", False, detail, self._merge)
 
     def _row_remedy(self, rows: list[StreamRow]) -> str:
         """Return the command that mends a row; a merge leaves the status as it is."""
@@ -213,10 +223,9 @@ class Checks:
         assert self.installation.model is not None
         name = "rows are as the model says"
         try:
-            plan = plan_merge(self.installation.model)
+            plan = plan_merge(self.installation, self.installation.model)
         except (CommandError, SQLAlchemyError) as error:
-            reason = in_words(error) if isinstance(error, SQLAlchemyError) else str(error)
-            return Check(name, False, reason, f"yellow-dynamic plan --model {self._model}")
+            return Check(name, False, in_words(error), f"yellow-dynamic plan --model {self._model}")
         return Check(
             name, not plan.streams, str(plan.population), self._merge if plan.streams else ""
         )
@@ -343,6 +352,7 @@ class Checks:
             Cause.NO_LOGIN: login,
             Cause.NO_PERMISSION: f"GRANT SELECT ON {installation.table} TO airflow_reader",
             Cause.NO_TABLE: self._ring1,
+            Cause.EMPTY: self._merge,
         }
         return remedies.get(cause, connect)
 

@@ -326,8 +326,11 @@ def syntax_error(text: str) -> str | None:
 
 def own_snapshots() -> Path:
     """Return where the factory files of this Airflow keep their snapshots."""
-    home = os.environ.get("AIRFLOW_HOME") or Path("~/airflow").expanduser()
-    return Path(os.environ.get("YELLOW_DYNAMIC_SNAPSHOT_DIR") or Path(home, "yellow_dynamic"))
+    from airflow.configuration import AIRFLOW_HOME
+
+    return Path(
+        os.environ.get("YELLOW_DYNAMIC_SNAPSHOT_DIR") or Path(AIRFLOW_HOME, "yellow_dynamic")
+    )
 
 
 def copy_snapshot(source: Path, target: str, platform: str) -> None:

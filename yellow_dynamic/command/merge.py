@@ -74,20 +74,23 @@ class PlanReport:
             print_line(f"Plan: {plan.population}.")
 
 
-def plan_merge(model: ModelPlatform) -> Plan:
+def plan_merge(installation: Installation, model: ModelPlatform) -> Plan:
     """Return what a merge of the model would change now, by the merge's own code.
 
     Raises:
-        CommandError: the merge would be refused; the problems are on standard error.
+        CommandError: the login is missing, or the merge would be refused; the problems are on
+            standard error.
         sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
     """
-    old, population = model.compare_with_table()
+    rows = model.rows
+    with installation.transaction("read") as connection:
+        old, population = model.compare_with_table(connection)
     streams = [
         StreamChange(
             key,
             action,
             old[key].status if key in old else contract.ACTIVE,
-            compare_configs(old[key].config_json if key in old else None, model.rows.get(key)),
+            compare_configs(old[key].config_json if key in old else None, rows.get(key)),
         )
         for action in ("added", "changed", "removed")
         for key in getattr(population, action)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.engine import Connection
+
 from datasurface.md import Ecosystem, EcosystemPipelineGraph, ValidationTree
-from datasurface.md.credential import CredentialNotAvailableException
 from datasurface.md.model_loader import loadEcosystemFromEcoModule
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.plugin import (
@@ -19,7 +22,6 @@ from yellow_dynamic.plugin import (
     compare_with_table,
     config_rows,
     factory_text,
-    merge_store_transaction,
     platform_settings,
     stream_configs,
 )
@@ -65,7 +67,7 @@ class ModelPlatform:
         self._refuse_errors(tree)
         return rows
 
-    def compare_with_table(self) -> tuple[dict[str, Any], Population]:
+    def compare_with_table(self, connection: Connection) -> tuple[dict[str, Any], Population]:
         """Return the table's rows by stream key, and what a merge would change now.
 
         Raises:
@@ -73,15 +75,7 @@ class ModelPlatform:
             sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
         """
         tree = ValidationTree(self.eco)
-        rows = self.rows
-        try:
-            with merge_store_transaction(self.platform, "read") as connection:
-                found = compare_with_table(connection, self.platform, rows, tree)
-        except CredentialNotAvailableException as error:
-            raise CommandError(
-                f"Platform {self.platform.name!r}: {error}. Set its environment variables, as for "
-                "handleModelMerge."
-            ) from None
+        found = compare_with_table(connection, self.platform, self.rows, tree)
         self._refuse_errors(tree)
         return found
 
@@ -109,10 +103,12 @@ def platforms_of(folder: Path) -> dict[str, ModelPlatform]:
 
 def load_model(folder: Path) -> Ecosystem:
     try:
-        # What a model prints must not get into this command's own output.
-        with redirect_stdout(sys.stderr):
+        with output_aside():
             eco, tree = loadEcosystemFromEcoModule(str(folder))
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # A model may call sys.exit, which is no more a model than one that raises.
         reason = f"{type(error).__name__}: {error}"
         raise CommandError(f"The model in {folder} cannot be loaded: {reason}") from error
     if tree is not None:
@@ -123,6 +119,20 @@ def load_model(folder: Path) -> Ecosystem:
             "imports is missing."
         )
     return eco
+
+
+@contextmanager
+def output_aside() -> Iterator[None]:
+    """Let what a model prints, and what processes print that it starts, go to standard error."""
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
 
 
 def refuse_errors(tree: ValidationTree, message: str) -> None:

@@ -12,7 +12,6 @@ from rich.text import Text
 from yellow_dynamic.command.in_airflow import BothSides, BuiltDag
 from yellow_dynamic.command.printing import print_line, print_table
 
-
 #: What the factory's DAGs have on purpose and static ones have not, and what for.
 BY_DESIGN = {
     "tasks.snapshot_merge_job.max_active_tis_per_dag": "no two jobs of a stream at once, those "
@@ -40,7 +39,7 @@ class Stream:
 
 
 @dataclass
-class ParityReport:
+class Parity:
     """How all the DAGs of a platform compare, on which Airflow, and the static files left there."""
 
     platform: str
@@ -90,6 +89,24 @@ class ParityReport:
                 "factory file defines too. Delete them, or move them beside the factory file to "
                 f"let them go first: {', '.join(collide)}"
             )
+
+
+@dataclass
+class ParityReport:
+    """How the DAGs of some platforms compare."""
+
+    platforms: list[Parity]
+
+    @property
+    def differs(self) -> bool:
+        return any(each.differs for each in self.platforms)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"equal": not self.differs, "platforms": [each.as_json() for each in self.platforms]}
+
+    def show(self) -> None:
+        for each in self.platforms:
+            each.show()
 
 
 def as_text(value: Any) -> str:

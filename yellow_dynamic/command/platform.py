@@ -105,9 +105,7 @@ class Installation:
             )
         url = store_url((user, password), *self.address)
         try:
-            with table_transaction(
-                url, self.name, self.table, action, writes=writes
-            ) as connection:
+            with table_transaction(url, self.name, self.table, action, writes=writes) as connection:
                 yield connection
         except ModuleNotFoundError as error:
             raise CommandError(

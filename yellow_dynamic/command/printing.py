@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,10 +12,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+#: Wide enough that no line of a table breaks where nobody reads it on a screen.
+WIDTH_WITHOUT_TERMINAL = 10_000
+
 
 def printable(text: str) -> str:
     """Return the text as it may stand on a terminal: rows and models are written by others."""
     return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def escape_what_the_output_cannot_hold() -> None:
+    """Let characters that the output's encoding lacks be printed as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def as_json(value: Any) -> str:
@@ -37,9 +49,18 @@ def print_values(values: dict[str, Any]) -> None:
 
 
 def print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
+    """Print a table, a line a row; on a narrow terminal all columns but the first are cut."""
+    cells = [
+        [Text(printable(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows
+    ]
     table = Table(title=Text(title), title_justify="left")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in row))
-    Console().print(table)
+    for number, heading in enumerate(headings):
+        column = [heading, *(row[number].plain for row in cells)]
+        least = max(map(len, column)) if number == 0 else None
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=least)
+    for row in cells:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_WITHOUT_TERMINAL)
+    console.print(table)

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy
 from rich.text import Text
+from sqlalchemy.exc import SQLAlchemyError
 
 from yellow_dynamic import contract
 from yellow_dynamic.command import CommandError
@@ -76,16 +77,36 @@ def read_rows(installation: Installation) -> list[StreamRow]:
         return [StreamRow(*row) for row in rows]
 
 
+def in_words(error: CommandError | SQLAlchemyError) -> str:
+    """Return in one line what could not be done and what to do, without the statement."""
+    if isinstance(error, CommandError):
+        return " ".join(str(error).split())
+    cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    text = " ".join([f"{cause.rstrip('.')}.", *getattr(error, "__notes__", [])])
+    return " ".join(text.split())
+
+
 def find_stream(
     installations: list[Installation], stream_key: str
-) -> tuple[Installation, StreamRow]:
+) -> tuple[Installation, StreamRow, list[str]]:
     """Return the one row of this key among the platforms, and its platform.
 
+    Returns:
+        The platform, the row, and why other platforms, which may have such a stream too, could not
+        be asked.
+
     Raises:
-        CommandError: no platform has the stream, or more than one.
-        sqlalchemy.exc.SQLAlchemyError: a table cannot be read.
+        CommandError: no platform that could be asked has the stream, or more than one.
+        sqlalchemy.exc.SQLAlchemyError: the only table cannot be read.
     """
-    rows = [(each, row) for each in installations for row in read_rows(each)]
+    rows, failures = [], []
+    for each in installations:
+        try:
+            rows += [(each, row) for row in read_rows(each)]
+        except (CommandError, SQLAlchemyError) as error:
+            if len(installations) == 1:
+                raise
+            failures.append(in_words(error))
     found = [(each, row) for each, row in rows if row.stream_key == stream_key]
     names = ", ".join(each.name for each in ([each for each, _ in found] or installations))
     if len(found) > 1:
@@ -97,9 +118,10 @@ def find_stream(
         close = difflib.get_close_matches(stream_key, keys, n=3) or keys[:10]
         raise CommandError(
             f"There is no stream {stream_key!r} on {names}; there is, for example: "
-            f"{', '.join(close) or 'none'}. The command `streams` lists them all."
+            f"{', '.join(close) or 'none'}. The command `streams` lists them all. "
+            + " ".join(failures)
         )
-    return found[0]
+    return (*found[0], failures)
 
 
 # --- streams ----------------------------------------------------------------------------------
@@ -296,7 +318,12 @@ def set_status(installations: list[Installation], stream_key: str, status: str) 
         CommandError: there is no such stream, or it has gone meanwhile.
         sqlalchemy.exc.SQLAlchemyError: the row cannot be written; it stays as it is.
     """
-    installation, row = find_stream(installations, stream_key)
+    installation, row, failures = find_stream(installations, stream_key)
+    if failures:
+        raise CommandError(
+            f"Other platforms may have a stream {stream_key!r} too and cannot be asked, so nothing "
+            f"was changed. Name its platform with --platform. {' '.join(failures)}"
+        )
     if row.status != status:
         write_status(installation, stream_key, status)
     return SwitchReport(installation.name, stream_key, status, row.status)

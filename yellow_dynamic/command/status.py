@@ -17,7 +17,7 @@ from yellow_dynamic.command.airflow_api import AirflowApi, AirflowView, DagView
 from yellow_dynamic.command.in_airflow import BuiltDag, LoadedFactory
 from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import print_line, print_table
-from yellow_dynamic.command.rows import StreamRow, read_rows
+from yellow_dynamic.command.rows import StreamRow, in_words, read_rows
 
 
 class State(enum.StrEnum):
@@ -160,12 +160,6 @@ def sources_of(installation: Installation, *, load: bool, api: AirflowApi | None
     if api:
         sources.airflow = api.view(installation.airflow_name)
     return sources
-
-
-def in_words(error: SQLAlchemyError) -> str:
-    """Return what the database refused and what to do, without the statement."""
-    cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-    return " ".join([f"{cause.rstrip('.')}.", *getattr(error, "__notes__", [])])
 
 
 def platform_status(sources: Sources) -> PlatformStatus:
