@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 VENV2 := .venv-airflow2
+VENVL := .venv-lowest
 VENV_BENCH := .venv-bench
 VENVU := .venv-upstream
 INSTALL := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python
@@ -26,7 +27,7 @@ UPSTREAM_NEEDS := 'avro>=1.11' 'pydantic>=2'
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 PYTEST := bin/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help demo quick test test-airflow2 test-upstream test-scheduler test-scheduler-airflow2 faults bench \
+.PHONY: help demo quick test test-airflow2 test-lowest test-upstream test-scheduler test-scheduler-airflow2 faults bench \
 	docs pictures lint format clean
 
 help:  ## Show this list
@@ -43,6 +44,10 @@ test: $(VENV)/.dev $(FACTORY)  ## Run the tests on real PostgreSQL and Airflow, 
 
 test-airflow2: $(VENV2)/.dev  ## The tests of the DAGs again, on Airflow 2.11 and SQLAlchemy 1.4
 	$(VENV2)/$(PYTEST) $(AIRFLOW2_TESTS) $(ARGS)
+
+test-lowest: $(VENVL)/.dev  ## The job's pods on the lowest release of the provider that setup.cfg allows
+	$(VENVL)/$(PYTEST) tests/factory/test_one_pod.py tests/factory/test_result.py \
+		tests/factory/test_ingestion_dag.py $(ARGS)
 
 test-upstream: $(if $(DATASURFACE_SRC),$(VENVU)/.dev)  ## On a real DataSurface: DATASURFACE_SRC=<folder that holds datasurface>
 ifdef DATASURFACE_SRC
@@ -81,7 +86,7 @@ format: $(VENV)/.dev  ## Format the sources
 	$(VENV)/bin/ruff check --fix $(SOURCES)
 
 clean:  ## Remove the environments and what runs leave behind
-	rm -rf $(VENV) $(VENV2) $(VENVU) $(VENV_BENCH) .demo build dist *.egg-info embedded/*.egg-info
+	rm -rf $(VENV) $(VENV2) $(VENVL) $(VENVU) $(VENV_BENCH) .demo build dist *.egg-info embedded/*.egg-info
 
 $(VENV)/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
@@ -107,6 +112,13 @@ $(VENV)/.docs: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 $(VENV2)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 	$(VENV)/bin/python -m venv $(VENV2)
 	$(PIP2) --editable '.[services,test]' --editable ./embedded 'apache-airflow>=2.11,<3'
+	@touch $@
+
+LOWEST := $(shell sed -n 's/^ *apache-airflow-providers-cncf-kubernetes>=//p' setup.cfg)
+$(VENVL)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
+	$(VENV)/bin/python -m venv $(VENVL)
+	$(INSTALL) $(VENVL)/bin/python --editable '.[services,test]' --editable ./embedded \
+		'apache-airflow>=2.11,<3' 'apache-airflow-providers-cncf-kubernetes==$(LOWEST)'
 	@touch $@
 
 $(VENV_BENCH)/.bench: $(VENV)/bin/uv setup.cfg embedded/setup.cfg

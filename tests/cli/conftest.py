@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Site, import_file, registered_dags
-from merge_command import Commands
+from datasurface_host import python_path
+from merge_command import TESTS, Commands
 from typer.testing import CliRunner, Result
 
 from datasurface.cmd.platform import handleModelMerge
@@ -51,6 +54,27 @@ class Operator:
     def __call__(self, *words: str | Path) -> Result:
         """Type a command."""
         return CliRunner().invoke(app, [str(word) for word in words])
+
+    def process(self, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Type a command in a process of its own."""
+        started = self.start(*words, **environment)
+        output, errors = started.communicate(timeout=120)
+        return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
+
+    def start(self, *words: str | Path, **environment: str) -> subprocess.Popen[str]:
+        """Start a command in a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "yellow_dynamic", *map(str, words)],
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a process, which finds what models of the tests import."""
+        return {**os.environ, "PYTHONPATH": python_path(str(TESTS))}
 
     @property
     def python(self) -> str:

@@ -159,7 +159,9 @@ def test_what_is_missing_is_named_with_what_to_type(
         merged("streams", "--dags", merged.model)
     )
     monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", str(free_port()))
-    assert "Check that the database is up and can be reached from here." in refusal(merged.on_dags("streams"))
+    assert "Check that the database is up and can be reached from here." in refusal(
+        merged.on_dags("streams")
+    )
     monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", "http")
     assert "DATASURFACE_POSTGRES_PORT is 'http', not a number" in refusal(merged.on_dags("streams"))
     monkeypatch.delenv("postgres_USER")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from messages import all_texts, errors, fragment, messages
 
-from yellow_dynamic.contract import KEYS
+from yellow_dynamic.contract import ADVICE, KEYS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -57,7 +57,6 @@ def test_every_error_of_the_command_has_its_entry(file: Path, message: str) -> N
     ("file", "known"),
     [
         (PLUGIN, "would share the Kubernetes secret"),
-        (STORE, "Check that the database is up and reachable"),
         (CONTRACT, "holds a character that cannot be printed"),
         (TEMPLATE, "no answer within"),
         (TEMPLATE, "cannot be written"),
@@ -69,6 +68,11 @@ def test_every_error_of_the_command_has_its_entry(file: Path, message: str) -> N
 )
 def test_messages_of_every_kind_are_found(file: Path, known: str) -> None:
     assert any(known in message for message in found(file))
+
+
+@pytest.mark.parametrize("advice", ADVICE.values(), ids=ADVICE)
+def test_every_advice_has_its_entry(advice: str) -> None:
+    assert f"| {advice}. |" in PAGE
 
 
 def test_page_quotes_no_message_that_nobody_raises() -> None:

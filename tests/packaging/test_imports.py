@@ -67,7 +67,7 @@ ALWAYS_LOADED = {
 }
 FACTORY = rendered_factory()
 #: What an Airflow image has beside the declared packages: Airflow, and what it needs itself.
-AIRFLOW = {"airflow", "tenacity"}
+AIRFLOW = {"airflow", "pydantic", "tenacity", "urllib3"}
 
 
 def declared(section: str, key: str) -> set[str]:

@@ -30,6 +30,11 @@ class Airflow3(one_machine.Airflow):
         self.dags_dir.mkdir(parents=True)
         super().__init__(folder, self.dags_dir, postgres.url(database), env=env, triggerer=True)
 
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of all its processes."""
+        return self._env
+
     def services(self) -> dict[str, int]:
         """Return the ids of the living services, which are new after a restart."""
         jobs = self.get("jobs", is_alive=True)["jobs"]

@@ -55,7 +55,9 @@ class Installation:
         folder: Path,
         streams: tuple[str, ...] = STREAMS,
         images: Mapping[str, Path] | None = None,
-        **airflow_settings: str,
+        job: str = JOB,
+        triggers: Mapping[str, str] | None = None,
+        airflow_settings: Mapping[str, str] | None = None,
     ) -> None:
         """Prepare an installation.
 
@@ -64,11 +66,16 @@ class Installation:
             folder: For everything else; its name sets the databases' names.
             streams: The streams of the model, each due every minute.
             images: Further container images, as folders of commands.
-            **airflow_settings: Further environment variables of Airflow's services.
+            job: What the pods run instead of the real job.
+            triggers: The triggers of streams that are not due every minute, in the terms of
+                `datasurface.md`.
+            airflow_settings: Further environment variables of Airflow's services.
         """
         self.postgres = postgres
         self.folder = folder
         self.streams = streams
+        self.job = job
+        self.triggers = triggers or {}
         self.jobs = folder / "jobs"
         self.model = Model(database=f"merge_{folder.name}")
         self.kube = LocalKube(folder / "kube", {IMAGE: folder / "bin", **(images or {})}, {})
@@ -81,7 +88,7 @@ class Installation:
         }
         airflow_of_this_release: Any = Airflow2 if IS_AIRFLOW_2 else Airflow3
         self.airflow: Airflow3 = airflow_of_this_release(
-            folder / "airflow", postgres, {**self.parsing_environment, **airflow_settings}
+            folder / "airflow", postgres, {**self.parsing_environment, **(airflow_settings or {})}
         )
         self.dags = self.airflow.dags_dir
 
@@ -102,7 +109,7 @@ class Installation:
             path.mkdir()
         job = self.folder / "bin" / "python"
         job.write_text(
-            JOB.format(state=self.jobs, busy=BUSY, slow=SLOW, broken=BROKEN, fragile=FRAGILE)
+            self.job.format(state=self.jobs, busy=BUSY, slow=SLOW, broken=BROKEN, fragile=FRAGILE)
         )
         job.chmod(0o755)
         commands = self._commands(self.streams)
@@ -123,7 +130,13 @@ class Installation:
         succeeded(self._commands(streams).merge(**self._login))
 
     def _commands(self, streams: tuple[str, ...]) -> Commands:
-        stores = f"[Store(name) for name in {streams!r}]"
+        made = (
+            f"Store({name!r}, trigger={self.triggers[name]})"
+            if name in self.triggers
+            else f"Store({name!r})"
+            for name in streams
+        )
+        stores = f"[{', '.join(made)}]"
         return Commands(self.folder / "model", self.model, stores)
 
     @property

@@ -47,11 +47,13 @@ def installation_of_workers(postgres: Postgres, folder: Path) -> Installation:
         folder,
         streams=(BUSY,),
         images={WORKER_IMAGE: folder / "worker-bin"},
-        AIRFLOW__CORE__EXECUTOR="KubernetesExecutor",
-        AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER="False",
-        AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE=NAMESPACE,
-        AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE=str(template),
-        **logging,
+        airflow_settings={
+            "AIRFLOW__CORE__EXECUTOR": "KubernetesExecutor",
+            "AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER": "False",
+            "AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE": NAMESPACE,
+            "AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE": str(template),
+            **logging,
+        },
     )
     environment = {
         **installation.parsing_environment,

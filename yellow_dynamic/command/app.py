@@ -181,10 +181,17 @@ def command(epilog: str) -> Callable[[Callable[..., Report]], Callable[..., Repo
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             sorted([*own, *parameters_of(options)], key=lambda each: each.default is not each.empty)
         )
-        app.command(function.__name__.replace("_", "-"), help=function.__doc__, epilog=epilog)(run)
+        name = function.__name__.replace("_", "-")
+        app.command(name, help=unwrapped(function.__doc__), epilog=epilog)(run)
         return function
 
     return register
+
+
+def unwrapped(text: str | None) -> str:
+    """Return a text with a line a paragraph, which the terminal breaks where it must."""
+    paragraphs = inspect.cleandoc(text or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def parameters_of(options: type[Output]) -> list[inspect.Parameter]:
@@ -272,28 +279,32 @@ def errors_in_words() -> Iterator[None]:
 # --- The commands -----------------------------------------------------------------------------
 
 
+OVERVIEW = """
+Look after the DAGs that yellow_dynamic builds from a database table.
+
+Most commands find a platform through --model (the folder with eco.py), --dags (the folder with
+Airflow's factory file, where no model is at hand), or both. The login of the table comes from the
+environment variables {credential}_USER and {credential}_PASSWORD, as everywhere.
+
+Before a merge: plan. After it: status. Around a deployment: check. To switch one stream off:
+streams, then disable. Each command's --help has an example.
+"""
+
+
 def print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"yellow-dynamic {__version__}")
         raise typer.Exit
 
 
-@app.callback(epilog=EXIT_CODES)
+@app.callback(help=unwrapped(OVERVIEW), epilog=unwrapped(EXIT_CODES))
 def yellow_dynamic(
     version: Annotated[
         bool,
         typer.Option("--version", callback=print_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Look after the DAGs that yellow_dynamic builds from a database table.
-
-    Most commands find a platform through --model (the folder with eco.py), --dags (the folder
-    with Airflow's factory file, where no model is at hand), or both. The login of the table comes
-    from the environment variables {credential}_USER and {credential}_PASSWORD, as everywhere.
-
-    Before a merge: plan. After it: status. Around a deployment: check. To switch one stream off:
-    streams, then disable. Each command's --help has an example.
-    """
+    """Take the options that stand before a command."""
 
 
 @command("Exit codes: 0 no change, 2 changes, 1 error.")
@@ -302,6 +313,9 @@ def plan(
     model: Annotated[
         Path, typer.Option(envvar="YELLOW_DYNAMIC_MODEL", help="Folder of the model, with eco.py.")
     ],
+    full: Annotated[
+        bool, typer.Option("--full", help="List every stream, those with equal changes too.")
+    ] = False,
     platform: Names = None,
     more: MoreNames = None,
 ) -> Report:
@@ -319,7 +333,7 @@ def plan(
         assert each.model is not None
         return plan_merge(each, each.model)
 
-    return of_each(found, plan_of, PlanReport)
+    return of_each(found, plan_of, lambda plans: PlanReport(plans, full))
 
 
 @command("Exit codes: 0 listed, 1 error.")
@@ -404,12 +418,13 @@ def status(options: Platforms, airflow_url: AirflowUrl = "", more: MoreNames = N
 
     healthy: the row, the DAG and Airflow agree, to the revision of the configuration.
     disabled, paused: switched off by a person, in the table or in Airflow.
+    ending: disabled or removed, and its DAG stays until its last run has ended.
     served from snapshot: the factory file cannot read the table, and the last good rows serve.
     waiting: Airflow has not parsed the last change yet. not merged: the model is ahead of the row.
     broken: with the reason. missing: it should have a DAG and has none. left over: a DAG without a
     row. static file: an old file of its own still defines the DAG.
 
-    All is well where every stream is healthy, disabled or paused. Nothing is written.
+    All is well where every stream is healthy, disabled, paused or ending. Nothing is written.
 
     Example: yellow-dynamic status --model model --airflow-url https://airflow.example.org
     """

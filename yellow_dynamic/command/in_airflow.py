@@ -54,11 +54,19 @@ class FactoryFile:
 
 @dataclass
 class Facts:
-    """What the page about a DAG says for programs; a page that does not say it has None."""
+    """What the page about a DAG says for programs; a page that does not say it has None.
+
+    Attributes:
+        stream: its key.
+        revision: of its configuration.
+        problem: why the stream has no ingestion DAG.
+        ending: whether the DAG is there only until the stream's last run has ended.
+    """
 
     stream: str | None
     revision: str | None
     problem: str | None
+    ending: bool = False
 
 
 @dataclass
@@ -372,7 +380,8 @@ def facts_of(page: str | None) -> Facts:
     if not found:
         return facts_of_0_1_0(page or "")
     said = json.loads(found[-1])
-    return Facts(said.get("stream"), said.get("revision"), said.get("problem"))
+    stream, revision, problem = (said.get(name) for name in ("stream", "revision", "problem"))
+    return Facts(stream, revision, problem, bool(said.get("ending")))
 
 
 def facts_of_0_1_0(page: str) -> Facts:

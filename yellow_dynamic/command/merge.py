@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from yellow_dynamic import contract
 from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.printing import print_line
+from yellow_dynamic.command.printing import as_json, print_line
 from yellow_dynamic.command.rows import SIGNS, KeyChange, StreamRow, compare_configs, read_rows
 
 if TYPE_CHECKING:
@@ -34,8 +34,12 @@ class StreamChange:
         kept = "" if self.status == contract.ACTIVE else f" (its status stays {self.status!r})"
         print_line(f"  {sign} stream {self.stream_key}{kept}", style=colour)
         if self.action != "removed":
-            for key in self.keys:
-                key.show()
+            self.show_keys()
+
+    def show_keys(self) -> None:
+        """Print what becomes of each key."""
+        for key in self.keys:
+            key.show()
         if self.action == "changed" and not self.keys:
             print_line(
                 "      the same values in another writing; a merge writes them as it always does"
@@ -57,6 +61,7 @@ class PlanReport:
     """What handleModelMerge would do to some platforms."""
 
     plans: list[Plan]
+    full: bool = False
 
     @property
     def differs(self) -> bool:
@@ -69,9 +74,41 @@ class PlanReport:
     def show(self) -> None:
         for plan in self.plans:
             print_line(f"Platform {plan.platform}, table {plan.table}", style="bold")
-            for stream in plan.streams:
-                stream.show()
             print_line(f"Plan: {plan.population}.")
+            for streams in [[each] for each in plan.streams] if self.full else alike(plan.streams):
+                if len(streams) == 1:
+                    streams[0].show()
+                else:
+                    show_alike(streams)
+
+
+#: So many streams that are added, or removed, are listed one by one.
+LISTED = 10
+
+
+def alike(streams: list[StreamChange]) -> list[list[StreamChange]]:
+    """Return the streams in groups of equal changes; few new ones, or removed ones, stand alone."""
+    groups: dict[Any, list[StreamChange]] = {}
+    for stream in streams:
+        change = [(each.key, each.action, as_json([each.old, each.new])) for each in stream.keys]
+        same = tuple(change) if stream.action == "changed" else ()
+        groups.setdefault((stream.action, stream.status, same), []).append(stream)
+    found = []
+    for (action, _, _), group in groups.items():
+        many = action == "changed" or len(group) > LISTED
+        found += [group] if many else [[stream] for stream in group]
+    return found
+
+
+def show_alike(streams: list[StreamChange]) -> None:
+    """Print the equal changes of several streams once."""
+    first = streams[0]
+    sign, colour = SIGNS[first.action]
+    names = ", ".join(stream.stream_key for stream in streams[:3])
+    more = ", ..." if streams[3:] else ""
+    print_line(f"  {sign} {len(streams)} streams ({names}{more})", style=colour)
+    if first.action == "changed":
+        first.show_keys()
 
 
 def plan_merge(installation: Installation, model: ModelPlatform) -> Plan:

@@ -14,6 +14,8 @@ from rich.text import Text
 
 #: Wide enough that no line of a table breaks where nobody reads it on a screen.
 WIDTH_WITHOUT_TERMINAL = 10_000
+#: What each column but the first takes at least, frame and all.
+COLUMN_LEAST = 6
 
 
 def printable(text: str) -> str:
@@ -50,17 +52,18 @@ def print_values(values: dict[str, Any]) -> None:
 
 def print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
     """Print a table, a line a row; on a narrow terminal all columns but the first are cut."""
+    headings = list(headings)
     cells = [
         [Text(printable(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows
     ]
+    first = max(map(len, [headings[0], *(row[0].plain for row in cells)]))
     table = Table(title=Text(title), title_justify="left")
     for number, heading in enumerate(headings):
-        column = [heading, *(row[number].plain for row in cells)]
-        least = max(map(len, column)) if number == 0 else None
+        least = None if number else first
         table.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=least)
     for row in cells:
         table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH_WITHOUT_TERMINAL)
-    console.print(table)
+    width = WIDTH_WITHOUT_TERMINAL
+    if Console().is_terminal:
+        width = max(Console().width, first + COLUMN_LEAST * len(headings))
+    Console(width=width).print(table)

@@ -23,7 +23,7 @@ from yellow_dynamic.command.printing import (
     print_values,
     printable,
 )
-from yellow_dynamic.merge_store import config_table, quoted_name
+from yellow_dynamic.merge_store import config_table, execute_locking, quoted_name
 
 
 @dataclass
@@ -332,9 +332,9 @@ def set_status(installations: list[Installation], stream_key: str, status: str) 
 def write_status(installation: Installation, stream_key: str, status: str) -> None:
     table = config_table(installation.table)
     with installation.transaction("change a status in", writes=True) as connection:
-        lock = f"LOCK TABLE {quoted_name(connection, table)} IN ROW EXCLUSIVE MODE"
         # A merge holds the table, and an UPDATE that has waited for it might miss its rows.
-        connection.execute(sqlalchemy.text(lock))
+        lock = f"LOCK TABLE {quoted_name(connection, table)} IN ROW EXCLUSIVE MODE"
+        execute_locking(connection, lock)
         done = connection.execute(
             table.update().where(table.c.stream_key == stream_key).values(status=status)
         )

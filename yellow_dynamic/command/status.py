@@ -26,6 +26,7 @@ class State(enum.StrEnum):
     HEALTHY = "healthy"
     DISABLED = "disabled"
     PAUSED = "paused"
+    ENDING = "ending"
     SNAPSHOT = "served from snapshot"
     WAITING = "waiting"
     NOT_MERGED = "not merged"
@@ -37,7 +38,7 @@ class State(enum.StrEnum):
     @property
     def well(self) -> bool:
         """Whether nothing is wrong: a person switched the stream off, or paused its DAG."""
-        return self in (State.HEALTHY, State.DISABLED, State.PAUSED)
+        return self in (State.HEALTHY, State.DISABLED, State.PAUSED, State.ENDING)
 
     @property
     def colour(self) -> str:
@@ -219,6 +220,8 @@ def findings(
     seen: DagView | None,
 ) -> Iterator[Finding]:
     """Yield what is to be said of a stream, the most important first."""
+    if row is None or row.status == contract.DISABLED:
+        yield from about_ending(built, seen)
     yield from about_row(sources, key, row, seen)
     if row is not None and row.status == contract.DISABLED:
         return
@@ -226,6 +229,13 @@ def findings(
         yield from about_factory(sources, sources.factory, row, built)
     if sources.airflow is not None and row is not None:
         yield from about_airflow(sources.airflow, row, seen)
+
+
+def about_ending(built: BuiltDag | None, seen: DagView | None) -> Iterator[Finding]:
+    # Only Airflow itself knows whether there is a run.
+    facts = (seen.facts if not seen.stale else None) if seen else built and built.facts
+    if facts and facts.ending:
+        yield Finding(State.ENDING, "it is disabled or removed, and a run of it has not ended")
 
 
 def about_row(
