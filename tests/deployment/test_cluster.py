@@ -135,6 +135,22 @@ def test_reader_of_the_file_reads_the_table_and_can_do_nothing_else(installed: S
             reader.cursor().execute(statement)
 
 
+def test_reader_reads_the_schema_where_bootstrap_made_the_table(site: Site) -> None:
+    role = f"reader_{site.database}"
+    site.sql("CREATE SCHEMA streams")
+    site.sql("CREATE TABLE {table} (stream_key text)")
+    site.sql(f"ALTER DATABASE {site.database} SET search_path = streams")
+    site.bootstrap()
+    site.merge_cleanly()
+    site.sql(f"ALTER DATABASE {site.database} RESET search_path")
+
+    run_reader_file(site, "--variable", f"reader={role}")
+    site.sql(f"ALTER ROLE {role} PASSWORD 'its password'")
+    site.login(role, "its password")
+
+    assert list(site.parse()) == ["yellowlive__Store1_ingestion"]
+
+
 def test_reader_has_a_name_of_its_own_where_none_is_given(installed: Site) -> None:
     run_reader_file(installed)
 

@@ -55,7 +55,8 @@ def busy(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         f"{section}TASK_INSTANCE_HEARTBEAT_TIMEOUT": "6",
         f"{section}TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
         f"{section}TASK_INSTANCE_HEARTBEAT_SEC": "1",
-        # Airflow 2
+        # Airflow 2, where a cleared task waits as one does that is to be tried again.
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "2",
         f"{section}SCHEDULER_ZOMBIE_TASK_THRESHOLD": "6",
         f"{section}ZOMBIE_DETECTION_INTERVAL": "2",
         f"{section}LOCAL_TASK_JOB_HEARTBEAT_SEC": "1",
