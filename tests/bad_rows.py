@@ -27,6 +27,12 @@ BAD_TEXTS = {
 BAD_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "invalid cron": ({"schedule_string": "every day"}, "not a cron expression"),
     "cron that never comes": ({"schedule_string": "0 0 30 2 *"}, "not a cron expression"),
+    "cron of a year that is over": (
+        {"schedule_string": "0 0 1 1 * 0 2020"},
+        "not a cron expression",
+    ),
+    "cron of a year to come": ({"schedule_string": "0 0 1 1 * 0 2098"}, "not a cron expression"),
+    "cron at random": ({"schedule_string": "R R * * *"}, "at a random time"),
     "wrong-typed text": ({"store_name": 7}, "store_name is 7, not a text"),
     "wrong-typed flag": ({"single_dataset": "no"}, "not true or false"),
     "wrong-typed cache flag": ({"git_cache_enabled": 1}, "not true or false"),
