@@ -61,10 +61,13 @@ test-scheduler: $(VENV)/.dev  ## A real scheduler runs the DAGs; with chromium a
 	$(VENV)/bin/pytest -m scheduler tests/scheduler -rs $(ARGS)
 
 test-scheduler-airflow2: $(VENV2)/.dev  ## The same on Airflow 2.11, without the UI
-	$(VENV2)/bin/pytest -m scheduler tests/scheduler/test_runs.py -rs $(ARGS)
+	$(VENV2)/bin/pytest -m scheduler tests/scheduler/test_runs.py tests/scheduler/test_overlap.py -rs $(ARGS)
 
 faults: $(VENV)/.dev  ## Inject every fault for real, and print what survived and what was lost
-	$(VENV)/$(PYTEST) tests/reliability tests/embedded/test_job_process.py::test_killed_anywhere_the_job_does_nothing_or_everything $(ARGS)
+	$(VENV)/$(PYTEST) tests/reliability tests/embedded/test_job_process.py::test_killed_anywhere_the_job_does_nothing_or_everything \
+		tests/factory/test_one_pod.py tests/factory/test_policies.py tests/factory/test_doubtful_reads.py \
+		tests/factory/test_ending.py tests/factory/test_places.py tests/plugin/test_advice.py \
+		tests/cli/test_faults_stay_apart.py tests/cli/test_terminals.py $(ARGS)
 
 docs: $(VENV)/.docs  ## Build the documentation in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict

@@ -109,6 +109,16 @@ def faults(request: pytest.FixtureRequest) -> FaultTable:
     return _table_of(request.config)
 
 
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Count a test of a fault that was seen in the field as one injection of its kind."""
+    marker = item.get_closest_marker("from_the_field")
+    if marker is None or call.when != "call":
+        return
+    if call.excinfo is None or not call.excinfo.errisinstance(pytest.skip.Exception):
+        fault = Fault(injected=1, survived=int(call.excinfo is None))
+        _table_of(item.config).add(marker.args[0], fault)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand a worker's table to the controlling process."""
     output = getattr(session.config, "workeroutput", None)

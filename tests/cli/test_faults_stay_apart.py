@@ -10,6 +10,8 @@ from one_machine import free_port
 
 from .conftest import Operator
 
+pytestmark = pytest.mark.from_the_field("a fault of another platform or process")
+
 
 @pytest.fixture
 def with_broken_other(merged: Operator) -> Operator:

@@ -11,7 +11,11 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from .conftest import Operator
+
+pytestmark = pytest.mark.from_the_field("a terminal that is narrow, a pipe or impatient")
 
 LONG = "A_stream_whose_key_alone_is_longer_than_a_terminal_of_eighty_columns_is_wide_" + "x" * 40
 

@@ -14,7 +14,12 @@ GENERATED = {"docs/configuration.md", "docs/commands.md"}
 ENTRIES = re.split(r"^## ", FIXES, flags=re.MULTILINE)[1:]
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: str(entry.splitlines()[0]))
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "entry", [*ENTRIES, RELIABILITY], ids=lambda entry: str(entry.splitlines()[0])
+)
 def test_every_fix_names_tests_that_exist(entry: str) -> None:
     existing = {
         name

@@ -12,6 +12,8 @@ import pytest
 from conftest import Site, import_file
 from yellow_models import Store
 
+pytestmark = pytest.mark.from_the_field("a read that shows less than there is")
+
 DAG_ID = "yellowlive__Store1_ingestion"
 PASSWORD = "reads-only-7"
 

@@ -11,6 +11,8 @@ from airflow_names import AirflowSkipException
 from conftest import Site, import_file
 from yellow_models import Store
 
+pytestmark = pytest.mark.from_the_field("a stream that ends while it runs")
+
 DAG_ID = "yellowlive__Store1_ingestion"
 
 

@@ -19,7 +19,10 @@ from pod_runs import NAMESPACE, Cluster, TaskInstance, context_of, job_of, run_j
 
 from one_machine import NotYetError, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.from_the_field("a stream beside itself, and what stands in its job's way"),
+]
 
 DAG_ID = "yellowlive__Store1_ingestion"
 DONE = "echo DATASURFACE_RESULT_CODE=0"

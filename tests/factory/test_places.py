@@ -11,6 +11,8 @@ from conftest import Site, import_file
 
 from one_machine import clean_environment
 
+pytestmark = pytest.mark.from_the_field("files and folders that are not as they seem")
+
 DAG_ID = "yellowlive__Store1_ingestion"
 STATIC = f"# A DAG file of Airflow.\nDAG_ID = {DAG_ID!r}\n"
 

@@ -23,6 +23,8 @@ try:  # Airflow 3
 except ImportError:  # Airflow 2
     from airflow.models.dagbag import DagBag
 
+pytestmark = pytest.mark.from_the_field("a policy of the cluster against one DAG")
+
 GOOD, BAD = "yellowlive__Good_ingestion", "yellowlive__Bad_ingestion"
 
 

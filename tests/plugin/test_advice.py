@@ -12,6 +12,8 @@ from conftest import Site
 from sqlalchemy.exc import SQLAlchemyError
 from yellow_models import Store
 
+pytestmark = pytest.mark.from_the_field("a merge that the database refuses")
+
 PASSWORD = "merges-9"
 
 
