@@ -6,7 +6,7 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,64 +53,68 @@ class KubeProxy:
         return None
 
 
-@contextmanager
-def kube_proxy(kubeconfig: Path, folder: Path) -> Iterator[KubeProxy]:
-    """Run a proxy before the API of a kubeconfig, and write one that leads to the proxy."""
-    config = yaml.safe_load(kubeconfig.read_text())
-    cluster = config["clusters"][0]["cluster"]
-    behind = urlsplit(cluster["server"])
-    proxy = KubeProxy(folder / "proxied-kubeconfig")
+class Server(ThreadingHTTPServer):
+    """Listens on a free port of this machine."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    daemon_threads = True
 
-        def log_message(self, *_: Any) -> None:
-            """Keep the tests' output clean."""
+    def __init__(self, proxy: KubeProxy, behind: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.proxy = proxy
+        self.behind = urlsplit(behind)
 
-        def hand_on(self) -> None:
-            size = int(self.headers.get("Content-Length") or 0)
-            body = self.rfile.read(size)
-            proxy.seen.append((self.command, self.path))
-            fault = proxy.fault_for(self.command, self.path)
-            if fault is not None:
-                self.answer(fault)
-                return
-            connection = http.client.HTTPConnection(behind.hostname or "", behind.port, timeout=60)
+
+class Handler(BaseHTTPRequestHandler):
+    """Hands one request on, or answers it with a fault."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def log_message(self, *_: Any) -> None:
+        """Keep the tests' output clean."""
+
+    def hand_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.proxy.seen.append((self.command, self.path))
+        fault = self.server.proxy.fault_for(self.command, self.path)
+        if fault is not None:
+            self.answer(fault)
+            return
+        host, port = self.server.behind.hostname or "", self.server.behind.port
+        with closing(http.client.HTTPConnection(host, port, timeout=60)) as connection:
             connection.request(self.command, self.path, body, dict(self.headers))
             response = connection.getresponse()
             self.send_response(response.status)
             self.send_header("Content-Type", response.getheader("Content-Type", ""))
             self.send_header("Connection", "close")
             self.end_headers()
+            # A log that is followed comes piece by piece.
             while chunk := response.read1(65536):
                 self.wfile.write(chunk)
                 self.wfile.flush()
-            self.close_connection = True
-            connection.close()
 
-        do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = hand_on
+    do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = hand_on
 
-        def answer(self, fault: Fault) -> None:
-            text = fault.body
-            if fault.status != 200:
-                text = json.dumps(
-                    {
-                        "kind": "Status",
-                        "apiVersion": "v1",
-                        "status": "Failure",
-                        "code": fault.status,
-                        "message": fault.body,
-                    }
-                )
-            data = text.encode()
-            self.send_response(fault.status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answer(self, fault: Fault) -> None:
+        text = fault.body
+        if fault.status != 200:
+            status = {"kind": "Status", "apiVersion": "v1", "status": "Failure"}
+            text = json.dumps({**status, "code": fault.status, "message": fault.body})
+        data = text.encode()
+        self.send_response(fault.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+
+@contextmanager
+def kube_proxy(kubeconfig: Path, folder: Path) -> Iterator[KubeProxy]:
+    """Run a proxy before the API of a kubeconfig, and write one that leads to the proxy."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    cluster = config["clusters"][0]["cluster"]
+    proxy = KubeProxy(folder / "proxied-kubeconfig")
+    server = Server(proxy, cluster["server"])
     cluster["server"] = f"http://127.0.0.1:{server.server_port}"
     proxy.kubeconfig.write_text(yaml.safe_dump(config))
     thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)

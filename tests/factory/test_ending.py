@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from airflow_names import AirflowSkipException
+from airflow_names import IS_AIRFLOW_2, AirflowSkipException
 from conftest import Site, import_file
 from yellow_models import Store
 
@@ -24,12 +24,11 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 def parse(site: Site, runs: set[str] | None) -> dict[str, Any]:
     """Parse with an Airflow that has these runs, or one that says nothing."""
-    text = site.factory_file.read_text()
-    if runs is not None:
-        answer = (
-            f"def has_run(dag_id):\n    return dag_id in {sorted(runs)!r}\n\n\nregister_dags()\n"
-        )
-        text = text.removesuffix("register_dags()\n") + answer
+    answer = "raise OSError" if runs is None else f"return dag_id in {sorted(runs)!r}"
+    processor = f"def has_run(dag_id):\n    {answer}\n"
+    processor += "def takes_dags_out_of_service():\n    return True\n"
+    text = site.factory_file.read_text().removesuffix("\nregister_dags()\n")
+    text += f"\n{processor}\nregister_dags()\n"
     file = site.folder / "asked" / site.factory_file.name
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
@@ -100,6 +99,20 @@ def test_airflow_that_does_not_say_leaves_it_for_a_day(installed: Site) -> None:
     note = installed.snapshots / "yellowlive.ended.json"
     note.write_text(json.dumps({"Store1": time.time() - 25 * 60 * 60}))
     assert DAG_ID not in parse(installed, None)
+
+
+def test_other_programs_than_the_dag_processor_leave_the_note_alone(
+    installed: Site, runs: set[str]
+) -> None:
+    parse(installed, runs)
+    end_by_disabling(installed)
+    parse(installed, runs)
+    note = installed.snapshots / "yellowlive.ended.json"
+    before = note.read_bytes()
+
+    assert IS_AIRFLOW_2 or installed.parse() == {}
+
+    assert IS_AIRFLOW_2 or note.read_bytes() == before
 
 
 @pytest.mark.parametrize("end", [end_by_disabling, end_by_merge])

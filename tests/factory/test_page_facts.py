@@ -29,7 +29,7 @@ def module(installed: Site) -> ModuleType:
 def test_any_key_and_problem_is_read_as_it_was_written(
     module: ModuleType, key: str, text: str | None, problem: str | None
 ) -> None:
-    line = module.facts(module.Row(key, text, "active", None), problem)
+    line = module.facts(key, module.revision_of(text), problem=problem)
 
     assert len(line.splitlines()) == 1
     assert facts_of(f"### A page\n\n{line}\n") == Facts(key, revision_of(text), problem)

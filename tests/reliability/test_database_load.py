@@ -38,7 +38,9 @@ def test_the_file_sends_one_message_after_connecting(
     assert len(installed.parse(dag_id)) == 1
 
     [statement] = proxy.statements
-    assert statement.startswith("SET LOCAL statement_timeout=5000;SELECT ")
+    assert statement.startswith(
+        "SET LOCAL statement_timeout = 5000;\nSET LOCAL row_security = off;"
+    )
 
 
 def test_the_message_leaves_nothing_in_the_session(

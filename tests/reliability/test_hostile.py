@@ -81,7 +81,11 @@ def guarded(installed: Site) -> Iterator[Site]:
     assert installed.sql("SELECT count(*) FROM canary") == [(0,)]
     assert not Path("/tmp/escaped").exists()
     names = {path.name for path in installed.folder.rglob("*") if path.is_file()}
-    known = {path.name for path in around} | {"yellowlive.json", "dsg_platform_mapping.json"}
+    known = {path.name for path in around} | {
+        "yellowlive.json",
+        "yellowlive.ended.json",
+        "dsg_platform_mapping.json",
+    }
     assert names <= known, names - known
 
 
