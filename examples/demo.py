@@ -311,7 +311,7 @@ def write_login(demo: Demo) -> None:
         "PGPASSWORD": demo.logins["merge_writer"],
         "postgres_USER": "merge_writer",
         "postgres_PASSWORD": demo.logins["merge_writer"],
-        "KUBECONFIG": str(demo.kube.kubeconfig),
+        "KUBECONFIG": str(demo.kube.kubeconfig.with_name("kubeconfig-of-kubectl")),
         "AIRFLOW_HOME": str(FOLDER / "airflow"),
         "AIRFLOW_API_URL": demo.airflow.address,
         "AIRFLOW_API_USER": demo.airflow.user,

@@ -56,13 +56,23 @@ async def _errors_as_status(request: web.Request, handler: _Next) -> web.StreamR
 
 @web.middleware
 async def _token_holders_only(request: web.Request, handler: _Next) -> web.StreamResponse:
-    wanted = f"Bearer {request.app[_TOKEN]}".encode()
+    token = request.app[_TOKEN]
     given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-    if not hmac.compare_digest(given, wanted):
+    in_path = request.path[: len(_path_of(token))].encode(errors="surrogateescape")
+    in_header = hmac.compare_digest(given, f"Bearer {token}".encode())
+    if not (in_header or hmac.compare_digest(in_path, _path_of(token).encode())):
         raise ApiError(401, "Unauthorized", "Unauthorized")
     if "dryRun" in request.query:
         raise bad_request("localkube has no dry runs")
     return await handler(request)
+
+
+def _path_of(token: str) -> str:
+    """Return the path below which the token counts as given.
+
+    kubectl sends no token over plain HTTP.
+    """
+    return f"/as/{token}"
 
 
 def _write_kubeconfig(path: Path, server: str, token: str) -> None:
@@ -133,7 +143,12 @@ async def serve(machine: Machine, host: str, port: int) -> None:
             middlewares=[_errors_as_status, _token_holders_only], client_max_size=LARGEST_BODY
         )
         app[_TOKEN] = token
-        Api(store, kubelet).add_routes(app)
+        below = web.Application()
+        below[_TOKEN] = token
+        api = Api(store, kubelet)
+        for each in (below, app):
+            api.add_routes(each)
+        app.add_subapp(_path_of(token), below)
         runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5
         )
@@ -144,6 +159,9 @@ async def serve(machine: Machine, host: str, port: int) -> None:
             url = f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
             kubeconfig = machine.state_dir / "kubeconfig"
             _write_kubeconfig(kubeconfig, url, token)
+            _write_kubeconfig(
+                kubeconfig.with_name("kubeconfig-of-kubectl"), url + _path_of(token), token
+            )
             print(f"localkube ready at {url}, kubeconfig {kubeconfig}", flush=True)
             await stopped.wait()
         finally:

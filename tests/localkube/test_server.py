@@ -60,6 +60,17 @@ def test_nothing_is_told_without_the_token(server: Server, header: str | None) -
         assert json.loads(error.value.read())["reason"] == "Unauthorized"
 
 
+def test_token_may_stand_in_the_path_as_kubectl_sends_none_over_http(server: Server) -> None:
+    settings = yaml.safe_load(server.kubeconfig.with_name("kubeconfig-of-kubectl").read_text())
+    address = settings["clusters"][0]["cluster"]["server"]
+
+    with urllib.request.urlopen(f"{address}/api/v1/namespaces") as answer:
+        assert json.loads(answer.read())["kind"] == "NamespaceList"
+    with pytest.raises(HTTPError) as error:
+        urllib.request.urlopen(f"{address[:-1]}/api/v1/namespaces")
+    assert error.value.code == 401
+
+
 def test_a_client_with_another_token_is_told_so(server: Server, tmp_path: Path) -> None:
     settings = yaml.safe_load(server.kubeconfig.read_text())
     settings["users"][0]["user"]["token"] += "x"
