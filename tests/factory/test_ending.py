@@ -133,3 +133,31 @@ def test_tasks_of_an_ended_stream_find_their_dag(installed: Site, end: Any) -> N
     assert check(ti=More(), dag=dag) == "wait_for_trigger"
     with pytest.raises(AirflowSkipException, match="before the job of this run began"):
         dag.get_task("snapshot_merge_job").pre_execute({})
+
+
+@pytest.mark.skipif(IS_AIRFLOW_2, reason="Airflow 2 is asked by its database")
+@pytest.mark.parametrize(("count", "stays"), [(1, True), (0, False)])
+def test_dag_processor_is_asked_for_unfinished_tasks(
+    installed: Site, monkeypatch: pytest.MonkeyPatch, count: int, stays: bool
+) -> None:
+    from airflow.sdk.execution_time import comms, task_runner
+
+    class Supervisor:
+        """The other end of the processor's pipe."""
+
+        body_decoder = "its own"
+
+        def send(self, message: Any) -> Any:
+            assert (message.dag_id, "null" in message.states) == (DAG_ID, True)
+            return self.body_decoder.validate_python({"count": count, "type": "TICount"})
+
+    supervisor: Any = Supervisor()
+    installed.parse()
+    end_by_disabling(installed)
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+
+    dags = installed.parse()
+
+    assert (DAG_ID in dags) == stays
+    assert supervisor.body_decoder == "its own"
+    assert comms.TICount(count=count).count == count

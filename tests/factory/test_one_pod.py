@@ -321,6 +321,18 @@ def test_registry_that_is_away_for_a_while_does_not_end_the_run(
         assert "connection refused" in caplog.text
 
 
+def test_pod_that_cannot_be_removed_is_left_to_the_next_run(
+    installed: Site, cluster: Cluster, proxy: KubeProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.job_is(DONE)
+    proxy.faults.append(Fault("DELETE", "/pods/", 500, "etcdserver: no leader", times=9))
+
+    ti = run_job(installed.parse()[DAG_ID], cluster, kubeconfig=proxy.kubeconfig)
+
+    assert ti.xcoms["result_code"] == "0"
+    assert "could not be removed: 500 etcdserver: no leader. The stream's next run" in caplog.text
+
+
 # --- The result -------------------------------------------------------------------------------
 
 
