@@ -187,21 +187,31 @@ def test_bytes_that_are_no_text_cost_only_their_row(
     assert "config-error" in dags["yellowlive__Bad_ingestion"].tags
 
 
-def test_times_with_a_zone_are_those_of_utc(installed: Site, driver: str) -> None:
-    installed.sql(f"ALTER DATABASE {installed.database} SET timezone = 'Asia/Kolkata'")
-    module = import_file(installed.factory_file)
-    [before] = module.read_table(module.ALL).rows
+def give_times_a_zone(site: Site) -> None:
+    site.sql(f"ALTER DATABASE {site.database} SET timezone = 'Asia/Kolkata'")
     for column in ("created_at", "updated_at"):
-        installed.sql(
+        site.sql(
             f"ALTER TABLE {{table}} ALTER {column} TYPE TIMESTAMPTZ "
             f"USING {column} AT TIME ZONE 'UTC'"
         )
 
+
+def test_times_with_a_zone_are_those_of_utc(installed: Site, driver: str) -> None:
+    module = import_file(installed.factory_file)
+    [before] = module.read_table(module.ALL).rows
+    give_times_a_zone(installed)
+
     [after] = module.read_table(module.ALL).rows
+
     assert after == before
 
+
+def test_merge_writes_the_times_of_now_into_columns_with_a_zone(installed: Site) -> None:
+    give_times_a_zone(installed)
     installed.model.branch = "other"
+
     installed.merge_cleanly()
+
     [(age,)] = installed.sql("SELECT extract(epoch FROM now() - updated_at)::float FROM {table}")
     assert 0 <= age < 60
 
