@@ -145,7 +145,7 @@ def test_dag_processor_is_asked_for_unfinished_tasks(
     class Supervisor:
         """The other end of the processor's pipe."""
 
-        body_decoder = "its own"
+        body_decoder: Any = "its own"
 
         def send(self, message: Any) -> Any:
             assert (message.dag_id, "null" in message.states) == (DAG_ID, True)
