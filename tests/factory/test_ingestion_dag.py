@@ -257,6 +257,14 @@ def test_job_that_was_marked_as_success_by_hand_ends_its_run_and_is_named(
     assert "marked as success by hand" in caplog.text
 
 
+def test_stream_of_the_name_of_a_tag_goes_on_as_any_other(site: Site) -> None:
+    site.model.stores = [Store("ending")]
+    site.bootstrap()
+    site.merge_cleanly()
+
+    assert next_task(site, "1") == "reschedule_immediately"
+
+
 def next_task(site: Site, code: str | None) -> str:
     """Return which task follows a result, as the DAG's own branch says."""
     [dag] = site.parse().values()
