@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -46,6 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for table in (fault_table, parity_table):
         if not config.pluginmanager.is_registered(table):
             config.pluginmanager.register(table)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)

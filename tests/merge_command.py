@@ -31,7 +31,8 @@ class Commands:
             "from datasurface.md import CronTrigger, ExternallyTriggered\n"
             "from yellow_models import MULTI, SINGLE, Model, Store\n"
             f"model = Model(database={model.database!r}, platform={model.platform!r}, "
-            f"host={model.host!r}, stores={stores})\n"
+            f"host={model.host!r}, stores={stores}, "
+            f"platformArguments={model.platformArguments!r})\n"
             "def createEcosystem():\n    return model.build()\n"
         )
         folder.joinpath("dsg_platform_mapping.json").write_text(json.dumps([model.assignment()]))

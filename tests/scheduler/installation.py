@@ -112,12 +112,16 @@ class Installation:
             self.job.format(state=self.jobs, busy=BUSY, slow=SLOW, broken=BROKEN, fragile=FRAGILE)
         )
         job.chmod(0o755)
+        self.install()
+
+    def install(self) -> None:
+        """Bootstrap and merge, and put the factory files into the DAG folder."""
         commands = self._commands(self.streams)
         for ring in (0, 1):
             succeeded(commands.bootstrap(ring, **self._login))
         self.merge(self.streams)
-        [factory] = (commands.output / self.model.platform).glob("*_factory_dag.py")
-        factory.rename(self.dags / factory.name)
+        for factory in (commands.output / self.model.platform).glob("yellowlive_factory_dag*.py"):
+            factory.rename(self.dags / factory.name)
 
     def fill_cluster(self) -> None:
         """Create the secrets that the jobs' pods ask for."""
