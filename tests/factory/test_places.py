@@ -56,6 +56,35 @@ def test_ignoring_in_a_folder_above_counts(installed: Site) -> None:
     assert DAG_ID in vars(module)
 
 
+def test_second_factory_file_of_a_platform_is_named_once(
+    installed: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As it is with two bundles of Airflow that hold the platform."""
+    copy = installed.folder / "bundle" / installed.factory_file.name
+    copy.parent.mkdir()
+    copy.write_bytes(installed.factory_file.read_bytes())
+
+    for _ in range(2):
+        for file in (installed.factory_file, copy):
+            assert DAG_ID in vars(import_file(file))
+
+    said = f"come from {copy} and from {installed.factory_file}"
+    assert caplog.text.count("The DAGs of platform yellowlive ") == caplog.text.count(said) == 1
+
+
+def test_factory_file_that_was_moved_is_no_second_one(
+    installed: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    installed.parse()
+    moved = installed.folder / "elsewhere" / installed.factory_file.name
+    moved.parent.mkdir()
+    installed.factory_file.rename(moved)
+
+    import_file(moved)
+
+    assert "The DAGs of platform" not in caplog.text
+
+
 LOAD = """
 import runpy, sys
 found = runpy.run_path(sys.argv[1])
