@@ -56,7 +56,7 @@ def test_ignoring_in_a_folder_above_counts(installed: Site) -> None:
     assert DAG_ID in vars(module)
 
 
-def test_second_factory_file_of_a_platform_is_named_once(
+def test_second_factory_file_of_a_platform_is_named(
     installed: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As it is with two bundles of Airflow that hold the platform."""
@@ -64,8 +64,8 @@ def test_second_factory_file_of_a_platform_is_named_once(
     copy.parent.mkdir()
     copy.write_bytes(installed.factory_file.read_bytes())
 
-    for _ in range(2):
-        for file in (installed.factory_file, copy):
+    for file in (installed.factory_file, copy):
+        for _ in range(2):
             assert DAG_ID in vars(import_file(file))
 
     said = f"come from {copy} and from {installed.factory_file}"
