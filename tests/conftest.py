@@ -6,7 +6,6 @@ import importlib.util
 import itertools
 import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,8 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from temporary import temporary_folder
+
 # Airflow reads its settings, and sets logging up anew, when it is first imported: just below.
-os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
+os.environ["AIRFLOW_HOME"] = temporary_folder("airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 import fault_table
@@ -47,10 +48,6 @@ def pytest_configure(config: pytest.Config) -> None:
     for table in (fault_table, parity_table):
         if not config.pluginmanager.is_registered(table):
             config.pluginmanager.register(table)
-
-
-def pytest_unconfigure() -> None:
-    shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -66,4 +66,5 @@ def print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[str
     width = WIDTH_WITHOUT_TERMINAL
     if Console().is_terminal:
         width = max(Console().width, first + COLUMN_LEAST * len(headings))
-    Console(width=width).print(table)
+    # A terminal that Rich calls dumb has 80 columns for it, unless both are given.
+    Console(width=width, height=Console().height).print(table)
