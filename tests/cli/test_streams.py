@@ -150,6 +150,15 @@ def test_login_that_may_only_read_is_refused_with_what_to_grant(merged: Operator
     assert "a-password-1" not in line
 
 
+def test_hidden_rows_are_an_error_and_not_streams_that_went(merged: Operator) -> None:
+    merged.site.postgres.create_role("reader_without_rows", "a-password-6")
+    merged.site.sql("GRANT SELECT ON {table} TO reader_without_rows")
+    merged.site.sql("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    merged.site.login("reader_without_rows", "a-password-6")
+
+    assert "Row security would hide rows of the table" in refusal(merged.on_dags("streams"))
+
+
 def test_what_is_missing_is_named_with_what_to_type(
     merged: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
