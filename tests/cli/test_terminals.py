@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -95,6 +96,15 @@ def press_ctrl_c(process: subprocess.Popen[str]) -> None:
     raise AssertionError("Three interrupts were not answered.")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let processes that a test starts be interrupted, in a run that is in the background too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_during_the_wait_for_a_lock_answers_at_once(merged: Operator) -> None:
     with closing(merged.site.postgres.connect(merged.site.database)) as other:
         other.cursor().execute("LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE")
