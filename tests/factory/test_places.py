@@ -72,6 +72,19 @@ def test_second_factory_file_of_a_platform_is_named(
     assert caplog.text.count("The DAGs of platform yellowlive ") == caplog.text.count(said) == 1
 
 
+@pytest.mark.parametrize("mark", ["5", '"\\u0000"', "null"])
+def test_mark_that_is_no_file_costs_neither_dags_nor_the_snapshot(
+    installed: Site, mark: str
+) -> None:
+    installed.parse()
+    snapshot = installed.snapshots / "yellowlive.json"
+    good = snapshot.read_bytes()
+    snapshot.write_text(f'{{"file": {mark}}}')
+
+    assert list(installed.parse()) == [DAG_ID]
+    assert snapshot.read_bytes() == good
+
+
 def test_factory_file_that_was_moved_is_no_second_one(
     installed: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
