@@ -79,11 +79,11 @@ pictures: $(VENV)/.dev  ## Record the pictures of the command in docs/images ane
 bench: $(VENV_BENCH)/.bench  ## Compare with other ways, write docs/performance.md; QUICK=1 for less
 	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick)
 
-lint: $(VENV)/.dev $(FACTORY)  ## Check format, style and types, of the rendered factory file too
-	$(VENV)/bin/ruff format --check $(SOURCES) $(FACTORY)
-	$(VENV)/bin/ruff check $(SOURCES) $(FACTORY)
+lint: $(VENV)/.dev $(FACTORY)  ## Check format, style and types, of the rendered DAG files too
+	$(VENV)/bin/ruff format --check $(SOURCES) $(dir $(FACTORY))
+	$(VENV)/bin/ruff check $(SOURCES) $(dir $(FACTORY))
 	$(VENV)/bin/mypy
-	$(VENV)/bin/mypy $(FACTORY)
+	$(VENV)/bin/mypy $(dir $(FACTORY))*.py
 
 format: $(VENV)/.dev  ## Format the sources
 	$(VENV)/bin/ruff format $(SOURCES)

@@ -1,6 +1,6 @@
-"""Writes the factory file of a platform of the tests, for the linters and for coverage.
+"""Writes the DAG files of a platform of the tests, for the linters and for coverage.
 
-Usage: python tests/sample_factory.py FILE
+Usage: python tests/sample_factory.py FILE, for the factory; the others get its folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from yellow_models import Model
 
 from datasurface.md import Credential
 from datasurface.md.credential import CredentialType
-from yellow_dynamic.plugin import factory_text
+from yellow_dynamic.plugin import deployment_files, factory_text
 
 
 def main() -> None:
@@ -24,6 +24,9 @@ def main() -> None:
     file = Path(sys.argv[1])
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(factory_text(platform, eco), encoding="utf-8")
+    for name, text in deployment_files(platform, eco).items():
+        if name.endswith(".py"):
+            file.with_name(name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

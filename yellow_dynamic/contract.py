@@ -55,7 +55,7 @@ def secret_keys(role: str) -> dict[str, str]:
     """Return the keys of the secret of a credential in this role.
 
     Args:
-        role: `postgres`, `git`, `slack`, `source` or `kafka_connect`.
+        role: `postgres`, `git`, `slack`, `source`, `kafka_connect` or `code`.
 
     Returns:
         Each key by the end of the environment variable's name that carries it to the job.
@@ -81,7 +81,7 @@ def factory_text_of(settings: dict[str, Any]) -> str:
     )
 
 
-def templates(**filters: Callable[[str], str]) -> Environment:
+def templates(**filters: Callable[[Any], str]) -> Environment:
     """Return the environment of this package's templates."""
     environment = Environment(
         loader=PackageLoader("yellow_dynamic", "templates"),
@@ -112,6 +112,8 @@ EMPTIED_BY_MERGE = "emptied by a merge"
 # Far above any real stream: a store of 100 datasets takes about 4,000 characters.
 MAX_CONFIG_CHARACTERS = 1_000_000
 AIRFLOW_ID_CHARACTERS = 250
+# What a program names the module that it makes of a factory file for its functions alone.
+UNREGISTERED = "yellow_dynamic_unregistered"
 START_DATE = datetime(2025, 1, 1, tzinfo=timezone.utc)
 DEFAULT_SCHEDULE = "@hourly"
 # Rows of DataSurface's own factory carry the text "None" for an external trigger.
@@ -120,7 +122,11 @@ NO_SCHEDULE = (None, "", "None")
 PRESETS = ("@once", "@continuous", "@quarterly")
 # croniter's R, as in "R R * * *" and "R(0-29) * * * *".
 RANDOM_CRON = re.compile(r"(^|\s)r(\(|/|\s|$)", re.IGNORECASE)
+# The job that runs a transformer; all others ingest.
+TRANSFORMER = "transformer"
 NEEDED = [key for key, rule in KEYS.items() if rule["needed"]]
+# How the ids of DAGs end, as DataSurface has them too; the key of a transformer has its end itself.
+INGESTION_END, TRANSFORMER_END = "_ingestion", "_datatransformer"
 # The key of each credential's own name, by that of its secret's.
 CREDENTIAL_NAMES = {
     key: key.replace("_secret_name", "_name") for key, rule in KEYS.items() if "secretKeys" in rule
@@ -131,9 +137,21 @@ class BadRowError(Exception):
     """A row that cannot become a DAG; the text is the reason that the operator reads."""
 
 
+def transformer_key_of(workspace_name: str) -> str:
+    """Return the key of the stream that runs a workspace's transformer."""
+    return f"{workspace_name}{TRANSFORMER_END}"
+
+
 def dag_id_of(platform_name: str, stream_key: str) -> str:
     """Return the id of a stream's DAG; `platform_name` is the one that Airflow carries."""
-    return f"{platform_name}__{stream_key}_ingestion"
+    end = "" if stream_key.endswith(TRANSFORMER_END) else INGESTION_END
+    return f"{platform_name}__{stream_key}{end}"
+
+
+def stream_key_of(platform_name: str, dag_id: str) -> str | None:
+    """Return the key of the stream whose DAG has this id, or None for one of something else."""
+    key = dag_id.removeprefix(f"{platform_name}__").removesuffix(INGESTION_END)
+    return key if dag_id_of(platform_name, key) == dag_id else None
 
 
 def factory_name_of(platform_name: str, number: int = 1) -> str:
@@ -234,6 +252,13 @@ def problems_across_keys(
         for key in ("ecosystem_k8s_name", "git_cache_max_age_minutes"):
             if key not in settings:
                 yield f"git_cache_enabled is true, but {key} is not given"
+    transforms = settings.get("ingestion_type") == TRANSFORMER
+    if transforms and settings.get("workspace_name") is None:
+        yield "its ingestion_type is transformer, but workspace_name is not given"
+    if transforms and not stream_key.endswith(TRANSFORMER_END):
+        yield f"it is of a transformer, but its key does not end in {TRANSFORMER_END}"
+    if "started_by" in settings and settings["schedule_string"] not in NO_SCHEDULE:
+        yield "it has both a schedule_string and started_by"
 
 
 def value_problems(settings: dict[str, Any]) -> Iterator[str]:

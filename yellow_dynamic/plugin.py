@@ -1,4 +1,4 @@
-"""The plugin: a Yellow platform whose ingestion DAGs are rows of a table instead of files.
+"""The plugin: a Yellow platform whose DAGs are rows of a table instead of files.
 
 The data flows one way: the ecosystem model gives stream configs, these become the rows of
 `{platform}_airflow_dsg`, and the factory file in Airflow's DAG folder turns each row into a DAG.
@@ -11,35 +11,32 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 import sqlalchemy
-import yaml
 from sqlalchemy import Table
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
-from yellow_dynamic import __version__
+from yellow_dynamic import __version__, deployment
 from yellow_dynamic.contract import (
     ACTIVE,
     CREDENTIAL_NAMES,
     DEFAULT_SCHEDULE,
-    MADE_BY_BOOTSTRAP,
-    MODEL_FOLDER,
+    KEYS,
     SCHEMAS,
+    TRANSFORMER,
     factory_name_of,
     factory_text_of,
-    literally,
-    model_claim_of,
     overlaid,
     problems_across_keys,
     secret_keys,
     size_problem,
-    templates,
+    transformer_key_of,
+    value_problem,
     value_problems,
     with_credential_names,
 )
@@ -59,6 +56,7 @@ try:
         CredentialStore,
         CronTrigger,
         Datastore,
+        DataTransformer,
         DataTransformerOutput,
         Ecosystem,
         EcosystemPipelineGraph,
@@ -67,8 +65,11 @@ try:
         KafkaIngestion,
         PlatformPipelineGraph,
         SQLSnapshotIngestion,
+        StepTrigger,
         ValidationTree,
+        Workspace,
     )
+    from datasurface.md.codeartifact import PythonRepoCodeArtifact
     from datasurface.md.credential import CredentialType
     from datasurface.md.lint import ObjectWrongType, ProblemSeverity
     from datasurface.md.repo import GitHubRepository
@@ -111,11 +112,6 @@ log = logging.getLogger(__name__)
 STREAMS_PER_SHARD = 1_000
 MOST_SHARDS = 1_000
 
-#: Where Airflow keeps the last good rows in its containers.
-SNAPSHOT_FOLDER = "/var/lib/yellow-dynamic"
-#: What Kubernetes allows for a Job's name, 63, less the longest end of ours.
-JOB_NAME_CHARACTERS = 50
-
 StreamConfig = dict[str, Any]
 
 
@@ -123,12 +119,13 @@ StreamConfig = dict[str, Any]
 
 
 class YellowDynamicDataPlatform(YellowDataPlatform):
-    """A YellowDataPlatform whose ingestion DAGs Airflow builds from the rows of a table.
+    """A YellowDataPlatform whose DAGs Airflow builds from the rows of a table.
 
     Bootstrap ring 0 renders, beside all that the base renders, `{platform}_factory_dag.py` for
     Airflow's DAG folder, and with `factoryShards` above 1 `{platform}_factory_dag_2.py` and so on;
-    ring 1 creates the table `{platform}_airflow_dsg`; `renderGraph`, which `handleModelMerge`
-    calls, writes the table's rows instead of rendering DAG files.
+    Jobs and infrastructure DAG are its own (see deployment_files). Ring 1 creates the table
+    `{platform}_airflow_dsg`; `renderGraph`, which `handleModelMerge` calls, writes the table's rows
+    instead of rendering DAG files.
 
     Args:
         *args: the base class's arguments, unchanged.
@@ -138,6 +135,8 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
             that would leave no stream where there were some is refused.
         factoryShards: among how many factory files the streams are divided, 1 or more. One file
             per 1,000 streams keeps well within Airflow's time limits for a file.
+        infrastructureSchedule: the cron expression or preset by which Airflow merges the model;
+            None leaves that to whoever starts the infrastructure DAG, or the Job.
         **kwargs: the base class's keyword arguments, unchanged.
     """
 
@@ -148,6 +147,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         slackChannel: str | None = None,
         allowEmpty: bool = False,
         factoryShards: int = 1,
+        infrastructureSchedule: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -155,11 +155,12 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         self.slackChannel = slackChannel
         self.allowEmpty = allowEmpty
         self.factoryShards = factoryShards
+        self.infrastructureSchedule = infrastructureSchedule
 
     def lint(self, eco: Ecosystem, tree: ValidationTree) -> None:
         """Add the platform's problems to the tree: the base's, its own arguments', clashes."""
         super().lint(eco, tree)
-        if problem := factory_shards_problem(self):
+        for problem in argument_problems(self):
             tree.addProblem(problem)
         if self.slackCredential is not None:
             self.getCredentialStore().lintCredential(self.slackCredential, tree)
@@ -179,7 +180,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         return YellowDynamicGraphHandler(self, graph)
 
     def getAirflowDAGTable(self) -> Table:
-        """Return the table that holds one row per ingestion stream.
+        """Return the table that holds one row per stream.
 
         The plan's shape, but for `config_json`: the plan's VARCHAR(2048) does not hold a store of
         about 100 datasets. Timestamps are UTC.
@@ -195,8 +196,8 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
 
         Raises:
             ValueError: for a ring the base does not know, a repository not of form owner/name, a
-                name that Kubernetes refuses, two credentials that would share a secret, or
-                factoryShards that is not a whole number from 1.
+                name that Kubernetes refuses, two credentials that would share a secret, or an
+                argument of the platform that is not valid.
             sqlalchemy.exc.SQLAlchemyError: when the table cannot be created or widened; notes on
                 it say on which platform, table and host, and what to grant.
         """
@@ -207,7 +208,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         files: dict[str, str] = super().generateBootstrapArtifacts(eco, ringLevel)
         if ringLevel == 0:
             files |= factory_files(self, eco)
-            files |= deployment_files(self, eco, files)
+            files |= deployment_files(self, eco)
             advise_shards(self, stream_count(self, eco))
         return files
 
@@ -259,7 +260,7 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
         Raises:
             sqlalchemy.exc.SQLAlchemyError: when the rows cannot be written; the old ones stay.
         """
-        configs = stream_configs(self.dp, eco, self.graph.storesToIngest, issueTree)
+        configs = stream_configs(self.dp, self.graph, issueTree)
         rows = config_rows(self.dp, eco, configs, issueTree)
         if issueTree.hasErrors():
             return
@@ -267,16 +268,14 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
             advise_shards(self.dp, len(rows))
         with merge_store_transaction(self.dp, "write the rows of") as connection:
             write_difference(connection, self.dp, rows, issueTree)
+            if not issueTree.hasErrors():
+                clear_transformers_of_base(connection, self.dp)
         self.rows_written = not issueTree.hasErrors()
 
     def populateDataTransformerConfigurations(
         self, eco: Ecosystem, issueTree: ValidationTree
     ) -> None:
-        """Fill the base's table of transformers, unless the model is refused: both or neither."""
-        if not issueTree.hasErrors():
-            super().populateDataTransformerConfigurations(  # type: ignore[misc]
-                eco, issueTree
-            )
+        """Do nothing: the transformers are among the rows that are written already."""
 
     def generateSecretsDocumentation(self, eco: Ecosystem, issueTree: ValidationTree) -> str:
         """Return the base's secrets documentation, and what the factory file needs besides."""
@@ -289,27 +288,53 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
 
 
 def stream_configs(
-    dp: YellowDynamicDataPlatform,
-    eco: Ecosystem,
-    stores_to_ingest: set[str],
-    tree: ValidationTree,
-) -> Iterator[StreamConfig]:
-    """Yield each ingestion stream's own config, without what all share, by their stores' names.
+    dp: YellowDynamicDataPlatform, graph: PlatformPipelineGraph, tree: ValidationTree
+) -> list[StreamConfig]:
+    """Return each stream's own config, without what all share: stores first, then transformers.
 
     A store with MULTI_DATASET consistency is one stream, `Store`; with SINGLE_DATASET each of its
-    datasets is one, `Store_dataset`. What the factory file does not run is a problem on the tree.
+    datasets is one, `Store_dataset`. A transformer is one, `Workspace_datatransformer`, and the
+    ingestion of its output another, `Store_dt`. What the factory file does not run is a problem on
+    the tree.
     """
-    for store_name in sorted(stores_to_ingest):
-        store: Datastore = eco.cache_getDatastoreOrThrow(store_name).datastore
-        # The output of a transformer is ingested by the DAG that runs the transformer.
-        if not isinstance(store.cmd, DataTransformerOutput):
-            yield from store_configs(dp, store, tree.addSubTree(store))
+    configs: list[StreamConfig] = []
+    for store_name in sorted(graph.storesToIngest):
+        store: Datastore = graph.eco.cache_getDatastoreOrThrow(store_name).datastore
+        configs += store_configs(dp, store, tree.addSubTree(store))
+    brings = {
+        (config["store_name"], dataset): config["stream_key"]
+        for config in configs
+        for dataset in config["datasets"]
+    }
+    for _, workspace in sorted(graph.workspaces.items()):
+        if workspace.dataTransformer is not None:
+            about = f"transformer of workspace {workspace.name!r}"
+            config = transformer_config(dp, workspace, workspace.dataTransformer, about, tree)
+            if config["schedule_string"] is None and workspace.dataTransformer.trigger is None:
+                config |= starters_of(workspace, brings, about, tree)
+            configs.append(config)
+    starters = {key for config in configs for key in config.get("started_by", ())}
+    for config in configs:
+        if config["stream_key"] in starters:
+            config["starts_others"] = True
+    return configs
 
 
 def store_configs(
     dp: YellowDynamicDataPlatform, store: Datastore, tree: ValidationTree
 ) -> Iterator[StreamConfig]:
     """Yield the own config of each stream of one store."""
+    if isinstance(store.cmd, DataTransformerOutput):
+        yield {
+            "stream_key": f"{store.name}_dt",
+            "store_name": store.name,
+            "single_dataset": False,
+            "datasets": list(store.datasets),
+            "ingestion_type": "transformer_output",
+            "schedule_string": None,
+            "started_by": [transformer_key_of(store.cmd.workSpaceName)],
+        }
+        return
     of_store = {"store_name": store.name, **ingestion_config(dp, store, tree)}
     if "ingestion_type" not in of_store:
         return
@@ -332,12 +357,66 @@ def store_configs(
         )
 
 
+def transformer_config(
+    dp: YellowDynamicDataPlatform,
+    workspace: Workspace,
+    transformer: DataTransformer,
+    about: str,
+    tree: ValidationTree,
+) -> StreamConfig:
+    """Return the own config of the stream that runs a workspace's transformer."""
+    store, trigger, code = transformer.outputDatastore, transformer.trigger, transformer.code
+    config: StreamConfig = {
+        "stream_key": transformer_key_of(workspace.name),
+        "store_name": store.name,
+        "single_dataset": False,
+        "datasets": list(store.datasets),
+        "ingestion_type": TRANSFORMER,
+        "workspace_name": workspace.name,
+        "schedule_string": None if trigger is None else schedule_of(trigger, about, tree),
+    }
+    if not isinstance(code, PythonRepoCodeArtifact):
+        tree.addProblem(
+            f"The code of the {about} is a {type(code).__name__}, not a PythonRepoCodeArtifact."
+        )
+    elif code.repo.credential is not None:
+        config |= credential_config(dp, "code", code.repo.credential)
+    return config
+
+
+def starters_of(
+    workspace: Workspace, brings: dict[tuple[str, str], str], about: str, tree: ValidationTree
+) -> StreamConfig:
+    """Return which streams start the transformer of a workspace: those that bring what it reads.
+
+    Args:
+        workspace: the workspace.
+        brings: the key of the stream that brings a dataset, by the names of store and dataset.
+        about: what to call the transformer.
+        tree: takes the datasets that no stream brings.
+    """
+    started_by: dict[str, None] = {}
+    for sink in (sink for group in workspace.dsgs.values() for sink in group.sinks.values()):
+        if key := brings.get((sink.storeName, sink.datasetName)):
+            started_by[key] = None
+        else:
+            tree.addProblem(
+                f"The {about} waits for dataset {sink.datasetName!r} of store {sink.storeName!r}, "
+                "which no stream of its platform brings. Give the transformer a CronTrigger, or "
+                "assign that dataset group to the platform too."
+            )
+    return {"started_by": list(started_by)} if started_by else {}
+
+
 def ingestion_config(
     dp: YellowDynamicDataPlatform, store: Datastore, tree: ValidationTree
 ) -> StreamConfig:
     """Return the kind, the schedule and the source's credential of a store's ingestion."""
     cmd = store.cmd
-    config: StreamConfig = {"schedule_string": schedule_of_store(store, tree)}
+    trigger = getattr(cmd, "stepTrigger", None)
+    config: StreamConfig = {"schedule_string": DEFAULT_SCHEDULE}
+    if trigger is not None:
+        config["schedule_string"] = schedule_of(trigger, f"store {store.name!r}", tree)
     if isinstance(cmd, KafkaIngestion):
         config["ingestion_type"] = "kafka"
         config |= credential_config(dp, "kafka_connect", services_provider(dp).connectCredentials)
@@ -354,17 +433,14 @@ def ingestion_config(
     return config
 
 
-def schedule_of_store(store: Datastore, tree: ValidationTree) -> str | None:
-    """Return a cron expression or preset, or None for a stream that others trigger."""
-    trigger = getattr(store.cmd, "stepTrigger", None)
-    if trigger is None:
-        return DEFAULT_SCHEDULE
+def schedule_of(trigger: StepTrigger, about: str, tree: ValidationTree) -> str | None:
+    """Return a cron expression or preset, or None for what others trigger."""
     if isinstance(trigger, CronTrigger):
         return str(trigger.cron)
     if not isinstance(trigger, ExternallyTriggered):
         tree.addProblem(
-            f"The trigger of store {store.name!r} is a {type(trigger).__name__}; it must be a "
-            "CronTrigger or an ExternallyTriggered."
+            f"The trigger of {about} is a {type(trigger).__name__}; it must be a CronTrigger or "
+            "an ExternallyTriggered."
         )
     return None
 
@@ -459,7 +535,8 @@ def config_rows(
     rows: dict[str, str] = {}
     credentials = credentials_of(settings)
     said: set[tuple[str, str]] = set()
-    for config in configs:
+    own = list(configs)
+    for config in own:
         key, store = config["stream_key"], config["store_name"]
         if key in rows:
             tree.addProblem(
@@ -474,9 +551,30 @@ def config_rows(
                 tree.addProblem(f"Stream {key!r} of platform {dp.name!r}: {problem}.")
                 said.add((about, problem))
         credentials |= credentials_of(with_credential_names(config))
-    for problem in [*named_problems(settings), *shared_secrets(credentials)]:
+    platform_problems = [
+        *named_problems(settings), *shared_secrets(credentials), *shared_tables(dp, own)
+    ]  # fmt: skip
+    for problem in platform_problems:
         tree.addProblem(f"Platform {dp.name!r}: {problem}.")
     return rows
+
+
+def shared_tables(dp: YellowDynamicDataPlatform, configs: list[StreamConfig]) -> Iterator[str]:
+    """Yield which datasets would be merged into one table, whose name is in small letters."""
+    datasets: dict[str, str] = {}
+    for config in configs:
+        # A transformer merges nothing itself.
+        if config["ingestion_type"] == TRANSFORMER:
+            continue
+        for dataset in config["datasets"]:
+            name = f"{config['store_name']}_{dataset}_merge"
+            table = services_provider(dp).namingMapper.mapNoun(dp.getTableForPlatform(name))
+            own = f"{config['store_name']}.{dataset}"
+            if datasets.setdefault(table, own) != own:
+                yield (
+                    f"the datasets {datasets[table]!a:.300} and {own!a:.300} would share the table "
+                    f"{table!a:.300} of the merge store; rename one"
+                )
 
 
 def stream_problems(
@@ -594,6 +692,15 @@ def write_difference(
     if not (rows and population.unchanged):
         note_whether_emptied(connection, table, emptied=bool(population.removed and not rows))
     log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
+
+
+def clear_transformers_of_base(connection: Connection, dp: YellowDynamicDataPlatform) -> None:
+    """Empty DataSurface's own table of transformers: its factory file would define ours again."""
+    if not hasattr(dp, "getDataTransformerDAGTable"):
+        return
+    table = dp.getDataTransformerDAGTable()
+    if sqlalchemy.inspect(connection).has_table(table.name):
+        connection.execute(table.delete())
 
 
 def note_whether_emptied(connection: Connection, table: Table, *, emptied: bool) -> None:
@@ -769,10 +876,10 @@ def factory_files(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, st
     all of them go over to another number at the moment when that one is copied.
 
     Raises:
-        ValueError: when the model's repository is not of form owner/name, or factoryShards is not
-            a whole number from 1.
+        ValueError: when the model's repository is not of form owner/name, or an argument of the
+            platform is not valid.
     """
-    if problem := factory_shards_problem(dp):
+    for problem in argument_problems(dp):
         raise ValueError(problem)
     text = factory_text(dp, eco)
     name = dp.to_k8s_name(dp.name)
@@ -780,15 +887,17 @@ def factory_files(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, st
     return {f"{factory_name_of(name, number)}.py": text for number in numbers}
 
 
-def factory_shards_problem(dp: YellowDynamicDataPlatform) -> str | None:
-    """Return what is wrong with the platform's factoryShards, or None."""
-    shards = dp.factoryShards
-    if isinstance(shards, int) and not isinstance(shards, bool) and 1 <= shards <= MOST_SHARDS:
-        return None
-    return (
-        f"factoryShards of platform {dp.name!r} is {shards!r:.100}; it must be a whole number from "
-        f"1 to {MOST_SHARDS}."
-    )
+def argument_problems(dp: YellowDynamicDataPlatform) -> Iterator[str]:
+    """Yield what is wrong with the platform's own arguments."""
+    shards, schedule = dp.factoryShards, dp.infrastructureSchedule
+    if not isinstance(shards, int) or isinstance(shards, bool) or not 1 <= shards <= MOST_SHARDS:
+        yield (
+            f"factoryShards of platform {dp.name!r} is {shards!r:.100}; it must be a whole number "
+            f"from 1 to {MOST_SHARDS}."
+        )
+    rule = KEYS["schedule_string"]
+    if problem := value_problem("infrastructureSchedule", schedule, rule):
+        yield f"Platform {dp.name!r}: {problem}."
 
 
 def stream_count(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> int | None:
@@ -796,8 +905,7 @@ def stream_count(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> int | None:
     graph = EcosystemPipelineGraph(eco).roots.get(dp.name)
     if graph is None:
         return None
-    configs = stream_configs(dp, eco, graph.storesToIngest, ValidationTree(eco))
-    return len(list(configs))
+    return len(stream_configs(dp, graph, ValidationTree(eco)))
 
 
 def suitable_shards(streams: int) -> int:
@@ -888,19 +996,13 @@ def kubectl_command(secret: str, namespace: str, keys: list[str]) -> str:
 # --- What brings it onto a cluster ------------------------------------------------------------
 
 
-def deployment_files(
-    dp: YellowDynamicDataPlatform, eco: Ecosystem, rendered: Collection[str]
-) -> dict[str, str]:
+def deployment_files(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, str]:
     """Return what Kubernetes and Airflow need for the platform, by file name.
 
     These are values for Airflow's Helm chart, the same as a plain patch, the role that reads the
-    table, and Jobs that run bootstrap and the merge in the cluster.
-
-    Args:
-        dp: the platform.
-        eco: the ecosystem of its model.
-        rendered: the names of ring 0's other files. Some releases of DataSurface render a Job for
-            the merge, and then there is no second one.
+    table, Jobs that run bootstrap, the merge and the reconciliation of views in the cluster, and
+    a DAG that does the latter two. The names with underscores are those by which DataSurface
+    writes such files itself, which these replace: its Jobs succeed where their work failed.
 
     Raises:
         ValueError: when Kubernetes would refuse a name of the model, or two credentials would
@@ -914,56 +1016,5 @@ def deployment_files(
     }
     for problem in [*named_problems(named), *shared_secrets(credentials_of(settings))]:
         raise ValueError(f"Platform {dp.name!a:.300} cannot be put on a cluster: {problem}.")
-    environment = templates(yaml=yaml_text, sql=sql_identifier, literally=literally)
-    values = deployment_values(dp, settings)
-    start = settings["platform_name"]
-    files = ["airflow-values.yaml", "airflow-patch.yaml", "airflow-reader.sql"]
-    files.append("bootstrap-job.yaml")
-    if f"{start}_model_merge_job.yaml" not in rendered:
-        files.append("model-merge-job.yaml")
-    return {
-        f"{start}-{name}": environment.get_template(f"{name}.j2").render(values) for name in files
-    }
-
-
-def deployment_values(dp: YellowDynamicDataPlatform, settings: StreamConfig) -> dict[str, Any]:
-    """Return what the templates of the deployment say of a platform."""
-    postgres, git = settings["postgres_credential_name"], settings["git_credential_name"]
-    postgres_secret = settings["postgres_credential_secret_name"]
-    cached = settings["git_cache_enabled"]
-    return {
-        "platform": dp.name,
-        "file_start": settings["platform_name"],
-        "job_start": settings["platform_name"][:JOB_NAME_CHARACTERS].strip("-"),
-        "namespace": settings["namespace_name"],
-        "airflow": dp.to_k8s_name(services_provider(dp).airflowName),
-        "credential": postgres,
-        "secret": postgres_secret,
-        "database": settings["postgres_database"],
-        "table": settings["config_table"],
-        "made_by_bootstrap": MADE_BY_BOOTSTRAP,
-        "snapshot_folder": SNAPSHOT_FOLDER,
-        "image": settings["datasurface_docker_image"],
-        "git_repo_owner": settings["git_repo_url"].split("/")[-2],
-        "git_repo_name": settings["git_repo_url"].split("/")[-1],
-        "git_repo_branch": settings["git_repo_branch"],
-        "git_credential": git,
-        "model_folder": MODEL_FOLDER if cached else "/workspace/model",
-        "model_claim": model_claim_of(settings["ecosystem_k8s_name"]) if cached else None,
-        "job_secrets": [
-            (f"{settings[f'{role}_credential_name']}_{part}", secret, key)
-            for role in ("postgres", "git")
-            for secret in [settings[f"{role}_credential_secret_name"]]
-            for part, key in secret_keys(role).items()
-        ],
-    }
-
-
-def yaml_text(value: str) -> str:
-    """Return a text as YAML in one line, quoted, so that it can be nothing but this text."""
-    return yaml.safe_dump(value, default_style='"', width=float("inf")).rstrip("\n")
-
-
-def sql_identifier(name: str) -> str:
-    """Return a name as a quoted identifier of PostgreSQL."""
-    return postgresql.dialect().identifier_preparer.quote_identifier(name)
+    airflow = dp.to_k8s_name(services_provider(dp).airflowName)
+    return deployment.rendered(settings, airflow=airflow, schedule=dp.infrastructureSchedule)

@@ -2,11 +2,11 @@
 
 It takes models written for DataSurface 0.0.35 to 0.0.38 (up to 29 July 2025), and does for them
 what one machine needs: lint, both rings of the bootstrap, the merge, and the ingestion job for
-snapshots of PostgreSQL databases.
+snapshots of PostgreSQL databases, with transformers and the views that they read.
 
 It does not cover the following. Models may name all that lint refuses, so that they load:
 
-- Transformers: lint refuses them, and no DAG or job runs them.
+- Static DAGs for transformers: their jobs are there, and YellowDynamicDataPlatform runs them.
 - Sources and merge stores other than PostgreSQL: lint refuses them.
 - Ingestion by change capture or by deltas, storage and classification policies, and the types
   Variant and Binary: lint refuses them.

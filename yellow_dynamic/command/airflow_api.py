@@ -10,7 +10,7 @@ import httpx
 
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.in_airflow import Facts, facts_of
-from yellow_dynamic.contract import dag_id_of, factory_name_of
+from yellow_dynamic.contract import dag_id_of, factory_name_of, stream_key_of
 
 TIMEOUT_SECONDS = 30
 PAGE = 100
@@ -75,11 +75,11 @@ class AirflowApi:
         Raises:
             CommandError: Airflow cannot be reached, or refuses.
         """
-        start, end = dag_id_of(airflow_name, "\0").split("\0")
+        start = dag_id_of(airflow_name, "\0").partition("\0")[0]
         listed = [
             dag
             for dag in self._list("dags", dag_id_pattern=start, **self._stale_too())
-            if dag["dag_id"].startswith(start) and dag["dag_id"].endswith(end)
+            if stream_key_of(airflow_name, dag["dag_id"]) is not None
         ]
         # Only a DAG's details have its page, and with it the revision of its row.
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:

@@ -62,7 +62,7 @@ class ModelPlatform:
                 "dsg_platform_mapping.json beside eco.py."
             )
         tree = ValidationTree(self.eco)
-        configs = stream_configs(self.platform, self.eco, graph.storesToIngest, tree)
+        configs = stream_configs(self.platform, graph, tree)
         rows = config_rows(self.platform, self.eco, configs, tree)
         self._refuse_errors(tree)
         return rows

@@ -86,8 +86,7 @@ class Installation:
 
     def stream_of(self, dag_id: str) -> str:
         """Return the key of the stream whose DAG has this id."""
-        start, end = self.dag_id("\0").split("\0")
-        return dag_id.removeprefix(start).removesuffix(end)
+        return contract.stream_key_of(self.airflow_name, dag_id) or dag_id
 
     @contextmanager
     def transaction(self, action: str, *, writes: bool = False) -> Iterator[Connection]:

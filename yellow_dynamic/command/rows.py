@@ -170,6 +170,8 @@ def cells_of(row: StreamRow) -> list[str | Text]:
 
 def schedule_of(row: StreamRow) -> str:
     """Return when Airflow starts the stream, as the factory file reads it."""
+    if starters := row.config.get("started_by"):
+        return f"after {', '.join(starters) if isinstance(starters, list) else starters}"
     schedule = row.config.get("schedule_string", contract.DEFAULT_SCHEDULE)
     if schedule in contract.NO_SCHEDULE:
         return "none, others trigger it"

@@ -3,6 +3,7 @@
 from datasurface.md._containers import DataContainer
 from datasurface.md._datastore import (
     Datastore,
+    DataTransformerOutput,
     IngestionConsistencyType,
     IngestionMetadata,
     StepTrigger,
@@ -156,6 +157,7 @@ class PlatformPipelineGraph:
 
     def generateGraph(self) -> None:
         """Fill everything that follows from `roots`."""
+        self._addProducers()
         for root in sorted(self.roots, key=str):
             self.workspaces[root.workspace.name] = root.workspace
             for sink in root.dsg.sinks.values():
@@ -164,6 +166,19 @@ class PlatformPipelineGraph:
             self._addIngestionNodes(self._store(storeName))
         for root in sorted(self.roots, key=str):
             self._addExportNodes(root)
+
+    def _addProducers(self) -> None:
+        """Add to `roots` what the transformers read whose output the platform needs."""
+        unseen = list(self.roots)
+        while unseen:
+            root = unseen.pop()
+            for sink in root.dsg.sinks.values():
+                cmd = self._store(sink.storeName).cmd
+                if isinstance(cmd, DataTransformerOutput):
+                    producer = self.eco.cache_getWorkspaceOrThrow(cmd.workSpaceName).workspace
+                    new = {DSGRootNode(producer, dsg) for dsg in producer.dsgs.values()}
+                    unseen += new - self.roots
+                    self.roots |= new
 
     def lint(self, credStore: CredentialStore, tree: ValidationTree) -> None:
         """Add to `tree` what the platform cannot do, and credentials that cannot work."""

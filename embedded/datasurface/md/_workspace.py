@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from datasurface.md._containers import DataContainer
 from datasurface.md._datastore import (
+    CronTrigger,
     Dataset,
     Datastore,
     DeprecationInfo,
@@ -13,7 +14,7 @@ from datasurface.md._datastore import (
     ProductionStatus,
     StepTrigger,
 )
-from datasurface.md.codeartifact import CodeArtifact
+from datasurface.md.codeartifact import CodeArtifact, PythonRepoCodeArtifact
 from datasurface.md.documentation import Documentable, Documentation
 from datasurface.md.exceptions import AttributeAlreadySetException, ObjectAlreadyExistsException
 from datasurface.md.keys import WorkspaceKey
@@ -21,12 +22,13 @@ from datasurface.md.lint import (
     ANSI_SQL_NamedObject,
     AttributeNotSet,
     ConstraintViolation,
-    NotCoveredByEmbedded,
+    ObjectWrongType,
     ProblemSeverity,
     UnknownObjectReference,
     UserDSLObject,
     ValidationTree,
     lintCoverage,
+    lintName,
 )
 from datasurface.md.policy import DataClassificationPolicy
 from datasurface.md.vendor import LocationDirectory
@@ -173,18 +175,16 @@ class PrioritizedWorkloadTier(WorkspacePriority):
         return super().to_json() | {"priority": self.priority.name}
 
 
-class DataTransformer(NotCoveredByEmbedded, UserDSLObject, Documentable):
-    """Code that makes new datasets from those of a workspace; refused at lint.
+class DataTransformer(UserDSLObject, Documentable):
+    """Code that makes new datasets from those of a workspace.
 
     Args:
         name: Name of the transformer.
         store: The store whose datasets it makes.
         code: The code.
         doc: Description.
-        trigger: What starts it; its input unless given.
+        trigger: What starts it, a `CronTrigger`; its input unless given.
     """
-
-    coveredAlternative = "leave the transformer and its output store out"
 
     def __init__(
         self,
@@ -200,6 +200,17 @@ class DataTransformer(NotCoveredByEmbedded, UserDSLObject, Documentable):
         self.outputDatastore = store
         self.code = code
         self.trigger = trigger
+
+    def lint(self, tree: ValidationTree) -> None:
+        """Add the problems of the transformer to `tree`; its store is linted with its team."""
+        lintName(self.name, tree)
+        if not isinstance(self.code, PythonRepoCodeArtifact):
+            tree.addRaw(ObjectWrongType(self.code, PythonRepoCodeArtifact, ProblemSeverity.ERROR))
+        if self.trigger is None:
+            return
+        self.trigger.lint(tree.addSubTree(self.trigger))
+        if not isinstance(self.trigger, CronTrigger):
+            tree.addRaw(ObjectWrongType(self.trigger, CronTrigger, ProblemSeverity.ERROR))
 
     def to_json(self) -> dict[str, Any]:
         return (
@@ -401,7 +412,7 @@ class Workspace(ANSI_SQL_NamedObject, Documentable):
     def lint(self, eco: DatasetDirectory, tree: ValidationTree) -> None:
         """Add the problems of the workspace and its dataset groups to `tree`."""
         self.nameLint(tree)
-        lintCoverage(self.dataTransformer, tree)
+        self._lintTransformer(tree)
         lintCoverage(self.classificationVerifier, tree)
         if self.dataContainer is None:
             tree.addRaw(AttributeNotSet("dataContainer"))
@@ -409,6 +420,17 @@ class Workspace(ANSI_SQL_NamedObject, Documentable):
             self.dataContainer.lint(eco, tree.addSubTree(self.dataContainer))
         for dsg in self.dsgs.values():
             dsg.lint(eco, tree.addSubTree(dsg))
+
+    def _lintTransformer(self, tree: ValidationTree) -> None:
+        if self.dataTransformer is None:
+            return
+        self.dataTransformer.lint(tree.addSubTree(self.dataTransformer))
+        for dsg in self.dsgs.values():
+            if dsg.platformMD is not None:
+                tree.addProblem(
+                    f"{dsg} feeds the transformer of workspace '{self.name}', which runs on the "
+                    "platform of whoever reads its output; leave its platform chooser out."
+                )
 
     def to_json(self) -> dict[str, Any]:
         container, transformer = self.dataContainer, self.dataTransformer

@@ -127,9 +127,10 @@ class YellowGraphHandler(DataPlatformGraphHandler[Ecosystem, PlatformPipelineGra
             eco: The ecosystem, with its caches filled.
             issueTree: Takes the problems.
         """
-        return renderSecretsDocumentation(
-            self.dp.name, self.dp.psp.namespace, required_secrets(self.dp.psp, self._stores(eco))
-        )
+        workspaces = self.graph.workspaces.values()
+        transformers = [each.dataTransformer for each in workspaces if each.dataTransformer]
+        secrets = required_secrets(self.dp.psp, self._stores(eco), transformers)
+        return renderSecretsDocumentation(self.dp.name, self.dp.psp.namespace, secrets)
 
     def _stores(self, eco: Ecosystem) -> list[Datastore]:
         names = sorted(self.graph.storesToIngest)

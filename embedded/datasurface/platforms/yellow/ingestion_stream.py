@@ -49,19 +49,12 @@ def resolve_stream(
 ) -> IngestionStream:
     """Find everything in the model that a run needs, without connecting to a database."""
     store = _findStore(eco, platform, storeName)
-    ingestion = _checkedIngestion(store)
-    _checkDatasetName(store, ingestion, datasetName)
+    _checkDatasetName(store, datasetName)
     utilities = YellowDatasetUtilities(
         eco, platform.getCredentialStore(), platform, store, datasetName
     )
-    source, merge = ingestion.dataContainer, platform.psp.mergeStore
-    credential = ingestion.credential
-    if not isinstance(source, PostgresDatabase) or credential is None:
-        raise JobError(
-            f"Store {store.name} is ingested from a {type(source).__name__}, "
-            f"{'with' if credential else 'without'} a credential. The embedded DataSurface needs "
-            f"a PostgresDatabase and a credential there."
-        )
+    source, credential, tableNames = _source(platform, utilities)
+    merge = platform.psp.mergeStore
     names = list(store.datasets) if datasetName is None else [datasetName]
     return IngestionStream(
         platform=platform,
@@ -69,15 +62,24 @@ def resolve_stream(
         source=source,
         sourceEngine=_engine(platform, source, credential),
         merge=merge,
-        mergeEngine=_engine(platform, merge, platform.psp.postgresCredential),
+        mergeEngine=merge_engine(platform),
         ledger=BatchLedger(
             utilities.getBatchCounterTable(),
             utilities.getBatchMetricsTable(),
             platform.name,
             utilities.getKey(),
         ),
-        datasets=[_datasetTables(utilities, ingestion, name) for name in names],
+        datasets=[_datasetTables(utilities, tableNames.get(name, name), name) for name in names],
     )
+
+
+def merge_engine(platform: YellowPlatformBase) -> Engine:
+    """Return an engine for the merge store of a platform.
+
+    Raises:
+        JobError: There is no login for it.
+    """
+    return _engine(platform, platform.psp.mergeStore, platform.psp.postgresCredential)
 
 
 def _findStore(eco: Ecosystem, platform: YellowPlatformBase, storeName: str) -> Datastore:
@@ -98,26 +100,33 @@ def _findStore(eco: Ecosystem, platform: YellowPlatformBase, storeName: str) -> 
     return entry.datastore
 
 
-def _checkedIngestion(store: Datastore) -> SQLSnapshotIngestion:
+def _source(
+    platform: YellowPlatformBase, utilities: YellowDatasetUtilities
+) -> tuple[PostgresDatabase, Credential, dict[str, str]]:
+    """Return where a store's data comes from, with which login, and the tables by dataset."""
+    store = utilities.store
     ingestion = store.cmd
     if isinstance(ingestion, DataTransformerOutput):
-        raise JobError(
-            f"Store {store.name} is the output of the transformer of workspace "
-            f"{ingestion.workSpaceName}. The embedded DataSurface does not cover transformers: it "
-            f"neither runs them nor ingests their output."
-        )
+        name = utilities.getPhysDataTransformerOutputTableNameForDatasetForIngestionOnly
+        tables = {dataset.name: name(store, dataset) for dataset in store.datasets.values()}
+        return platform.psp.mergeStore, platform.psp.postgresCredential, tables
     if not isinstance(ingestion, SQLSnapshotIngestion):
         raise JobError(
             f"Store {store.name} is ingested by {type(ingestion).__name__}. The embedded "
             f"DataSurface ingests by SQLSnapshotIngestion only."
         )
-    return ingestion
+    source, credential = ingestion.dataContainer, ingestion.credential
+    if not isinstance(source, PostgresDatabase) or credential is None:
+        raise JobError(
+            f"Store {store.name} is ingested from a {type(source).__name__}, "
+            f"{'with' if credential else 'without'} a credential. The embedded DataSurface needs "
+            f"a PostgresDatabase and a credential there."
+        )
+    return source, credential, ingestion.tableForDataset
 
 
-def _checkDatasetName(
-    store: Datastore, ingestion: SQLSnapshotIngestion, datasetName: str | None
-) -> None:
-    kind = ingestion.singleOrMultiDatasetIngestion
+def _checkDatasetName(store: Datastore, datasetName: str | None) -> None:
+    kind = None if store.cmd is None else store.cmd.singleOrMultiDatasetIngestion
     if kind is IngestionConsistencyType.MULTI_DATASET and datasetName is not None:
         raise JobError(
             f"Store {store.name} is ingested as a whole (MULTI_DATASET): leave out the dataset "
@@ -135,9 +144,7 @@ def _checkDatasetName(
         )
 
 
-def _datasetTables(
-    utilities: YellowDatasetUtilities, ingestion: SQLSnapshotIngestion, name: str
-) -> DatasetTables:
+def _datasetTables(utilities: YellowDatasetUtilities, sourceName: str, name: str) -> DatasetTables:
     dataset = utilities.store.datasets[name]
     schema = dataset.originalSchema
     if not isinstance(schema, DDLTable):
@@ -146,7 +153,7 @@ def _datasetTables(
     primaryKey = list(schema.primaryKeyColumns.colNames) if schema.primaryKeyColumns else []
     return DatasetTables(
         dataset=name,
-        sourceName=ingestion.tableForDataset.get(name, name),
+        sourceName=sourceName,
         columns=columns,
         keyColumns=primaryKey or columns,
         hasPrimaryKey=bool(primaryKey),

@@ -119,6 +119,15 @@ class JobUtilities:
         text = json.dumps(description, sort_keys=True)
         return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
+    def getPhysDataTransformerOutputTableNameForDatasetForIngestionOnly(
+        self, store: Datastore, dataset: Dataset
+    ) -> str:
+        """Return the name, in the merge store, of the table that a transformer fills.
+
+        What consumers read is the merge table of the same dataset.
+        """
+        return self._physical(f"dt_{store.name}_{dataset.name}")
+
     def getRawMergeTableNameForDataset(self, store: Datastore, dataset: Dataset) -> str:
         """Return the name of a dataset's merge table before it is fitted to the database."""
         return self.dp.getTableForPlatform(f"{store.name}_{dataset.name}_merge")

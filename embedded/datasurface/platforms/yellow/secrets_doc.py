@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from datasurface.md import Datastore, KafkaIngestion, SQLSnapshotIngestion
+from datasurface.md import Datastore, DataTransformer, KafkaIngestion, SQLSnapshotIngestion
+from datasurface.md.codeartifact import PythonRepoCodeArtifact
 from datasurface.md.credential import Credential, CredentialType
 from datasurface.platforms.yellow.credential_store import SECRET_KEYS
 from datasurface.platforms.yellow.naming import toK8sName
@@ -15,6 +16,7 @@ from datasurface.platforms.yellow.provider import YellowPlatformServiceProvider
 
 _PLATFORM_CORE: Final = "Platform Core"
 _INGESTION_SOURCE: Final = "Ingestion Source"
+_TRANSFORMER: Final = "DataTransformer Repository"
 
 
 @dataclass
@@ -55,13 +57,16 @@ def _kafka_connect_keys() -> list[str]:
 
 
 def required_secrets(
-    psp: YellowPlatformServiceProvider, stores: Iterable[Datastore]
+    psp: YellowPlatformServiceProvider,
+    stores: Iterable[Datastore],
+    transformers: Iterable[DataTransformer] = (),
 ) -> list[RequiredSecret]:
     """Return the Secrets that a platform needs to ingest stores, one entry per credential.
 
     Args:
         psp: The platform's services provider.
         stores: The stores.
+        transformers: The transformers that it runs.
     """
     required = [
         RequiredSecret(
@@ -72,7 +77,7 @@ def required_secrets(
         ),
         RequiredSecret(psp.gitCredential, _PLATFORM_CORE, ["pods, for the model's repository"]),
     ]
-    return _merge_secrets([*required, *_source_secrets(psp, stores)])
+    return _merge_secrets([*required, *_source_secrets(psp, stores), *_code_secrets(transformers)])
 
 
 def _source_secrets(
@@ -87,6 +92,15 @@ def _source_secrets(
         elif isinstance(store.cmd, SQLSnapshotIngestion) and store.cmd.credential is not None:
             secrets.append(RequiredSecret(store.cmd.credential, _INGESTION_SOURCE, purpose))
     return secrets
+
+
+def _code_secrets(transformers: Iterable[DataTransformer]) -> list[RequiredSecret]:
+    return [
+        RequiredSecret(credential, _TRANSFORMER, [f"pods that run transformer `{each.name}`"])
+        for each in transformers
+        if isinstance(each.code, PythonRepoCodeArtifact)
+        and (credential := each.code.repo.credential) is not None
+    ]
 
 
 def _merge_secrets(required: Iterable[RequiredSecret]) -> list[RequiredSecret]:
@@ -111,7 +125,7 @@ def renderSecretsDocumentation(
         secrets: One entry per Secret.
     """
     parts = [_overview(platformName, namespace, len(secrets)), "## Required Secrets\n"]
-    for category in (_PLATFORM_CORE, _INGESTION_SOURCE):
+    for category in (_PLATFORM_CORE, _INGESTION_SOURCE, _TRANSFORMER):
         members = [secret for secret in secrets if secret.category == category]
         if members:
             parts.append(f"### {category}\n")
