@@ -19,11 +19,11 @@ Manifest = dict[str, Any]
 
 
 def deployment_of(model: Model) -> dict[str, str]:
-    """Return what is rendered for a cluster by name, without the platform's name before it."""
+    """Return what is rendered for a cluster, by the end of its name after the platform's."""
     eco = model.build()
     platform: Any = eco.getDataPlatformOrThrow(model.platform)
-    start = f"{platform.to_k8s_name(platform.name)}-"
-    files = deployment_files(platform, eco, ())
+    start = platform.to_k8s_name(platform.name)
+    files = deployment_files(platform, eco)
     assert all(name.startswith(start) for name in files)
     return {name.removeprefix(start): text for name, text in files.items()}
 

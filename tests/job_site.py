@@ -54,7 +54,6 @@ class JobSite:
             "datasets": {"people": [ID, NAME]},
             "tables": {},
             "kafka": False,
-            "transformer": False,
             "source": f"job_source_{number}",
             "merge": f"job_merge_{number}",
         }

@@ -21,9 +21,12 @@ class Commands:
         folder: gets `eco.py`, the assignment and the output.
         model: supplies database and platform.
         stores: the model's stores, as a Python expression in the terms of `yellow_models`.
+        also: statements of Python that change the model further.
     """
 
-    def __init__(self, folder: Path, model: Model, stores: str = "[Store('Store1')]") -> None:
+    def __init__(
+        self, folder: Path, model: Model, stores: str = "[Store('Store1')]", also: str = ""
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.model = model
@@ -32,7 +35,7 @@ class Commands:
             "from yellow_models import MULTI, SINGLE, Model, Store\n"
             f"model = Model(database={model.database!r}, platform={model.platform!r}, "
             f"host={model.host!r}, stores={stores}, "
-            f"platformArguments={model.platformArguments!r})\n"
+            f"platformArguments={model.platformArguments!r})\n{also}\n"
             "def createEcosystem():\n    return model.build()\n"
         )
         folder.joinpath("dsg_platform_mapping.json").write_text(json.dumps([model.assignment()]))

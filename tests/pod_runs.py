@@ -81,9 +81,15 @@ class TaskInstance:
         self.xcoms[key] = value
 
 
+def job_task(dag: Any) -> Any:
+    """Return the task of a stream's DAG that runs its job."""
+    [task_id] = dag.get_task("check_result").upstream_task_ids
+    return dag.get_task(task_id)
+
+
 def job_of(dag: Any, cluster: Cluster, kubeconfig: Path | None = None) -> Any:
     """Return the operator that runs the DAG's job, ready to be executed on the cluster."""
-    job = dag.get_task("snapshot_merge_job")
+    job = job_task(dag)
     # KUBECONFIG would do, but the client reads it only once, when it is first imported.
     job.config_file = str(kubeconfig or cluster.kube.kubeconfig)
     job.startup_check_interval_seconds = 0.2
@@ -98,7 +104,7 @@ def context_of(job: Any, ti: TaskInstance) -> dict[str, Any]:
 def run_job(
     dag: Any, cluster: Cluster, *, run_id: str = "manual__1", kubeconfig: Path | None = None
 ) -> TaskInstance:
-    """Execute the DAG's task `snapshot_merge_job`, and return what it left of itself."""
+    """Execute the task of the DAG that runs its job, and return what that left of itself."""
     job = job_of(dag, cluster, kubeconfig)
     ti = TaskInstance(job, run_id)
     allow_this_thread()
@@ -119,7 +125,7 @@ def allow_this_thread() -> None:
 
 def pod_of(dag: Any) -> Any:
     """Return the pod that the operator would send, but for its random name."""
-    job = dag.get_task("snapshot_merge_job")
+    job = job_task(dag)
     job.random_name_suffix = False
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as kubeconfig:
         kubeconfig.write(NO_CLUSTER)

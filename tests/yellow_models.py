@@ -59,6 +59,8 @@ from datasurface.platforms.yellow import (
 from yellow_dynamic import YellowDynamicDataPlatform
 
 HOST = "pg-data.ns-test.svc.cluster.local"
+#: Where the stores' data is.
+SOURCE_DATABASE = "source"
 PLACE = {LocationKey("MyCorp:NY_1")}
 SINGLE = IngestionConsistencyType.SINGLE_DATASET
 MULTI = IngestionConsistencyType.MULTI_DATASET
@@ -94,7 +96,7 @@ class Store:
             "SourceDB",
             hostPort=HostPortPair(HOST, 5432),
             locations=PLACE,
-            databaseName="source",
+            databaseName=SOURCE_DATABASE,
         )
         return SQLSnapshotIngestion(source, *given)
 

@@ -77,8 +77,8 @@ def test_jobs_bootstrap_and_merge_in_the_cluster(site: Site, cluster: Cluster) -
     eco = site.model.build()
     platform: Any = eco.getDataPlatformOrThrow("YellowLive")
 
-    *rings, factory = cluster.run(one(files["bootstrap-job.yaml"]))
-    [merge] = cluster.run(one(files["model-merge-job.yaml"]))
+    *rings, factory = cluster.run(one(files["-bootstrap-job.yaml"]))
+    [merge] = cluster.run(one(files["_model_merge_job.yaml"]))
 
     assert "Wrote" in rings[0]
     assert factory == factory_text(platform, eco)
@@ -105,7 +105,7 @@ def psql(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def run_reader_file(site: Site, *arguments: str) -> None:
     file = site.folder / "reader.sql"
-    file.write_text(deployment_of(site.model)["airflow-reader.sql"])
+    file.write_text(deployment_of(site.model)["-airflow-reader.sql"])
     done = psql(site, "--file", str(file), *arguments)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -168,11 +168,11 @@ def test_reader_has_a_name_of_its_own_where_none_is_given(installed: Site) -> No
 def test_hostile_names_of_role_and_database_stay_names(site: Site) -> None:
     hostile = "x\"; DROP TABLE canary; --'\\"
     site.sql("CREATE TABLE canary (alive bool)")
-    text = deployment_of(site.model)["airflow-reader.sql"]
+    text = deployment_of(site.model)["-airflow-reader.sql"]
     assert f'"{site.database}"' in text
     site.model.database = hostile
     file = site.folder / "reader.sql"
-    file.write_text(deployment_of(site.model)["airflow-reader.sql"])
+    file.write_text(deployment_of(site.model)["-airflow-reader.sql"])
 
     done = psql(site, "--file", str(file), "--variable", f"reader={hostile}")
 

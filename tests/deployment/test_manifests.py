@@ -14,9 +14,12 @@ import yaml
 from deployment_files import KUBERNETES_VERSIONS, Manifest, deployment, deployment_of, login, one
 from yellow_models import Model
 
-from yellow_dynamic.plugin import deployment_files
-
-JOBS = ("bootstrap-job.yaml", "model-merge-job.yaml")
+JOBS = (
+    "-bootstrap-job.yaml",
+    "_ring1_init_job.yaml",
+    "_model_merge_job.yaml",
+    "_reconcile_views_job.yaml",
+)
 READS = {"postgres_USER": ("postgres", "postgres_USER")} | {
     "postgres_PASSWORD": ("postgres", "postgres_PASSWORD")
 }
@@ -52,7 +55,7 @@ def test_kubernetes_takes_the_jobs(files: dict[str, str], version: str) -> None:
 def test_kubernetes_takes_what_the_chart_makes_of_the_values(
     files: dict[str, str], version: str
 ) -> None:
-    values = one(files["airflow-values.yaml"])
+    values = one(files["-airflow-values.yaml"])
 
     assert values.keys() == {"scheduler", "dagProcessor", "workers"}
     for component, given in values.items():
@@ -65,7 +68,7 @@ def test_kubernetes_takes_what_the_chart_makes_of_the_values(
 
 
 def test_chart_can_carry_every_variable_of_the_values(files: dict[str, str]) -> None:
-    for given in one(files["airflow-values.yaml"]).values():
+    for given in one(files["-airflow-values.yaml"]).values():
         for variable in given["env"]:
             # The chart copies a value, or the name and key of a secret, and drops all else.
             reference = variable.get("valueFrom", {}).get("secretKeyRef", {})
@@ -99,7 +102,7 @@ def patched(patch: Manifest) -> Manifest:
 def test_kubernetes_takes_what_the_patch_makes_of_an_airflow(
     files: dict[str, str], version: str
 ) -> None:
-    patches = list(yaml.safe_load_all(files["airflow-patch.yaml"]))
+    patches = list(yaml.safe_load_all(files["-airflow-patch.yaml"]))
 
     assert [patch["kind"] for patch in patches] == ["Deployment", "Deployment", "StatefulSet"]
     for patch in patches:
@@ -109,7 +112,7 @@ def test_kubernetes_takes_what_the_patch_makes_of_an_airflow(
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
 def test_kubectl_merges_the_patch_without_losing_anything(tmp_path: Path) -> None:
     for number, patch in enumerate(
-        yaml.safe_load_all(deployment_of(Model())["airflow-patch.yaml"])
+        yaml.safe_load_all(deployment_of(Model())["-airflow-patch.yaml"])
     ):
         name = patch["metadata"]["name"]
         mount = {"name": "dags", "mountPath": "/opt/airflow/dags"}
@@ -141,10 +144,10 @@ def test_kubectl_merges_the_patch_without_losing_anything(tmp_path: Path) -> Non
 
 def test_airflow_gets_the_readers_login_and_nothing_else_of_the_secret() -> None:
     files = deployment_of(Model())
-    patches = list(yaml.safe_load_all(files["airflow-patch.yaml"]))
+    patches = list(yaml.safe_load_all(files["-airflow-patch.yaml"]))
     containers = [patch["spec"]["template"]["spec"]["containers"][0] for patch in patches]
 
-    for container in [*one(files["airflow-values.yaml"]).values(), *containers]:
+    for container in [*one(files["-airflow-values.yaml"]).values(), *containers]:
         assert login(container) == READS
         assert "envFrom" not in container
 
@@ -152,11 +155,11 @@ def test_airflow_gets_the_readers_login_and_nothing_else_of_the_secret() -> None
 def test_variables_carry_the_credentials_own_name_and_secrets_the_kubernetes_one() -> None:
     files = deployment_of(MODELS["awkward names"])
 
-    assert login(one(files["airflow-values.yaml"])["workers"]) == {
+    assert login(one(files["-airflow-values.yaml"])["workers"]) == {
         "Merge_Cred_USER": ("merge-cred", "Merge_Cred_USER"),
         "Merge_Cred_PASSWORD": ("merge-cred", "Merge_Cred_PASSWORD"),
     }
-    [container] = one(files["model-merge-job.yaml"])["spec"]["template"]["spec"]["containers"]
+    [container] = one(files["_model_merge_job.yaml"])["spec"]["template"]["spec"]["containers"]
     assert login(container) == {
         "Merge_Cred_USER": ("merge-cred", "POSTGRES_USER"),
         "Merge_Cred_PASSWORD": ("merge-cred", "POSTGRES_PASSWORD"),
@@ -167,7 +170,7 @@ def test_variables_carry_the_credentials_own_name_and_secrets_the_kubernetes_one
 
 
 def test_every_part_of_airflow_that_builds_dags_keeps_its_snapshot_on_the_volume() -> None:
-    values = one(deployment_of(Model())["airflow-values.yaml"])
+    values = one(deployment_of(Model())["-airflow-values.yaml"])
 
     for component in ("scheduler", "dagProcessor"):
         [mount] = values[component]["extraVolumeMounts"]
@@ -175,16 +178,6 @@ def test_every_part_of_airflow_that_builds_dags_keeps_its_snapshot_on_the_volume
         folder = {"name": "YELLOW_DYNAMIC_SNAPSHOT_DIR", "value": mount["mountPath"]}
         assert folder in values[component]["env"]
         assert mount["name"] == volume["name"]
-
-
-def test_merge_job_of_datasurface_is_not_doubled() -> None:
-    eco = Model().build()
-    platform: Any = eco.getDataPlatformOrThrow("YellowLive")
-
-    ours = deployment_files(platform, eco, {"yellowlive_model_merge_job.yaml"})
-
-    assert "yellowlive-model-merge-job.yaml" not in ours
-    assert "yellowlive-bootstrap-job.yaml" in ours
 
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
@@ -199,14 +192,14 @@ def test_no_value_of_the_model_can_add_an_object_or_change_a_type(version: str) 
         )
     )
 
-    for name in (*JOBS, "airflow-values.yaml", "airflow-patch.yaml"):
+    for name in (*JOBS, "-airflow-values.yaml", "-airflow-patch.yaml"):
         before, after = (list(yaml.safe_load_all(each[name])) for each in (plain, found))
         assert shape(before) == shape(after)
     for name in JOBS:
         job = one(found[name])
         kubernetes_validate.validate(job, version, strict=True)
         assert job["spec"]["template"]["spec"]["containers"][0]["image"] == HOSTILE
-    [merge] = one(found["model-merge-job.yaml"])["spec"]["template"]["spec"]["containers"]
+    [merge] = one(found["_model_merge_job.yaml"])["spec"]["template"]["spec"]["containers"]
     assert HOSTILE.replace("$", "$$") in merge["command"]
 
 

@@ -94,11 +94,6 @@ def test_kafka_is_refused(site: JobSite) -> None:
     assert_mentions(site.failure(dataset="people"), "Kafka")
 
 
-def test_output_of_a_transformer_is_refused(site: JobSite) -> None:
-    site.write_model(transformer=True)
-    assert_mentions(site.failure(), "Store1", "transformer")
-
-
 @pytest.mark.parametrize("credential", ["merge_login", "source_login"])
 def test_refused_login_names_user_and_host_but_no_password(site: JobSite, credential: str) -> None:
     site.login(credential, "postgres", SECRET)

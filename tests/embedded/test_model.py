@@ -471,7 +471,6 @@ def transformed() -> Workspace:
             "MySQLDatabase(My)",
         ),
         (Datastore("Store1", dataset("customers", DDLColumn("c", Variant())), snapshot()), "Varia"),
-        (transformed(), "DataTransformer(Mask)"),
     ],
 )
 def test_what_is_not_covered_is_refused_by_name(content: Any, named: str) -> None:

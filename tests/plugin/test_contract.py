@@ -15,6 +15,7 @@ from conftest import import_file
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
+from transforming import transform
 from yellow_models import MULTI, SINGLE, Model, Store
 
 from datasurface.md import Credential, PlatformPipelineGraph, ValidationTree
@@ -35,6 +36,9 @@ RULES_ACROSS_KEYS = (
     "its config_json is that of stream",
     "it belongs to platform",
     "dataset_name does not name one of its datasets",
+    "its ingestion_type is transformer, but ",
+    "it is of a transformer, but its key",
+    "it has both a schedule_string and started_by",
 )
 #: What the factory file makes of a row's values, and no row has.
 MADE_BY_THE_FACTORY = {"git_repo_owner", "git_repo_repo_name"}
@@ -48,16 +52,16 @@ def graph(
 ) -> PlatformPipelineGraph:
     """A platform whose rows and settings use every key, but for the cache's where it has none."""
     stores = [
-        Store("Store1", ["a", "b"], MULTI, credential="Source_Login"),
+        Store("Store2", ["a", "b"], MULTI, credential="Source_Login"),
         Store("Pair", ["x", "y"], SINGLE),
         Store("Events", kafka=True),
     ]
-    slack = Credential("slack", CredentialType.API_TOKEN)
+    slack, code = (Credential(name, CredentialType.API_TOKEN) for name in ("slack", "Code_Token"))
     model = Model(
-        stores=stores,
         platformArguments={"slackCredential": slack, "slackChannel": "#data"},
         providerArguments={"git_cache_enabled": request.param},
     )
+    transform(model, credential=code).stores += stores
     return model.graph(tmp_path_factory.mktemp("model"))
 
 
@@ -71,7 +75,7 @@ def settings(graph: Any) -> dict[str, Any]:
 def rows(graph: Any) -> dict[str, dict[str, Any]]:
     """The configurations that a merge writes, by stream key."""
     tree = ValidationTree(graph.eco)
-    configs = stream_configs(graph.platform, graph.eco, graph.storesToIngest, tree)
+    configs = stream_configs(graph.platform, graph, tree)
     texts = config_rows(graph.platform, graph.eco, configs, tree)
     assert not tree.hasErrors()
     return {key: json.loads(text) for key, text in texts.items()}

@@ -72,7 +72,7 @@ def test_streams_are_in_the_order_of_their_stores_names(site: Site) -> None:
     assert isinstance(platform, YellowDynamicDataPlatform)
 
     tree = ValidationTree(graph.eco)
-    made = stream_configs(platform, graph.eco, graph.storesToIngest, tree)
+    made = stream_configs(platform, graph, tree)
 
     assert [config["store_name"] for config in made] == names
 

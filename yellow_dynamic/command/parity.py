@@ -16,8 +16,12 @@ from yellow_dynamic.command.printing import print_line, print_table
 BY_DESIGN = {
     "tasks.snapshot_merge_job.max_active_tis_per_dag": "no two jobs of a stream at once, those "
     "of backfills included",
+    "tasks.wait_for_trigger.outlets": "deliveries of streams that start others are announced",
     "dag.disable_bundle_versioning": "a run takes the file of now, as it takes the rows of now",
 }
+
+#: How the two forms of a DAG may compare.
+GOOD = ("equal", "no static form")
 
 
 @dataclass
@@ -48,7 +52,7 @@ class Parity:
 
     @property
     def differs(self) -> bool:
-        return any(each.result != "equal" for each in self.streams) or bool(self.sides.collide)
+        return any(each.result not in GOOD for each in self.streams) or bool(self.sides.collide)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -64,7 +68,7 @@ class Parity:
     def show(self) -> None:
         """Print the streams, what differs, and the static files that are left."""
         rows: list[list[str | Text]] = [
-            [stream.dag_id, Text(stream.result, "green" if stream.result == "equal" else "red")]
+            [stream.dag_id, Text(stream.result, "green" if stream.result in GOOD else "red")]
             for stream in self.streams
         ]
         print_table(f"{self.platform} on Airflow {self.sides.airflow}", ["DAG", "result"], rows)
@@ -122,10 +126,16 @@ def compare(static: dict[str, BuiltDag], dynamic: dict[str, BuiltDag]) -> list[S
         if dag_id not in dynamic:
             streams.append(Stream(dag_id, "only static"))
         elif dag_id not in static:
-            streams.append(Stream(dag_id, "only dynamic"))
+            alone = transforms(dynamic[dag_id])
+            streams.append(Stream(dag_id, "no static form" if alone else "only dynamic"))
         else:
             streams.append(compare_dag(dag_id, static[dag_id], dynamic[dag_id]))
     return streams
+
+
+def transforms(dag: BuiltDag) -> bool:
+    """Tell whether a DAG belongs to a transformer, for which no static file is rendered."""
+    return "datatransformer" in ((dag.form or {}).get("dag") or {}).get("tags", ())
 
 
 def compare_dag(dag_id: str, static: BuiltDag, dynamic: BuiltDag) -> Stream:

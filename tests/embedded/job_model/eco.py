@@ -19,7 +19,6 @@ from datasurface.md import (
     DatasetGroup,
     DatasetSink,
     Datastore,
-    DataTransformerOutput,
     DefaultDataPlatform,
     Ecosystem,
     GovernanceZoneDeclaration,
@@ -107,8 +106,6 @@ def _store(spec: dict[str, Any]) -> Datastore:
 def _ingestion(spec: dict[str, Any]) -> Any:
     consistency = IngestionConsistencyType[spec["consistency"]]
     settings = (CronTrigger("Often", "* * * * *"), consistency, _login("source_login"))
-    if spec["transformer"]:
-        return DataTransformerOutput("Maker")
     if spec["kafka"]:
         brokers = HostPortPairList([HostPortPair("kafka.example.org", 9092)])
         return KafkaIngestion(KafkaServer("Kafka", PLACE, brokers), *settings)

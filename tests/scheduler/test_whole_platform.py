@@ -1,0 +1,170 @@
+"""All that bootstrap and merge give a platform: a real Airflow runs it, with the real jobs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkouts import Checkouts
+from datasurface_host import python_path
+from merge_command import TESTS, Commands
+from psycopg2 import sql
+from transforming import OUTPUT, TRANSFORMER
+
+from one_machine import LocalKube, NotYetError, Postgres, wait_until
+from yellow_dynamic.contract import dag_id_of
+
+from .installation import IMAGE, NAMESPACE, Installation, succeeded
+
+pytestmark = pytest.mark.scheduler
+
+INFRASTRUCTURE = "yellowlive_infrastructure"
+#: The model, in the terms of a Commands' eco.py; {source} is the database of its stores.
+MODEL = """
+import yellow_models
+from transforming import transform
+yellow_models.SOURCE_DATABASE = {source!r}
+transform(model)
+for store in model.stores:
+    store.trigger = ExternallyTriggered("By hand")
+"""
+TABLES = ("customers", "addresses", "x", "y")
+
+
+class WholePlatform(Installation):
+    """An installation whose pods run DataSurface's own jobs, and whose model has a transformer."""
+
+    def __init__(self, postgres: Postgres, folder: Path) -> None:
+        super().__init__(postgres, folder, streams=())
+        self.checkouts = Checkouts(folder / "git", self.model_volume)
+        self.kube = LocalKube(
+            folder / "kube",
+            {IMAGE: Path(sys.executable).parent},
+            {
+                "PGHOSTADDR": postgres.address,
+                "PYTHONPATH": python_path(str(TESTS)),
+                **self.checkouts.environment,
+            },
+        )
+        self.source = f"source_{folder.name}"
+        postgres.create_database(self.source)
+        for table in TABLES:
+            postgres.execute(
+                sql.SQL(
+                    "CREATE TABLE {table} (id int PRIMARY KEY, name varchar(100));"
+                    "INSERT INTO {table} VALUES (1, 'ann'), (2, 'bob')"
+                ).format(table=sql.Identifier(table)),
+                database=self.source,
+            )
+
+    @property
+    def model_volume(self) -> Path:
+        return LocalKube(self.folder / "kube", {}, {}).volume_dir(NAMESPACE, "test-git-model-cache")
+
+    def _commands(self, streams: tuple[str, ...]) -> Commands:
+        del streams
+        also = MODEL.format(source=self.source)
+        return Commands(self.folder / "model", self.model, also=also)
+
+    def install(self) -> None:
+        """Run both rings of bootstrap, and copy all DAG files; Airflow is to merge the model."""
+        commands = self._commands(())
+        for ring in (0, 1):
+            succeeded(commands.bootstrap(ring, **self._login))
+        for file in (commands.output / self.model.platform).glob("*.py"):
+            file.rename(self.dags / file.name)
+        self.checkouts.check_in(self.folder / "model")
+
+    def fill_cluster(self) -> None:
+        """Create the secrets that the jobs' pods ask for, with the real login."""
+        login = {
+            "POSTGRES_USER": self.postgres.user,
+            "POSTGRES_PASSWORD": self.postgres.password,
+        }
+        self.kube.create_secret(NAMESPACE, "postgres", login)
+        self.kube.create_secret(NAMESPACE, "git", {"token": "none"})
+
+    def wait_for_dags(self, streams: tuple[str, ...], seconds: float = 60) -> None:
+        """Wait until Airflow has these streams' DAGs, and the infrastructure DAG, and no other."""
+        expected = {INFRASTRUCTURE, *(dag_id_of("yellowlive", key) for key in streams)}
+
+        def exactly_these() -> None:
+            self.airflow.raise_if_ended()
+            assert self.airflow.import_errors() == []
+            if (found := self.airflow.dag_ids()) != expected:
+                raise NotYetError(f"Airflow's DAGs are {sorted(found)}, not {sorted(expected)}.")
+
+        wait_until(exactly_these, seconds=seconds)
+
+    def states_of_ended(self, dag_id: str, run_id: str = "") -> dict[str, str]:
+        """Return the states of the tasks of this run, or of the first one, once it has ended."""
+
+        def ended() -> dict[str, Any]:
+            self.airflow.raise_if_ended()
+            runs = [run for run in self.airflow.runs(dag_id) if run_id in ("", run["dag_run_id"])]
+            for run in runs[-1:]:
+                if run["state"] in ("success", "failed"):
+                    return run
+            raise NotYetError(f"{dag_id} has no such run that has ended: {runs}")
+
+        run = wait_until(ended, seconds=240, every=0.5)
+        states = self.states(run)
+        logs = {task: self.log(run, task) for task, state in states.items() if state == "failed"}
+        assert not logs, json.dumps(logs, indent=1)[-6000:]
+        return states
+
+    def rows(self, table: str) -> list[tuple[Any, ...]]:
+        return self.postgres.execute(
+            sql.SQL("SELECT id, name FROM {} ORDER BY id").format(sql.Identifier(table)),
+            database=self.model.database,
+        )
+
+
+@pytest.fixture(scope="module")
+def platform(
+    postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WholePlatform]:
+    """The platform, bootstrapped and not yet merged."""
+    whole = WholePlatform(postgres, tmp_path_factory.mktemp("whole"))
+    with whole.running():
+        yield whole
+
+
+def test_click_merges_the_model_and_every_dag_runs_to_success(
+    platform: WholePlatform, record_property: Any
+) -> None:
+    started = platform.airflow.trigger(INFRASTRUCTURE)
+    states = platform.states_of_ended(INFRASTRUCTURE, started)
+    assert states == dict.fromkeys(("merge_model", "reconcile_views", "check"), "success")
+    platform.wait_for_dags(("Store1", "Each_x", "Each_y", TRANSFORMER, OUTPUT))
+
+    for key in ("Store1", "Each_x", "Each_y"):
+        platform.airflow.trigger(dag_id_of("yellowlive", key))
+    # Nobody starts these: the deliveries of the streams do.
+    transformed = platform.states_of_ended(dag_id_of("yellowlive", TRANSFORMER))
+    ingested = platform.states_of_ended(dag_id_of("yellowlive", OUTPUT))
+
+    assert transformed["datatransformer_job"] == "success"
+    assert transformed["wait_for_trigger"] == "success"
+    assert ingested["snapshot_merge_job"] == "success"
+
+    def merged() -> list[tuple[Any, ...]]:
+        rows = platform.rows("yellowlive_totals_totals_merge")
+        if not rows:
+            raise NotYetError("The output is not merged yet.")
+        return rows
+
+    assert wait_until(merged, seconds=120, every=0.5) == [(1, "ANN"), (2, "BOB")]
+    for table in ("store1_customers", "store1_addresses", "each_x", "each_y"):
+        assert platform.rows(f"yellowlive_{table}_merge") == [(1, "ann"), (2, "bob")]
+    states = {
+        run["dag_id"]: run["state"]
+        for dag_id in sorted(platform.airflow.dag_ids())
+        for run in platform.airflow.runs(dag_id)
+    }
+    assert set(states.values()) <= {"success", "running", "queued"}
+    assert len(states) == 6
