@@ -17,6 +17,8 @@ AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processo
 	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
 	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py
 UPSTREAM_TESTS := tests/plugin tests/factory tests/cli tests/examples tests/docs tests/reliability
+# A real scheduler runs all DAGs of a platform with DataSurface's own jobs.
+WHOLE_PLATFORM := tests/scheduler/test_whole_platform.py
 # What DataSurface 0.0.35 to 0.0.57 pin; SQLALCHEMY='sqlalchemy>=2.1' tests with the newest.
 SQLALCHEMY ?= sqlalchemy==2.0.41
 # What a real DataSurface imports that nothing else here does.
@@ -50,10 +52,13 @@ test-lowest: $(VENVL)/.dev  ## The job's pods on the lowest release of the provi
 		tests/factory/test_result.py $(ARGS) \
 		--deselect tests/factory/test_result.py::test_image_that_cannot_be_pulled_fails_the_task_at_once
 
-test-upstream: $(if $(DATASURFACE_SRC),$(VENVU)/.dev)  ## On a real DataSurface: DATASURFACE_SRC=<folder that holds datasurface>
+test-upstream: $(if $(DATASURFACE_SRC),$(VENVU)/.dev $(VENV2)/.dev)  ## On a real DataSurface: DATASURFACE_SRC=<folder that holds datasurface>
 ifdef DATASURFACE_SRC
 	$(PIPU) '$(SQLALCHEMY)'
 	DATASURFACE_SRC='$(DATASURFACE_SRC)' $(VENVU)/$(PYTEST) -m "not scheduler" -rs $(UPSTREAM_TESTS) $(ARGS)
+	DATASURFACE_SRC='$(DATASURFACE_SRC)' $(VENVU)/bin/pytest -m scheduler $(WHOLE_PLATFORM)
+	DATASURFACE_SRC='$(DATASURFACE_SRC)' DATASURFACE_PYTHON=$(VENVU)/bin/python \
+		$(VENV2)/bin/pytest -m scheduler $(WHOLE_PLATFORM)
 else
 	@echo "Nothing was tested: set DATASURFACE_SRC to a folder that holds a package 'datasurface'."
 endif
@@ -62,7 +67,8 @@ test-scheduler: $(VENV)/.dev  ## A real scheduler runs the DAGs; with chromium a
 	$(VENV)/bin/pytest -m scheduler tests/scheduler -rs $(ARGS)
 
 test-scheduler-airflow2: $(VENV2)/.dev  ## The same on Airflow 2.11, without the UI
-	$(VENV2)/bin/pytest -m scheduler tests/scheduler/test_runs.py tests/scheduler/test_overlap.py -rs $(ARGS)
+	$(VENV2)/bin/pytest -m scheduler tests/scheduler/test_runs.py tests/scheduler/test_overlap.py \
+		$(WHOLE_PLATFORM) -rs $(ARGS)
 
 faults: $(VENV)/.dev  ## Inject every fault for real, and print what survived and what was lost
 	$(VENV)/$(PYTEST) tests/reliability tests/embedded/test_job_process.py::test_killed_anywhere_the_job_does_nothing_or_everything \

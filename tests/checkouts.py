@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from datasurface_host import SOURCE
+from datasurface_host import JOBS_SOURCE
 from transforming import CODE, SCRIPT
 
 #: The repository of the tests' models.
@@ -48,7 +48,7 @@ class Checkouts:
         files = [model / name for name in ("eco.py", "dsg_platform_mapping.json")]
         code = self._folder / "transformer.py"
         code.write_text(SCRIPT)
-        if SOURCE is None:
+        if JOBS_SOURCE is None:
             below = self._model_volume / CODE
             below.mkdir(parents=True, exist_ok=True)
             shutil.copy(code, below)

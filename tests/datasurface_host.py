@@ -1,6 +1,10 @@
 """Which DataSurface the tests run on: the embedded one, or that of the folder DATASURFACE_SRC.
 
 Importing this module puts the latter in front, for this process and for those that it starts.
+
+Airflow 2.11 and a real DataSurface need different releases of SQLAlchemy. With DATASURFACE_PYTHON,
+the Python of another environment, the real one serves only the commands and jobs that run in that,
+and this process keeps the embedded one.
 """
 
 from __future__ import annotations
@@ -11,13 +15,19 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-#: The folder that holds a real package `datasurface`, or None for the embedded one.
-SOURCE = Path(os.environ["DATASURFACE_SRC"]).resolve() if os.getenv("DATASURFACE_SRC") else None
+#: The Python that runs DataSurface's commands and jobs.
+PYTHON = Path(os.getenv("DATASURFACE_PYTHON") or sys.executable).absolute()
+#: The folder that holds their real package `datasurface`, or None for the embedded one.
+JOBS_SOURCE = (
+    Path(os.environ["DATASURFACE_SRC"]).resolve() if os.getenv("DATASURFACE_SRC") else None
+)
+#: The same for this process.
+SOURCE = None if os.getenv("DATASURFACE_PYTHON") else JOBS_SOURCE
 
 
 def python_path(*more: str) -> str:
-    """Return a PYTHONPATH with DATASURFACE_SRC, if set, in front of the given folders."""
-    return os.pathsep.join([*([str(SOURCE)] if SOURCE else []), *more])
+    """Return a PYTHONPATH for PYTHON: DATASURFACE_SRC, if set, in front of the given folders."""
+    return os.pathsep.join([*([str(JOBS_SOURCE)] if JOBS_SOURCE else []), *more])
 
 
 def describe() -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-from datasurface_host import SOURCE, python_path
+from datasurface_host import PYTHON, SOURCE, python_path
 from yellow_models import Model
 
 TESTS = Path(__file__).parent
@@ -56,7 +55,7 @@ class Commands:
         """Start a command; `environment` is added to that of this process."""
         return subprocess.Popen(
             [
-                sys.executable, "-m", "datasurface.cmd.platform", *command,
+                str(PYTHON), "-m", "datasurface.cmd.platform", *command,
                 f"--model={self.folder}", f"--output={self.output}",
                 "--platform", self.model.platform,
             ],

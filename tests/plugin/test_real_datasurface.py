@@ -4,67 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
-from conftest import Site, import_file, problems, registered_dags, render
+from conftest import Site
 from datasurface_host import SOURCE
-from merge_command import Commands
-from yellow_models import SINGLE, Model, Store, dataset
+from pytest_mock import MockerFixture
+from transforming import transform
+from yellow_models import SINGLE, Model, Store
 
-from datasurface.md import (
-    DataPlatformManagedDataContainer,
-    DatasetGroup,
-    DatasetSink,
-    Datastore,
-    DataTransformer,
-    Workspace,
-)
-from datasurface.md.codeartifact import PythonRepoCodeArtifact
-from datasurface.md.documentation import PlainTextDocumentation
-from datasurface.md.repo import GitHubRepository
+from datasurface.md import ValidationTree
 from datasurface.platforms.yellow import YellowDataPlatform
+from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
+from yellow_dynamic.contract import dag_id_of
+from yellow_dynamic.plugin import MergeError
 
 pytestmark = pytest.mark.skipif(SOURCE is None, reason="needs DATASURFACE_SRC, a real DataSurface")
-
-TRANSFORMERS = "yellowlive_airflow_datatransformer"
-SELECT_TRANSFORMERS = (
-    "SELECT workspace_name, config_json, status FROM yellowlive_airflow_datatransformer"
-)
-
-
-@pytest.fixture
-def transforming(site: Site) -> Site:
-    """A model whose transformer reads one stream of each kind, and whose output is consumed."""
-    site.model.stores = [Store("Store1"), Store("Each", ["x", "y"], SINGLE)]
-    with_transformer(site.model)
-    return site
-
-
-def with_transformer(model: Model) -> None:
-    model.workspaces = producers
-    model.sinks = [DatasetSink("Totals", "totals")]
-
-
-def producers() -> list[Workspace]:
-    """Return a workspace whose transformer reads a stream of each kind and makes a store."""
-    inputs = [DatasetSink("Store1", "customers"), DatasetSink("Each", "x")]
-    output = Datastore(
-        "Totals",
-        datasets=[dataset("totals")],
-        documentation=PlainTextDocumentation("What the transformer makes"),
-    )
-    code = PythonRepoCodeArtifact(GitHubRepository("acme/code", "main"), "1.0")
-    return [
-        Workspace(
-            "Producer",
-            DataPlatformManagedDataContainer("Producer container"),
-            DatasetGroup("Inputs", sinks=inputs),
-            DataTransformer("Summing", output, code),
-        )
-    ]
 
 
 def ring_0(model: Model) -> dict[str, str]:
@@ -75,105 +30,84 @@ def ring_0(model: Model) -> dict[str, str]:
     return files
 
 
-def test_ring_0_replaces_the_factory_file_and_leaves_all_others_as_they_are(site: Site) -> None:
+def test_ring_0_replaces_what_runs_dags_and_jobs_and_leaves_the_rest_as_it_is(site: Site) -> None:
     base = ring_0(Model(database=site.database, platformClass=YellowDataPlatform))
     ours = ring_0(site.model)
 
     assert ours.keys() >= base.keys()
-    assert [name for name in base if ours[name] != base[name]] == ["yellowlive_factory_dag.py"]
-    assert "yellowlive_datatransformer_factory_dag.py" in base
+    assert {name for name in base if ours[name] == base[name]} == {"kubernetes-bootstrap.yaml"}
 
 
-def test_merge_leaves_the_transformers_of_the_base_as_they_are(transforming: Site) -> None:
-    transforming.model.platformClass = YellowDataPlatform
-    eco = transforming.model.build()
+def test_merge_renders_the_files_of_the_base(site: Site) -> None:
+    transform(site.model).platformClass = YellowDataPlatform
+    eco = site.model.build()
     eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 1)
-    base_files = transforming.merge_cleanly()
-    wanted = transforming.sql(SELECT_TRANSFORMERS)
-    assert [name for name, *_ in wanted] == ["Producer"]
-    transforming.model = Model(
-        database=transforming.database, stores=[Store("Store1"), Store("Each", ["x", "y"], SINGLE)]
-    )
-    with_transformer(transforming.model)
+    base = site.merge_cleanly()
+    site.model = transform(Model(database=site.database))
+    site.bootstrap()
 
-    transforming.bootstrap()
-    files = transforming.merge_cleanly()
+    ours = site.merge_cleanly()
 
-    assert transforming.sql(SELECT_TRANSFORMERS) == wanted
-    assert transforming.sql("SELECT stream_key FROM {table} ORDER BY 1") == [
-        ("Each_x",), ("Each_y",), ("Store1",)
-    ]  # fmt: skip
-    assert files.keys() == base_files.keys()
-    assert files["terraform_code"] == base_files["terraform_code"]
-    assert files["YellowLive-secrets.md"].startswith(base_files["YellowLive-secrets.md"])
+    assert ours.keys() == base.keys()
+    assert ours["terraform_code"] == base["terraform_code"]
+    assert ours["YellowLive-secrets.md"].startswith(base["YellowLive-secrets.md"])
 
 
-def test_transformer_waits_for_our_dags_and_its_output_has_its_own(
-    transforming: Site, monkeypatch: pytest.MonkeyPatch
+def test_transformers_read_and_write_what_the_bases_do(site: Site) -> None:
+    """The base knows inputs by the ids of their DAGs; ours has the same ids."""
+    transform(site.model).platformClass = YellowDataPlatform
+    eco = site.model.build()
+    eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 1)
+    site.merge_cleanly()
+    [(text,)] = site.sql("SELECT config_json FROM yellowlive_airflow_datatransformer")
+    base = json.loads(text)
+    site.model = transform(Model(database=site.database))
+    site.bootstrap()
+    site.merge_cleanly()
+
+    ours = configs(site)["Producer_datatransformer"]
+
+    assert [dag_id_of("yellowlive", key) for key in ours["started_by"]] == base["input_dag_ids"]
+    assert ours["datasets"] == base["output_dataset_list"]
+    assert ours["store_name"] == base["output_datastore_name"]
+    assert ours["workspace_name"] == base["workspace_name"]
+
+
+def test_way_back_to_the_base_gives_it_its_rows_again(site: Site) -> None:
+    transform(site.model)
+    site.bootstrap()
+    site.merge_cleanly()
+    site.model = transform(Model(database=site.database, platformClass=YellowDataPlatform))
+
+    site.merge_cleanly()
+
+    assert sorted(configs(site)) == ["Each_x", "Each_y", "Store1"]
+    assert site.sql("SELECT workspace_name FROM yellowlive_airflow_datatransformer") == [
+        ("Producer",)
+    ]
+
+
+def test_merge_says_that_the_rows_are_new_where_the_bases_part_fails(
+    site: Site, mocker: MockerFixture
 ) -> None:
-    files = transforming.bootstrap()
-    transforming.merge_cleanly()
-    # DataSurface wrote this file for Airflow 2; the argument is gone in Airflow 3.
-    text = files["yellowlive_datatransformer_factory_dag.py"].replace("provide_context=True", "")
-    path = transforming.folder / "transformers.py"
-    path.write_text(text)
-    # It imports this and does not use it.
-    monkeypatch.setitem(sys.modules, "airflow.providers.postgres.hooks.postgres", MagicMock())
-    for part in ("airflow.providers.postgres", "airflow.providers.postgres.hooks"):
-        monkeypatch.setitem(sys.modules, part, MagicMock())
-    monkeypatch.setenv("DATASURFACE_POSTGRES_HOST", transforming.postgres.address)
-    monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", str(transforming.postgres.port))
-
-    ours, theirs = transforming.parse(), registered_dags(import_file(path))
-
-    assert sorted(ours) == [
-        f"yellowlive__{key}_ingestion" for key in ("Each_x", "Each_y", "Store1")
-    ]
-    assert {"yellowlive__Producer_datatransformer", "yellowlive__Totals_dt_ingestion"} <= set(
-        theirs
+    site.bootstrap()
+    site.model.stores = [Store("New")]
+    # No model is known that only this last step of the base refuses.
+    mocker.patch.object(
+        YellowGraphHandler,
+        "generateOperationalNetworkPolicy",
+        lambda _, __, tree: tree.addProblem("No network policy"),
     )
-    assert not ours.keys() & theirs.keys()
-    waits = [
-        (task.external_dag_id, task.external_task_id)
-        for task in theirs["yellowlive__Producer_datatransformer"].tasks
-        if hasattr(task, "external_dag_id")
-    ]
-    assert sorted(dag_id for dag_id, _ in waits) == [
-        "yellowlive__Each_x_ingestion",
-        "yellowlive__Store1_ingestion",
-    ]
-    assert all(ours[dag_id].has_task(task_id) for dag_id, task_id in waits)
+    graph = site.model.graph(site.folder)
+    handler = graph.platform.createGraphHandler(graph)
 
+    with pytest.raises(
+        MergeError, match=r"(?s)are those of the model.*No network policy"
+    ) as failed:
+        handler.renderGraph(graph.platform.getCredentialStore(), ValidationTree(graph.eco))
 
-def test_refused_model_changes_neither_streams_nor_transformers(transforming: Site) -> None:
-    transforming.bootstrap()
-    transforming.merge_cleanly()
-    before = both_tables(transforming)
-    transforming.model.stores = [*transforming.model.stores, Store("Each_x")]
-
-    files, tree = render(transforming.model.graph(transforming.folder))
-
-    assert files == {}
-    assert "have the key 'Each_x'" in " ".join(problems(tree))
-    assert both_tables(transforming) == before
-
-
-def both_tables(site: Site) -> list[Any]:
-    return [
-        site.sql(f"SELECT xmin::text, * FROM {table}")  # noqa: S608 - not of a model
-        for table in ("yellowlive_airflow_dsg", TRANSFORMERS)
-    ]
-
-
-def test_merge_says_that_the_rows_are_new_where_the_bases_part_fails(transforming: Site) -> None:
-    transforming.bootstrap()
-    transforming.sql(f"DROP TABLE {TRANSFORMERS}")
-    done = Commands(transforming.folder / "model", transforming.model, "[Store('New')]").merge()
-
-    assert done.returncode == 1
-    assert "The rows of table 'yellowlive_airflow_dsg' are those of the model" in done.stderr
-    assert TRANSFORMERS in done.stderr.rpartition("MergeError")[2]
-    assert transforming.sql("SELECT stream_key FROM {table}") == [("New",)]
+    assert "yellowlive_airflow_dsg" in str(failed.value)
+    assert site.sql("SELECT stream_key FROM {table}") == [("New",)]
 
 
 def test_rows_have_the_values_of_the_bases(site: Site) -> None:
