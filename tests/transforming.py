@@ -40,7 +40,12 @@ def executeTransformer(connection, context):
 
 
 def transform(
-    model: Model, *, trigger: StepTrigger | None = None, credential: Credential | None = None
+    model: Model,
+    *,
+    trigger: StepTrigger | None = None,
+    credential: Credential | None = None,
+    source: str = "source",
+    code: str = CODE,
 ) -> Model:
     """Give the model two stores, a transformer that reads both, and a consumer of its output.
 
@@ -48,14 +53,21 @@ def transform(
         model: the model, which is changed and returned.
         trigger: the transformer's.
         credential: that of its code's repository.
+        source: the database of the stores' tables.
+        code: the repository of the transformer's code.
     """
-    model.stores = [Store("Store1"), Store("Each", ["x", "y"], SINGLE)]
-    model.workspaces = partial(producers, trigger, credential)
+    model.stores = [
+        Store("Store1", source=source),
+        Store("Each", ["x", "y"], SINGLE, source=source),
+    ]
+    model.workspaces = partial(producers, trigger, credential, code)
     model.sinks = [DatasetSink("Totals", "totals")]
     return model
 
 
-def producers(trigger: StepTrigger | None, credential: Credential | None) -> list[Workspace]:
+def producers(
+    trigger: StepTrigger | None, credential: Credential | None, repository: str
+) -> list[Workspace]:
     """Return a workspace whose transformer reads a stream of each kind and makes a store."""
     inputs = [DatasetSink("Store1", "customers"), DatasetSink("Each", "x")]
     output = Datastore(
@@ -63,7 +75,9 @@ def producers(trigger: StepTrigger | None, credential: Credential | None) -> lis
         datasets=[dataset("totals")],
         documentation=PlainTextDocumentation("What the transformer makes"),
     )
-    code = PythonRepoCodeArtifact(GitHubRepository(CODE, "main", credential=credential), "1.0")
+    code = PythonRepoCodeArtifact(
+        GitHubRepository(repository, "main", credential=credential), "1.0"
+    )
     return [
         Workspace(
             "Producer",

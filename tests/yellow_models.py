@@ -59,8 +59,6 @@ from datasurface.platforms.yellow import (
 from yellow_dynamic import YellowDynamicDataPlatform
 
 HOST = "pg-data.ns-test.svc.cluster.local"
-#: Where the stores' data is.
-SOURCE_DATABASE = "source"
 PLACE = {LocationKey("MyCorp:NY_1")}
 SINGLE = IngestionConsistencyType.SINGLE_DATASET
 MULTI = IngestionConsistencyType.MULTI_DATASET
@@ -76,6 +74,7 @@ class Store:
     consistency: IngestionConsistencyType = MULTI
     trigger: StepTrigger | None = field(default_factory=lambda: EVERY_MINUTE)
     credential: str = "postgres"
+    source: str = "source"
     kafka: bool = False
 
     def build(self) -> Datastore:
@@ -96,7 +95,7 @@ class Store:
             "SourceDB",
             hostPort=HostPortPair(HOST, 5432),
             locations=PLACE,
-            databaseName=SOURCE_DATABASE,
+            databaseName=self.source,
         )
         return SQLSnapshotIngestion(source, *given)
 
@@ -143,6 +142,7 @@ class Model:
     repository: str = "acme/models"
     branch: str = "main"
     name: str = "Test"
+    forensic: bool = False
     #: Makes the workspaces beside the one that is assigned to the platform.
     workspaces: Callable[[], list[Workspace]] = list
     #: What the assigned workspace reads besides the stores.
@@ -204,7 +204,9 @@ class Model:
             self.platform,
             PlainTextDocumentation("The platform of the tests"),
             provider,
-            YellowMilestoneStrategy.LIVE_ONLY,
+            YellowMilestoneStrategy.BATCH_MILESTONED
+            if self.forensic
+            else YellowMilestoneStrategy.LIVE_ONLY,
             **self.platformArguments,
         )
 
@@ -242,7 +244,11 @@ class Model:
 
     def _workspace(self) -> Workspace:
         retention = ConsumerRetentionRequirements(
-            r=DataMilestoningStrategy.LIVE_ONLY, latency=DataLatency.MINUTES, regulator=None
+            r=DataMilestoningStrategy.FORENSIC
+            if self.forensic
+            else DataMilestoningStrategy.LIVE_ONLY,
+            latency=DataLatency.MINUTES,
+            regulator=None,
         )
         sinks = [DatasetSink(store.name, name) for store in self.stores for name in store.datasets]
         return Workspace(

@@ -24,10 +24,8 @@ pytestmark = pytest.mark.scheduler
 INFRASTRUCTURE = "yellowlive_infrastructure"
 #: The model, in the terms of a Commands' eco.py; {source} is the database of its stores.
 MODEL = """
-import yellow_models
 from transforming import transform
-yellow_models.SOURCE_DATABASE = {source!r}
-transform(model)
+transform(model, source={source!r})
 # A real job works on all datasets of its store, whichever it is given, and fails where it has two.
 model.stores[1].datasets = ["x"]
 for store in model.stores:
