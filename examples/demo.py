@@ -2,8 +2,9 @@
 
 It starts a real PostgreSQL, a local Kubernetes API and a real Airflow, all on loopback and all
 thrown away at the end. The model nycflights is bootstrapped and merged with DataSurface's own two
-commands, Airflow ingests 387,000 rows for two platforms, then the source and the model change, and
-the DAGs follow without a change in the DAG folder. The exit code is 0 only if every check held.
+commands, Airflow ingests 387,000 rows for two platforms and runs the transformer of each, then
+the source and the model change, and the DAGs follow without a change in the DAG folder. The exit
+code is 0 only if every check held.
 
 Set KEEP=1 to leave Airflow's web UI up at the end, until Ctrl-C.
 """
@@ -14,6 +15,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import runpy
 import secrets
 import shlex
 import shutil
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 try:
+    import yaml
     from psycopg2 import sql
     from rich.console import Console
     from rich.table import Table
@@ -63,10 +66,20 @@ LIVE, FORENSIC = PLATFORMS = ("NycLive", "NycForensic")
 REFERENCE = ("airlines", "airports", "planes")
 FACTS_BEFORE = ("flights", "weather")
 FACTS_AFTER = ("flights", "routes")
+DELAYS = "delays"
 STORE_OF = {
+    DELAYS: "NycDelays",
     **dict.fromkeys(REFERENCE, "NycReference"),
     **dict.fromkeys({*FACTS_BEFORE, *FACTS_AFTER}, "NycFacts"),
 }
+TRANSFORMER, OUTPUT = "Punctuality_datatransformer", "NycDelays_dt"
+TRANSFORMER_DAGS = {
+    f"{platform.lower()}__{dag}"
+    for platform in PLATFORMS
+    for dag in (TRANSFORMER, f"{OUTPUT}_ingestion")
+}
+#: The tasks of a run whose logs say why it failed.
+JOB_TASKS = ("snapshot_merge_job", "datatransformer_job", "check_result")
 #: Value of ds_surf_batch_out in a record that is still valid.
 STILL_VALID = 2147483647
 #: Which records of a merge table are current.
@@ -281,6 +294,32 @@ def datasurface(demo: Demo, command: str, *arguments: str) -> None:
         process.stop()
 
 
+def reconcile_views(demo: Demo) -> None:
+    """Make the views that the transformers read, by the command of the Job that does this."""
+    environment = clean_environment(
+        PGHOSTADDR=demo.postgres.address,
+        postgres_USER="merge_writer",
+        postgres_PASSWORD=demo.logins["merge_writer"],
+    )
+    for platform in PLATFORMS:
+        name = f"{platform.lower()}_reconcile_views_job.yaml"
+        job = yaml.safe_load((FOLDER / "output" / platform / name).read_text())
+        [container] = job["spec"]["template"]["spec"]["containers"]
+        volume = str(demo.kube.volume_dir(NAMESPACE, MODEL_CLAIM))
+        [mount] = [
+            each["mountPath"]
+            for each in container["volumeMounts"]
+            if each["name"] == "git-model-cache"
+        ]
+        argv = [volume if word == mount else word for word in container["command"]]
+        log = FOLDER / "views.log"
+        process = ChildProcess(name, [sys.executable, *argv[1:]], env=environment, log=log)
+        try:
+            process.wait(120)
+        finally:
+            process.stop()
+
+
 def check_as_operator(demo: Demo) -> None:
     """Run `yellow-dynamic check`, with the login that Airflow has."""
     argv = [sys.executable, "-m", "yellow_dynamic", "check"]
@@ -356,14 +395,19 @@ def first_day(demo: Demo, services: ExitStack) -> None:
         datasurface(demo, "handleModelMerge")
         install_dag_files()
         grant_to_airflow(demo)
+    with step("Making the views that the transformers read"):
+        reconcile_views(demo)
     with step("Starting Airflow"):
         services.enter_context(demo.airflow)
     expected = dag_ids(FACTS_BEFORE)
     with step(f"Waiting for {len(expected)} DAGs from {len(PLATFORMS)} files"):
         wait_until(lambda: only_these_dags(demo, expected), seconds=60, every=0.5)
     with step("First ingestion, started by the schedule"):
-        started = wait_until(lambda: scheduled_runs(demo, expected), seconds=60)
+        ingested = expected - TRANSFORMER_DAGS
+        started = wait_until(lambda: scheduled_runs(demo, ingested), seconds=60)
         wait_for_runs(demo, started)
+    with step("Transformers, and the ingestion of their output, started by these deliveries"):
+        wait_for_transformers(demo)
     check_merge_stores(demo, FACTS_BEFORE)
 
 
@@ -377,15 +421,19 @@ def second_day(demo: Demo) -> None:
         change_model()
         publish_model(demo)
         datasurface(demo, "handleModelMerge")
+        reconcile_views(demo)
     expected = dag_ids(FACTS_AFTER)
     with step("Waiting for the DAGs to follow"):
         wait_until(lambda: only_these_dags(demo, expected), seconds=90, every=0.5)
     demo.check("the DAGs of weather went and those of routes came, all others stayed", True)
     with step("Second ingestion, of routes by the schedule and of the others by hand"):
         new = expected - dag_ids(FACTS_BEFORE)
-        started = {dag_id: demo.airflow.trigger(dag_id) for dag_id in sorted(expected - new)}
+        by_hand = sorted(expected - new - TRANSFORMER_DAGS)
+        started = {dag_id: demo.airflow.trigger(dag_id) for dag_id in by_hand}
         started |= wait_until(lambda: scheduled_runs(demo, new), seconds=60)
         wait_for_runs(demo, started)
+    with step("Transformers again"):
+        wait_for_transformers(demo)
     check_merge_stores(demo, FACTS_AFTER)
     check_history(demo)
     check_as_operator(demo)
@@ -396,11 +444,12 @@ def second_day(demo: Demo) -> None:
 
 
 def dag_ids(facts: Iterable[str]) -> set[str]:
-    """Return the ids of all ingestion DAGs there should be for these fact tables."""
+    """Return the ids of all DAGs there should be for these fact tables."""
     streams = ["NycReference", *(f"NycFacts_{table}" for table in facts)]
-    return {
+    ingestions = {
         f"{platform.lower()}__{stream}_ingestion" for platform in PLATFORMS for stream in streams
     }
+    return ingestions | TRANSFORMER_DAGS
 
 
 def grant_to_airflow(demo: Demo) -> None:
@@ -447,6 +496,25 @@ def scheduled_runs(demo: Demo, expected: set[str]) -> dict[str, str]:
     return {dag_id: started[dag_id] for dag_id in expected}
 
 
+def wait_for_transformers(demo: Demo) -> None:
+    """Wait until the transformers, and the ingestions of their outputs, have run once more."""
+    known = {(run["dag_id"], run["dag_run_id"]) for run in demo.finished}
+
+    def first_new_runs() -> dict[str, str]:
+        demo.airflow.raise_if_ended()
+        # Newest first, so that the oldest of the new ones is left.
+        runs = {
+            run["dag_id"]: str(run["dag_run_id"])
+            for run in demo.airflow.runs("~")
+            if run["dag_id"] in TRANSFORMER_DAGS and (run["dag_id"], run["dag_run_id"]) not in known
+        }
+        if missing := TRANSFORMER_DAGS - runs.keys():
+            raise NotYetError(f"No delivery has started {sorted(missing)}.")
+        return runs
+
+    wait_for_runs(demo, wait_until(first_new_runs, seconds=300, every=1))
+
+
 def wait_for_runs(demo: Demo, started: dict[str, str]) -> None:
     """Wait until the chain of runs that begins with `started` has ended for every DAG."""
     ended: dict[str, list[dict[str, Any]]] = {}
@@ -491,7 +559,7 @@ def raise_if_failed(demo: Demo, chain: list[dict[str, Any]]) -> None:
         logs = [
             f"--- {task['task_id']}: {task['state']}\n{log_tail(demo, run, task)}"
             for task in tasks
-            if task["start_date"] and task["task_id"] in ("snapshot_merge_job", "check_result")
+            if task["start_date"] and task["task_id"] in JOB_TASKS
         ]
         raise ServiceError(f"A run of {run['dag_id']} failed.\n" + "\n".join(logs))
 
@@ -517,11 +585,24 @@ def check_merge_stores(demo: Demo, facts: tuple[str, ...]) -> None:
                     demo.postgres, MERGE, merge_table(platform, table), table, VALID[platform]
                 )
                 demo.content[platform, table] = found
+        delays = hash_of(demo.postgres, SOURCE, delays_query())
+        for platform in PLATFORMS:
+            output = sql.SQL(
+                "SELECT carrier, name, flights, cancelled, dep_delay FROM {table} WHERE {valid}"
+            ).format(
+                table=sql.Identifier(merge_table(platform, DELAYS)),
+                valid=sql.SQL(VALID[platform]),
+            )
+            demo.content[platform, DELAYS] = hash_of(demo.postgres, MERGE, output)
     for platform in PLATFORMS:
         rows = sum(source[table].rows for table in tables)
         demo.check(
             f"{platform}: its {rows:,} current rows of {', '.join(tables)} equal the source",
             all(demo.content[platform, table] == source[table] for table in tables),
+        )
+        demo.check(
+            f"{platform}: the transformer made {delays.rows} rows, as its query does of the source",
+            demo.content[platform, DELAYS] == delays,
         )
 
 
@@ -579,16 +660,29 @@ def content(
         [table],
         database=SOURCE,
     )
-    statement = sql.SQL(
-        """
-        SELECT count(*), md5(string_agg(line, chr(10) ORDER BY line COLLATE "C"))
-        FROM (SELECT row({columns})::text AS line FROM {table} WHERE {where}) AS lines
-        """
-    ).format(
+    query = sql.SQL("SELECT {columns} FROM {table} WHERE {where}").format(
         columns=sql.SQL(", ").join(sql.Identifier(column) for (column,) in columns),
         table=sql.Identifier(schema, name),
         where=sql.SQL(where),
     )
+    return hash_of(postgres, database, query)
+
+
+def delays_query() -> sql.Composable:
+    """Return what the transformer computes, as a query of the source."""
+    module = runpy.run_path(str(EXAMPLE / "transformer.py"))
+    query: str = module["DELAYS"]
+    return sql.SQL(query.format(flights="flights", airlines="airlines"))
+
+
+def hash_of(postgres: Postgres, database: str, query: sql.Composable) -> Content:
+    """Count and hash the rows of a query."""
+    statement = sql.SQL(
+        """
+        SELECT count(*), md5(string_agg(line, chr(10) ORDER BY line COLLATE "C"))
+        FROM (SELECT row(found.*)::text AS line FROM ({query}) AS found) AS lines
+        """
+    ).format(query=query)
     return Content(*postgres.execute(statement, database=database)[0])
 
 
@@ -641,6 +735,8 @@ def rows_of(demo: Demo, dag_id: str) -> int:
     """Return how many current rows the tables of a DAG's stream have."""
     platform = next(name for name in PLATFORMS if dag_id.startswith(f"{name.lower()}__"))
     stream = dag_id.removeprefix(f"{platform.lower()}__").removesuffix("_ingestion")
+    if stream in (TRANSFORMER, OUTPUT):
+        return demo.content[platform, DELAYS].rows
     tables = REFERENCE if stream == "NycReference" else (stream.removeprefix("NycFacts_"),)
     return sum(demo.content[platform, table].rows for table in tables)
 
