@@ -16,13 +16,16 @@ AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processo
 	tests/reliability/test_snapshot_writers.py \
 	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
 	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py
-UPSTREAM_TESTS := tests/plugin tests/factory tests/cli tests/examples tests/docs tests/reliability
+UPSTREAM_TESTS := tests/plugin tests/factory tests/cli tests/deployment tests/examples tests/docs \
+	tests/reliability
 # A real scheduler runs all DAGs of a platform with DataSurface's own jobs.
 WHOLE_PLATFORM := tests/scheduler/test_whole_platform.py
 # What DataSurface 0.0.35 to 0.0.57 pin; SQLALCHEMY='sqlalchemy>=2.1' tests with the newest.
 SQLALCHEMY ?= sqlalchemy==2.0.41
+# What DataSurface's own factory file imports, which the tests compare with ours.
+OWN_FACTORY_NEEDS := apache-airflow-providers-postgres
 # What a real DataSurface imports that nothing else here does.
-UPSTREAM_NEEDS := 'avro>=1.11' 'pydantic>=2'
+UPSTREAM_NEEDS := 'avro>=1.11' 'pydantic>=2' $(OWN_FACTORY_NEEDS)
 # So many files of tests run at the same time, the slow ones first; tests that wait leave the
 # processors to the others. 0 is none, for where 127.0.0.1 is the only loopback address: each worker
 # has a PostgreSQL of its own.
@@ -55,10 +58,11 @@ test-lowest: $(VENVL)/.dev  ## The job's pods on the lowest release of the provi
 test-upstream: $(if $(DATASURFACE_SRC),$(VENVU)/.dev $(VENV2)/.dev)  ## On a real DataSurface: DATASURFACE_SRC=<folder that holds datasurface>
 ifdef DATASURFACE_SRC
 	$(PIPU) '$(SQLALCHEMY)'
+	$(PIP2) 'apache-airflow>=2.11,<3' $(OWN_FACTORY_NEEDS)
 	DATASURFACE_SRC='$(DATASURFACE_SRC)' $(VENVU)/$(PYTEST) -m "not scheduler" -rs $(UPSTREAM_TESTS) $(ARGS)
 	DATASURFACE_SRC='$(DATASURFACE_SRC)' $(VENVU)/bin/pytest -m scheduler $(WHOLE_PLATFORM)
 	DATASURFACE_SRC='$(DATASURFACE_SRC)' DATASURFACE_PYTHON=$(VENVU)/bin/python \
-		$(VENV2)/bin/pytest -m scheduler $(WHOLE_PLATFORM)
+		$(VENV2)/bin/pytest -rs $(WHOLE_PLATFORM) tests/plugin/test_own_factory.py
 else
 	@echo "Nothing was tested: set DATASURFACE_SRC to a folder that holds a package 'datasurface'."
 endif

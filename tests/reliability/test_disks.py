@@ -57,7 +57,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     folder = tmp_path / "disk"
     folder.mkdir()
     made = Disk(folder)
-    made.mount("size=320k")
+    made.mount("size=512k")
     yield made
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
