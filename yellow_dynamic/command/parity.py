@@ -143,7 +143,7 @@ def compare_dag(dag_id: str, static: BuiltDag, dynamic: BuiltDag) -> Stream:
         # Such a DAG has nothing in common with the static one but its id.
         reason = Difference("configuration", None, dynamic.facts.problem)
         return Stream(dag_id, "differs", [reason])
-    before, after = static.form or {}, dynamic.form or {}
+    before, after = static.form or {}, without_announcements(dynamic.form or {})
     found = [
         difference
         for part in ("dag", "tasks", "pods")
@@ -151,6 +151,16 @@ def compare_dag(dag_id: str, static: BuiltDag, dynamic: BuiltDag) -> Stream:
         if difference.key not in BY_DESIGN
     ]
     return Stream(dag_id, "differs" if found else "equal", found)
+
+
+def without_announcements(form: dict[str, Any]) -> dict[str, Any]:
+    """Return a DAG's form without the dependencies that Airflow derives from its outlets."""
+    dag = dict(form.get("dag") or {})
+    kinds = ("asset", "dataset")
+    dag["dag_dependencies"] = [
+        each for each in dag.get("dag_dependencies", ()) if each["dependency_type"] not in kinds
+    ]
+    return {**form, "dag": dag}
 
 
 def differences(key: str, static: Any, dynamic: Any) -> Iterator[Difference]:
