@@ -13,6 +13,8 @@ from datasurface.md import Credential
 from datasurface.md.credential import CredentialType
 
 
+# A real DataSurface merges no model with a Kafka store.
+@pytest.mark.embedded
 @pytest.mark.parametrize("cached", [True, False])
 def test_kubernetes_takes_the_pod_of_every_kind_of_stream(site: Site, cached: bool) -> None:
     slack = Credential("slack_token", CredentialType.API_TOKEN)

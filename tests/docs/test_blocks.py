@@ -122,7 +122,7 @@ def test_command_for_a_cluster_is_one_that_a_shell_understands(block: Block) -> 
 def test_command_for_a_cluster_names_what_is_there(reader: Reader, block: Block) -> None:
     jobs = {
         f"job/{yaml.safe_load(file.read_text())['metadata']['name']}"
-        for file in reader.folder.glob("build/*/*-job.yaml")
+        for file in reader.folder.glob("build/*/*job.yaml")
     }
     for words in block.commands():
         for word in words:
