@@ -15,7 +15,8 @@ AIRFLOW2_TESTS := tests/plugin tests/factory tests/reliability/test_dag_processo
 	tests/reliability/test_shard_change.py tests/reliability/test_metrics.py \
 	tests/reliability/test_snapshot_writers.py \
 	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
-	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py
+	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py \
+	tests/embedded/test_transformer_job.py
 UPSTREAM_TESTS := tests/plugin tests/factory tests/cli tests/deployment tests/examples tests/docs \
 	tests/reliability
 # A real scheduler runs all DAGs of a platform with DataSurface's own jobs.

@@ -218,7 +218,7 @@ class MergeError(Exception):
 
 
 class YellowDynamicGraphHandler(YellowGraphHandler):
-    """Fills the platform's table from a pipeline graph where the base renders one file a stream."""
+    """Fills the platform's table from a pipeline graph, with streams and transformers alike."""
 
     dp: YellowDynamicDataPlatform
     graph: PlatformPipelineGraph
@@ -246,7 +246,7 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
         return files
 
     def createAirflowDAGs(self, eco: Ecosystem, issueTree: ValidationTree) -> dict[str, str]:
-        """Populate the table at the point where the static platform renders its DAG files."""
+        """Populate the table, where a base that has no table of its own renders DAG files."""
         self.populateDAGConfigurations(eco, issueTree)
         return {}
 
@@ -396,7 +396,10 @@ def starters_of(
         tree: takes the datasets that no stream brings.
     """
     started_by: dict[str, None] = {}
-    for sink in (sink for group in workspace.dsgs.values() for sink in group.sinks.values()):
+    # Of what it makes itself, it reads what there is.
+    own = workspace.dataTransformer and workspace.dataTransformer.outputDatastore.name
+    sinks = (sink for group in workspace.dsgs.values() for sink in group.sinks.values())
+    for sink in (sink for sink in sinks if sink.storeName != own):
         if key := brings.get((sink.storeName, sink.datasetName)):
             started_by[key] = None
         else:

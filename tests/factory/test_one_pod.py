@@ -121,7 +121,7 @@ def test_run_waits_for_the_pod_that_a_dead_worker_left(
     assert ti.xcoms["result_code"] == "0"
     assert (tmp_path / "jobs").read_text() == "started\nstarted\n"
     assert max(seen) == 1
-    assert f"The stream's pod {left} (run 'scheduled__1') still runs" in caplog.text
+    assert f"The former pod {left} (run 'scheduled__1') still runs" in caplog.text
     assert f"kubectl delete pod {left} --namespace {NAMESPACE}" in caplog.text
 
 
@@ -203,7 +203,7 @@ def test_job_that_waited_too_long_fails_with_what_stands_in_its_way(
     with pytest.raises(AirflowException) as failure:
         run_job(vars(module)[DAG_ID], cluster, run_id="scheduled__2")
 
-    assert str(failure.value).startswith("The job was not started within 0 minutes. The stream's")
+    assert str(failure.value).startswith("The job was not started within 0 minutes. The former")
     assert f"kubectl delete pod {left} " in str(failure.value)
     assert cluster.pods() == [left]
 
@@ -330,7 +330,7 @@ def test_pod_that_cannot_be_removed_is_left_to_the_next_run(
     ti = run_job(installed.parse()[DAG_ID], cluster, kubeconfig=proxy.kubeconfig)
 
     assert ti.xcoms["result_code"] == "0"
-    assert "could not be removed: 500 etcdserver: no leader. The stream's next run" in caplog.text
+    assert "could not be removed: 500 etcdserver: no leader. The next run" in caplog.text
 
 
 # --- The result -------------------------------------------------------------------------------

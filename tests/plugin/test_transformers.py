@@ -97,6 +97,23 @@ def test_transformer_may_read_what_another_one_makes(site: Site) -> None:
     assert found["Sums_dt"]["started_by"] == ["Second_datatransformer"]
 
 
+def test_transformer_that_reads_its_own_output_does_not_wait_for_itself(site: Site) -> None:
+    transform(site.model)
+    made = site.model.workspaces
+
+    def reading_itself() -> list[Any]:
+        [workspace] = made()
+        [group] = workspace.dsgs.values()
+        group.sinks["Totals:totals"] = DatasetSink("Totals", "totals")
+        return [workspace]
+
+    site.model.workspaces = reading_itself
+    site.bootstrap()
+    site.merge_cleanly()
+
+    assert configs(site)[TRANSFORMER]["started_by"] == ["Store1", "Each_x"]
+
+
 def test_code_has_a_credential_of_its_own(site: Site) -> None:
     transform(site.model, credential=Credential("Code_Token", CredentialType.API_TOKEN))
     site.bootstrap()
