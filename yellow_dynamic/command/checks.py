@@ -296,11 +296,9 @@ class Checks:
             shortened(bad) or f"Airflow {view.version} at {api.url}",
             "yellow-dynamic status --airflow-url " + api.url if bad else "",
         )
-        own = [
-            dag_id
-            for dag_id in api.dag_ids(f"{self.installation.airflow_name}_factory")
-            if dag_id.startswith(f"{self.installation.airflow_name}_factory")
-        ]
+        name = self.installation.airflow_name
+        factories = (f"{name}_factory", f"{name}_datatransformer_factory")
+        own = [dag_id for dag_id in api.dag_ids(f"{name}_") if dag_id.startswith(factories)]
         yield Check(
             "the factory file is no DAG itself",
             not own,
