@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from conftest import Site, problems, render
 from datasurface_host import SOURCE
+from sqlalchemy import Column, MetaData, String, Table
 from transforming import INPUTS, KEYS, OUTPUT, TRANSFORMER, transform
 from yellow_models import SINGLE, Store
 
 from datasurface.md import Credential, CronTrigger, DatasetSink, Ecosystem
 from datasurface.md.credential import CredentialType
+from yellow_dynamic import YellowDynamicDataPlatform
 
 COUNT_OF_BASE = "SELECT count(*) FROM yellowlive_airflow_datatransformer"
 
@@ -184,8 +186,22 @@ def test_refused_model_changes_neither_streams_nor_transformers(transforming: Si
     assert after == before
 
 
-@pytest.mark.skipif(SOURCE is None, reason="the embedded base has no table of transformers")
+class WithTableOfTransformers(YellowDynamicDataPlatform):
+    """A platform whose base has a table of its own for transformers, as every real one has."""
+
+    def getDataTransformerDAGTable(self) -> Table:
+        name = Column("workspace_name", String, primary_key=True)
+        columns = (name, Column("config_json", String), Column("status", String))
+        return Table("yellowlive_airflow_datatransformer", MetaData(), *columns)
+
+
 def test_table_of_the_base_is_emptied_with_the_same_merge(transforming: Site) -> None:
+    if SOURCE is None:
+        transforming.model.platformClass = WithTableOfTransformers
+        transforming.sql(
+            "CREATE TABLE yellowlive_airflow_datatransformer "
+            "(workspace_name text, config_json text, status text)"
+        )
     transforming.sql(
         "INSERT INTO yellowlive_airflow_datatransformer (workspace_name, config_json, status) "
         "VALUES ('Producer', '{{}}', 'active')"
