@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -307,11 +307,11 @@ def stream_configs(
         for dataset in config["datasets"]
     }
     for _, workspace in sorted(graph.workspaces.items()):
-        if workspace.dataTransformer is not None:
+        if (transformer := workspace.dataTransformer) is not None:
             about = f"transformer of workspace {workspace.name!r}"
-            config = transformer_config(dp, workspace, workspace.dataTransformer, about, tree)
-            if config["schedule_string"] is None and workspace.dataTransformer.trigger is None:
-                config |= starters_of(workspace, brings, about, tree)
+            config = transformer_config(dp, workspace, transformer, about, tree)
+            if transformer.trigger is None:
+                config |= starters_of(workspace, transformer, brings, about, tree)
             configs.append(config)
     starters = {key for config in configs for key in config.get("started_by", ())}
     for config in configs:
@@ -385,19 +385,24 @@ def transformer_config(
 
 
 def starters_of(
-    workspace: Workspace, brings: dict[tuple[str, str], str], about: str, tree: ValidationTree
+    workspace: Workspace,
+    transformer: DataTransformer,
+    brings: dict[tuple[str, str], str],
+    about: str,
+    tree: ValidationTree,
 ) -> StreamConfig:
     """Return which streams start the transformer of a workspace: those that bring what it reads.
 
     Args:
         workspace: the workspace.
+        transformer: its transformer.
         brings: the key of the stream that brings a dataset, by the names of store and dataset.
         about: what to call the transformer.
         tree: takes the datasets that no stream brings.
     """
     started_by: dict[str, None] = {}
     # Of what it makes itself, it reads what there is.
-    own = workspace.dataTransformer and workspace.dataTransformer.outputDatastore.name
+    own = transformer.outputDatastore.name
     sinks = (sink for group in workspace.dsgs.values() for sink in group.sinks.values())
     for sink in (sink for sink in sinks if sink.storeName != own):
         if key := brings.get((sink.storeName, sink.datasetName)):
@@ -522,7 +527,7 @@ ENCODER = json.JSONEncoder(sort_keys=True)
 def config_rows(
     dp: YellowDynamicDataPlatform,
     eco: Ecosystem,
-    configs: Iterable[StreamConfig],
+    configs: list[StreamConfig],
     tree: ValidationTree,
 ) -> dict[str, str]:
     """Return each stream's config_json by its key.
@@ -538,8 +543,7 @@ def config_rows(
     rows: dict[str, str] = {}
     credentials = credentials_of(settings)
     said: set[tuple[str, str]] = set()
-    own = list(configs)
-    for config in own:
+    for config in configs:
         key, store = config["stream_key"], config["store_name"]
         if key in rows:
             tree.addProblem(
@@ -555,7 +559,7 @@ def config_rows(
                 said.add((about, problem))
         credentials |= credentials_of(with_credential_names(config))
     platform_problems = [
-        *named_problems(settings), *shared_secrets(credentials), *shared_tables(dp, own)
+        *named_problems(settings), *shared_secrets(credentials), *shared_tables(dp, configs)
     ]  # fmt: skip
     for problem in platform_problems:
         tree.addProblem(f"Platform {dp.name!r}: {problem}.")

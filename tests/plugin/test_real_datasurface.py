@@ -73,6 +73,21 @@ def test_transformers_read_and_write_what_the_bases_do(site: Site) -> None:
     assert ours["workspace_name"] == base["workspace_name"]
 
 
+def test_rows_of_the_base_serve_our_factory_file_until_the_merge(site: Site) -> None:
+    site.model.stores = [Store("Store1"), Store("Each", ["x"], SINGLE)]
+    site.model.platformClass = YellowDataPlatform
+    eco = site.model.build()
+    eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 1)
+    site.merge_cleanly()
+    site.model = Model(database=site.database)
+    site.factory_file.write_text(ring_0(site.model)[site.factory_file.name])
+
+    dags = site.parse()
+
+    assert sorted(dags) == ["yellowlive__Each_x_ingestion", "yellowlive__Store1_ingestion"]
+    assert not any("config-error" in dag.tags for dag in dags.values())
+
+
 def test_way_back_to_the_base_gives_it_its_rows_again(site: Site) -> None:
     transform(site.model)
     site.bootstrap()
