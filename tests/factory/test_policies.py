@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from airflow import settings
 from airflow.policies import hookimpl
-from airflow_names import IS_AIRFLOW_2, AirflowException
-from conftest import Site
+from airflow_names import IS_AIRFLOW_2, AirflowException, AirflowFailException
+from conftest import Site, import_file, registered_dags
 from yellow_models import Store
 
 try:  # Airflow 3
@@ -214,3 +214,19 @@ def test_no_check_of_airflow_is_unknown() -> None:
     found = sorted({f"{step.__name__}: {call}" for step in steps() for call in calls_of(step)})
 
     assert found == known
+
+
+def test_check_of_the_infrastructure_dag_counts_a_dag_that_is_refused_altogether(
+    two: Site, apply: Apply
+) -> None:
+    def refuse_all_of_bad(dag: Any) -> None:
+        if dag.dag_id == BAD:
+            raise ValueError("no DAG of Bad")
+
+    file = two.folder / "yellowlive_infrastructure_dag.py"
+    file.write_text(two.bootstrap()[file.name])
+    [dag] = registered_dags(import_file(file)).values()
+    apply(dag_policy=refuse_all_of_bad)
+
+    with pytest.raises(AirflowFailException, match="1 of 2 streams have no DAG that can run"):
+        dag.get_task("check").python_callable()
