@@ -125,6 +125,11 @@ def test_run_waits_for_the_pod_that_a_dead_worker_left(
     assert f"kubectl delete pod {left} --namespace {NAMESPACE}" in caplog.text
 
 
+def holds(file: Path, words: str) -> None:
+    if not file.exists() or words not in file.read_text():
+        raise NotYetError(f"not yet in {file.name}: {words}")
+
+
 def said(caplog: pytest.LogCaptureFixture, words: str) -> None:
     if words not in caplog.text:
         raise NotYetError(f"not yet said: {words}")
@@ -157,10 +162,11 @@ def test_pod_that_is_ending_is_waited_for_and_never_attached_to(
     """Clearing a run lets its own pod end, which takes as long as its job wishes."""
     marks = tmp_path / "marks"
     cluster.job_is(
-        f"echo start >> {marks}; [ $(wc -l < {marks}) = 1 ] || {{ {DONE}; exit; }};"
-        f"trap 'sleep 2; echo end >> {marks}; exit 1' TERM; while :; do sleep 0.1; done"
+        f"trap 'sleep 2; echo end >> {marks}; exit 1' TERM; echo start >> {marks};"
+        f"[ $(wc -l < {marks}) = 1 ] || {{ {DONE}; exit; }}; while :; do sleep 0.1; done"
     )
     left = start_job(installed, cluster, "manual__1")
+    wait_until(lambda: holds(marks, "start"), seconds=20, every=0.1)
     cluster.api.delete_namespaced_pod(left, NAMESPACE)
 
     with most_pods(cluster) as seen:

@@ -38,8 +38,8 @@ TRIGGERS = dict.fromkeys(ALL, "ExternallyTriggered('By hand')") | {
 JOB = """#!/bin/sh
 while [ "$1" != --store-name ]; do shift; done
 cd {state}
-mkdir "running-$2" 2>/dev/null || touch "overlap-$2"
 trap 'rmdir "running-$2"; exit 143' TERM
+mkdir "running-$2" 2>/dev/null || touch "overlap-$2"
 case $2 in Killed) n=8;; Cleared) n=20;; Disabled|Removed) n=25;; *) n=0.2;; esac
 sleep $n & wait $!
 rmdir "running-$2"
