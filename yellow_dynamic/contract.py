@@ -137,6 +137,19 @@ class BadRowError(Exception):
     """A row that cannot become a DAG; the text is the reason that the operator reads."""
 
 
+def is_switched_off(status: str | None, disabled_until: str | None) -> bool:
+    """Tell whether a stream is disabled at this moment.
+
+    Args:
+        status: the row's.
+        disabled_until: the row's, as `DISABLED_UNTIL` reads it: ISO 8601 in UTC, or None for until
+            somebody enables it.
+    """
+    # Compared as texts, which tells "infinity" too.
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    return status == DISABLED and (disabled_until is None or disabled_until > now)
+
+
 def transformer_key_of(workspace_name: str) -> str:
     """Return the key of the stream that runs a workspace's transformer."""
     return f"{workspace_name}{TRANSFORMER_END}"
@@ -421,6 +434,8 @@ def cause_of(error: BaseException | None) -> Cause:
     return CAUSES.get(str(code), Cause.OTHER)
 
 
+# Reads the column of a row, as text; a table that an earlier release made has no such column.
+DISABLED_UNTIL = "CASE status WHEN 'disabled' THEN to_jsonb({table}) ->> 'disabled_until' END"
 # The schemas that have a table of the name, besides one that the role sees.
 SCHEMAS = """\
 SELECT relnamespace::regnamespace::text FROM pg_class

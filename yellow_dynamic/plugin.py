@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy
@@ -40,6 +42,15 @@ from yellow_dynamic.contract import (
     value_problems,
     with_credential_names,
 )
+from yellow_dynamic.history import (
+    MERGE,
+    about,
+    commit_of,
+    create_history,
+    is_readable,
+    set_about,
+    without_history,
+)
 from yellow_dynamic.merge_store import (
     config_limit,
     config_table,
@@ -48,6 +59,18 @@ from yellow_dynamic.merge_store import (
     store_url,
     table_transaction,
     write_comment,
+)
+from yellow_dynamic.population import (
+    PLAN_FILE,
+    Guards,
+    MergeError,
+    Population,
+    compare_rows,
+    find_rows,
+    lock_table,
+    plan_problems,
+    size_problems,
+    write_difference,
 )
 
 try:
@@ -111,6 +134,8 @@ log = logging.getLogger(__name__)
 #: Building, serializing and storing so many DAGs stays within Airflow's time limits for a file.
 STREAMS_PER_SHARD = 1_000
 MOST_SHARDS = 1_000
+#: What DataSurface loads a model from.
+MODEL_FILE = "eco.py"
 
 StreamConfig = dict[str, Any]
 
@@ -133,6 +158,8 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         slackChannel: each job's pod gets it as DATASURFACE_SLACK_CHANNEL.
         allowEmpty: let a merge remove the last streams of the platform. Without it, a merge
             that would leave no stream where there were some is refused.
+        maxRemoved: the share of the platform's streams, from 0 to 1, that one merge may remove;
+            five may always go. More are refused.
         factoryShards: among how many factory files the streams are divided, 1 or more. One file
             per 1,000 streams keeps well within Airflow's time limits for a file.
         infrastructureSchedule: the cron expression or preset by which Airflow merges the model;
@@ -146,6 +173,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         slackCredential: Credential | None = None,
         slackChannel: str | None = None,
         allowEmpty: bool = False,
+        maxRemoved: float = 0.25,
         factoryShards: int = 1,
         infrastructureSchedule: str | None = None,
         **kwargs: Any,
@@ -154,8 +182,10 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         self.slackCredential = slackCredential
         self.slackChannel = slackChannel
         self.allowEmpty = allowEmpty
+        self.maxRemoved = maxRemoved
         self.factoryShards = factoryShards
         self.infrastructureSchedule = infrastructureSchedule
+        self._model_folder = model_folder()
 
     def lint(self, eco: Ecosystem, tree: ValidationTree) -> None:
         """Add the platform's problems to the tree: the base's, its own arguments', clashes."""
@@ -205,6 +235,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
             # Before the base's own tables, so that a role without the right hears what to grant.
             with merge_store_transaction(self, "create or widen") as connection:
                 create_config_table(connection, self.getAirflowDAGTable())
+                create_history(connection, self.getAirflowDAGTable())
         files: dict[str, str] = super().generateBootstrapArtifacts(eco, ringLevel)
         if ringLevel == 0:
             files |= factory_files(self, eco)
@@ -213,8 +244,15 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         return files
 
 
-class MergeError(Exception):
-    """A platform was not merged; the text says why, or lists the problems of its model."""
+def model_folder() -> Path | None:
+    """Return the folder of the model that is being loaded: DataSurface tells nobody."""
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        file = Path(frame.f_code.co_filename)
+        if file.name == MODEL_FILE:
+            return file.parent.absolute()
+    return None
 
 
 class YellowDynamicGraphHandler(YellowGraphHandler):
@@ -267,7 +305,7 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
         if self.dp.factoryShards < suitable_shards(len(rows)):
             advise_shards(self.dp, len(rows))
         with merge_store_transaction(self.dp, "write the rows of") as connection:
-            write_difference(connection, self.dp, rows, issueTree)
+            write_rows(connection, self.dp, rows, issueTree)
             if not issueTree.hasErrors():
                 clear_transformers_of_base(connection, self.dp)
         self.rows_written = not issueTree.hasErrors()
@@ -638,49 +676,7 @@ def credentials_of(settings: StreamConfig) -> set[tuple[str, str]]:
     }
 
 
-@dataclass
-class Population:
-    """What a merge does to the table, by stream key."""
-
-    added: list[str]
-    changed: list[str]
-    removed: list[str]
-    unchanged: list[str]
-
-    def __str__(self) -> str:
-        names = [
-            f"{len(keys)} {verb}{printable_keys(keys)}"
-            for verb, keys in vars(self).items()
-            if verb != "unchanged"
-        ]
-        return ", ".join([*names, f"{len(self.unchanged)} unchanged"])
-
-
-def printable_keys(keys: list[str]) -> str:
-    """Return the first keys in brackets as they may stand in a log, or nothing for none.
-
-    A key that was written by hand may forge lines.
-    """
-    shown = [key if key.isprintable() else ascii(key) for key in keys[:10]]
-    return f" ({', '.join(shown)}{', ...' if keys[10:] else ''})" if keys else ""
-
-
-def compare_rows(old: dict[str, str | None], new: dict[str, str]) -> Population:
-    """Return the difference between the table's configs and the model's, each by stream key."""
-    population = Population([], [], [], [])
-    for key in sorted(old.keys() | new.keys()):
-        if key not in old:
-            population.added.append(key)
-        elif key not in new:
-            population.removed.append(key)
-        elif old[key] == new[key]:
-            population.unchanged.append(key)
-        else:
-            population.changed.append(key)
-    return population
-
-
-def write_difference(
+def write_rows(
     connection: Connection,
     dp: YellowDynamicDataPlatform,
     rows: dict[str, str],
@@ -691,13 +687,18 @@ def write_difference(
     The lock keeps other merges out and lets the factory files read.
     """
     table = dp.getAirflowDAGTable()
+    set_about(connection, about(MERGE, **commit_of(dp._model_folder)))
     lock_table(connection, table)
-    _, population = compare_with_table(connection, dp, rows, tree)
+    _, population, problems = compare_with_table(connection, dp, rows)
+    if planned := os.environ.get(PLAN_FILE):
+        problems += plan_problems(connection, Path(planned), dp.name, table.name, rows)
+    for problem in problems:
+        tree.addProblem(problem)
     if tree.hasErrors():
         return
-    apply_difference(connection, dp, rows, population)
-    if not (rows and population.unchanged):
-        note_whether_emptied(connection, table, emptied=bool(population.removed and not rows))
+    write_difference(connection, dp.name, table, rows, population)
+    if not is_readable(connection, table.name):
+        log.warning("%s", without_history(table.name))
     log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
 
 
@@ -713,125 +714,22 @@ def clear_transformers_of_base(connection: Connection, dp: YellowDynamicDataPlat
         connection.execute(table.delete())
 
 
-def note_whether_emptied(connection: Connection, table: Table, *, emptied: bool) -> None:
-    """Tell the factory files that an empty table is meant, or that it is no more."""
-    if not write_comment(connection, table, emptied=emptied) and emptied:
-        log.warning(
-            "The table %r belongs to another role, so it cannot say that this merge emptied it. "
-            "Airflow keeps the last streams for some hours, as for a table that was lost.",
-            table.name,
-        )
-
-
-def lock_table(connection: Connection, table: Table) -> None:
-    """Keep other merges out of the table until the transaction ends; readers go on."""
-    execute_locking(connection, f"LOCK TABLE {quoted_name(connection, table)} IN EXCLUSIVE MODE")
-
-
 def compare_with_table(
-    connection: Connection,
-    dp: YellowDynamicDataPlatform,
-    rows: dict[str, str],
-    tree: ValidationTree,
-) -> tuple[dict[str, Any], Population]:
-    """Return the table's rows by stream key, and what a merge of these rows would change.
+    connection: Connection, dp: YellowDynamicDataPlatform, rows: dict[str, str]
+) -> tuple[dict[str, Any], Population, list[str]]:
+    """Return the table's rows by stream key, what a merge of these rows would change, and why not.
 
-    Why they must not replace the table's is a problem on the tree. Nothing is written.
+    Nothing is written.
     """
     table = dp.getAirflowDAGTable()
-    columns = (table.c.stream_key, table.c.config_json, table.c.status)
-    found = connection.execute(sqlalchemy.select(*columns)).all()
-    old = {row[0]: row for row in found}
-    population = compare_rows({key: config_json for key, config_json, _ in found}, rows)
-    for problem in population_problems(connection, dp, table, rows, population):
-        tree.addProblem(problem)
-    return old, population
-
-
-#: What a merge does to the table, in this order, each with one parameter of JSON. Rows that do
-#: not differ are not touched, so that what others keep of them lives on.
-DELETE = """\
-DELETE FROM {table}
-WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:rows AS json))))
-"""
-INSERT = """\
-INSERT INTO {table} (stream_key, config_json, status, created_at, updated_at)
-SELECT key, value, '{active}', timezone('UTC', now()), timezone('UTC', now())
-FROM json_each_text(CAST(:rows AS json))
-"""
-UPDATE = """\
-UPDATE {table} AS old SET
-    config_json = new.value,
-    status = coalesce(nullif(old.status, ''), '{active}'),
-    created_at = coalesce(old.created_at, timezone('UTC', now())),
-    updated_at = timezone('UTC', now())
-FROM json_each_text(CAST(:rows AS json)) AS new WHERE old.stream_key = new.key
-"""
-WRITTEN = """\
-SELECT stream_key, config_json FROM {table}
-WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:rows AS json))))
-"""
-
-
-def apply_difference(
-    connection: Connection,
-    dp: YellowDynamicDataPlatform,
-    rows: dict[str, str],
-    population: Population,
-) -> None:
-    """Write what differs between the table and these rows, and see that it is in the table.
-
-    Raises:
-        MergeError: when the table holds something else afterwards.
-    """
-    table = dp.getAirflowDAGTable()
-    quoted = quoted_name(connection, table)
-
-    def run(statement: str, parameter: Any) -> Any:
-        text = sqlalchemy.text(statement.format(table=quoted, active=ACTIVE))
-        return connection.execute(text, {"rows": json.dumps(parameter, ensure_ascii=False)})
-
-    for statement, part in (
-        (DELETE, population.removed),
-        (INSERT, {key: rows[key] for key in population.added}),
-        (UPDATE, {key: rows[key] for key in population.changed}),
-    ):
-        if part:
-            run(statement, part)
-    touched = [*population.added, *population.changed, *population.removed]
-    found = dict(run(WRITTEN, touched).all()) if touched else {}
-    wrong = [key for key in touched if found.get(key) != rows.get(key)]
-    count = connection.scalar(sqlalchemy.select(sqlalchemy.func.count()).select_from(table))
-    if wrong or count != len(rows):
-        raise MergeError(
-            f"Platform {dp.name!r} was not merged, and nothing was changed: table {table.name!r} "
-            f"did not take what the merge wrote. It had {count} rows where {len(rows)} were to be, "
-            f"and {len(wrong)} streams{printable_keys(wrong)} were not as written. A trigger, a "
-            "rule or a row security policy of the table interferes; psql's \\d lists them."
-        )
-
-
-def population_problems(
-    connection: Connection,
-    dp: YellowDynamicDataPlatform,
-    table: Table,
-    rows: dict[str, str],
-    population: Population,
-) -> Iterator[str]:
-    """Yield why these rows must not replace the table's."""
-    if population.removed and not rows and not dp.allowEmpty:
-        yield (
-            f"The model leaves platform {dp.name!r} without a stream, and the table "
-            f"{table.name!r} has {len(population.removed)}. Nothing is removed. If that is what "
-            "you want, make the platform with allowEmpty=True."
-        )
-    limit = config_limit(connection, table)
-    for key in [key for key, text in rows.items() if limit is not None and len(text) > limit]:
-        yield (
-            f"The configuration of stream {key!r} has {len(rows[key])} characters, and the column "
-            f"config_json of table {table.name!r} holds {limit}. Run generatePlatformBootstrap "
-            "with --ringLevel 1, which widens it."
-        )
+    old = find_rows(connection, table)
+    population = compare_rows({key: row[1] for key, row in old.items()}, rows)
+    guards = Guards(dp.allowEmpty, dp.maxRemoved)
+    problems = [
+        *guards.problems(dp.name, table.name, population),
+        *size_problems(connection, table, rows),
+    ]
+    return old, population, problems
 
 
 # --- The merge store --------------------------------------------------------------------------
@@ -904,6 +802,12 @@ def argument_problems(dp: YellowDynamicDataPlatform) -> Iterator[str]:
         yield (
             f"factoryShards of platform {dp.name!r} is {shards!r:.100}; it must be a whole number "
             f"from 1 to {MOST_SHARDS}."
+        )
+    share = dp.maxRemoved
+    if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 <= share <= 1:
+        yield (
+            f"maxRemoved of platform {dp.name!r} is {share!r:.100}; it must be a number from 0 to "
+            "1, the share of its streams that a merge may remove."
         )
     rule = KEYS["schedule_string"]
     if problem := value_problem("infrastructureSchedule", schedule, rule):

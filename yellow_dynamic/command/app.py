@@ -20,7 +20,24 @@ from yellow_dynamic.command import CommandError, airflow
 from yellow_dynamic.command.airflow_api import AirflowApi
 from yellow_dynamic.command.checks import CheckReport, Checks
 from yellow_dynamic.command.cluster import Cluster, cluster_checks
-from yellow_dynamic.command.merge import DriftReport, Plan, PlanReport, find_drift, plan_merge
+from yellow_dynamic.command.history import (
+    HistoryReport,
+    PruneReport,
+    prune,
+    read_history,
+    read_revision,
+    report_of_revision,
+    roll_back,
+)
+from yellow_dynamic.command.merge import (
+    DriftReport,
+    Plan,
+    PlanReport,
+    find_drift,
+    plan_merge,
+    write_plan,
+)
+from yellow_dynamic.command.moments import moment
 from yellow_dynamic.command.parity import Parity, ParityReport, compare
 from yellow_dynamic.command.platform import Installation, find_installations
 from yellow_dynamic.command.printing import print_json, printable
@@ -30,13 +47,13 @@ from yellow_dynamic.command.rows import (
     in_words,
     read_rows,
     report_of_stream,
-    set_status,
 )
 from yellow_dynamic.command.status import (
     StatusReport,
     platform_status,
     sources_of,
 )
+from yellow_dynamic.command.switch import Selection, Switch, switch_streams
 
 FAILED = 1
 DIFFERENT = 2
@@ -98,9 +115,19 @@ MoreNames = Annotated[
         show_default=False,
     ),
 ]
+Patterns = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="STREAM", help="Keys of streams, or patterns such as 'Erp_*'.", show_default=False
+    ),
+]
 StreamKey = Annotated[
     str, typer.Argument(metavar="STREAM", help="The stream's key, as `streams` lists it.")
 ]
+Revision = Annotated[
+    int, typer.Argument(metavar="REVISION", min=1, help="A revision, as `history` lists it.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed in scripts.")]
 AirflowUrl = Annotated[
     str,
     typer.Option(
@@ -143,6 +170,42 @@ class Platforms(Output):
         """Return the platforms; see `find_installations`."""
         names = [*(self.platform or []), *(more or [])]
         return find_installations(names, model=self.model, dags=self.dags, python=self.python)
+
+
+@dataclass
+class Streams(Platforms):
+    """Which streams of the platforms a command switches: those for which all given holds."""
+
+    store: Annotated[str, typer.Option(help="Streams of this store, or of those like 'Erp_*'.")] = (
+        ""
+    )
+    source_credential: Annotated[
+        str, typer.Option(help="Streams whose source is read with this credential.")
+    ] = ""
+    everything: Annotated[bool, typer.Option("--all", help="Every stream.")] = False
+    yes: Yes = False
+
+    def switch(self, patterns: list[str] | None, switch: Switch) -> Report:
+        """Write a status; more than one stream is asked about first."""
+        selection = Selection(
+            tuple(patterns or ()), self.store or None, self.source_credential or None,
+            self.everything,
+        )  # fmt: skip
+        return switch_streams(self.find(), selection, switch, lambda it: confirm(it, self.yes))
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask whether to go on.
+
+    Raises:
+        CommandError: the answer is no, or there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandError(f"{question} There is nobody to ask here; give --yes for yes.")
+    if not typer.confirm(question, err=True):
+        raise CommandError("Nothing was changed.")
 
 
 # --- How a command is made of a function ------------------------------------------------------
@@ -209,7 +272,7 @@ def parameters_of(options: type[Output]) -> list[inspect.Parameter]:
 
 def answer(report: Report, *, as_json: bool) -> None:
     """Print a report, and end with the exit code that says what it found."""
-    failures = report.failures if isinstance(report, Partly) else []
+    failures = failures_of(report)
     if as_json:
         print_json(report.as_json())
     else:
@@ -220,6 +283,13 @@ def answer(report: Report, *, as_json: bool) -> None:
         raise typer.Exit(FAILED)
     if report.differs:
         raise typer.Exit(DIFFERENT)
+
+
+def failures_of(report: Report) -> list[str]:
+    """Return what could not be done, besides what the report says."""
+    if isinstance(report, Partly):
+        return [*report.failures, *failures_of(report.report)]
+    return report.failures if isinstance(report, PlanReport) else []
 
 
 @dataclass
@@ -286,8 +356,9 @@ Most commands find a platform through --model (the folder with eco.py), --dags (
 Airflow's factory file, where no model is at hand), or both. The login of the table comes from the
 environment variables {credential}_USER and {credential}_PASSWORD, as everywhere.
 
-Before a merge: plan. After it: status. Around a deployment: check. To switch one stream off:
-streams, then disable. Each command's --help has an example.
+Before a merge: plan. After it: status. Around a deployment: check. To switch a stream off: streams,
+then disable. What was changed: history; the way back: rollback. Each command's --help has an
+example.
 """
 
 
@@ -316,6 +387,19 @@ def plan(
     full: Annotated[
         bool, typer.Option("--full", help="List every stream, those with equal changes too.")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep the plan in this file; a merge with YELLOW_DYNAMIC_PLAN=FILE carries out "
+            "exactly this plan, or refuses."
+        ),
+    ] = None,
+    since: Annotated[
+        int | None,
+        typer.Option(
+            "--from", min=1, help="Compare with the rows of this revision instead of today's."
+        ),
+    ] = None,
     platform: Names = None,
     more: MoreNames = None,
 ) -> Report:
@@ -325,15 +409,20 @@ def plan(
     that the merge uses, and nothing is written. A merge logs the same summary. Whatever the merge
     would refuse is an error here too.
 
-    Example: yellow-dynamic plan --model model --platform YellowLive
+    Example: yellow-dynamic plan --model model --platform YellowLive --out reviewed.json
     """
+    if out and since:
+        raise CommandError("A plan --from an earlier revision is none that a merge can carry out.")
     found = find_installations([*(platform or []), *(more or [])], model=model)
 
     def plan_of(each: Installation) -> Plan:
         assert each.model is not None
-        return plan_merge(each, each.model)
+        return plan_merge(each, each.model, since)
 
-    return of_each(found, plan_of, lambda plans: PlanReport(plans, full))
+    report = of_each(found, plan_of, lambda plans: PlanReport(plans, full))
+    if out and isinstance(report, PlanReport):
+        write_plan(report, out)
+    return report
 
 
 @command("Exit codes: 0 listed, 1 error.")
@@ -364,47 +453,139 @@ def show(options: Platforms, stream: StreamKey) -> Report:
     return Partly(report, failures) if failures else report
 
 
-@command("Exit codes: 0 the stream is disabled, 1 error.")
-def disable(options: Platforms, stream: StreamKey) -> Report:
-    """Switch one stream off, until `enable`: its DAG leaves Airflow with the next parse.
+@command("Exit codes: 0 the streams are disabled, 1 error.")
+def disable(
+    options: Streams,
+    stream: Patterns = None,
+    reason: Annotated[
+        str, typer.Option(help="Why; `streams`, `status` and `history` show it.")
+    ] = "",
+    until: Annotated[
+        str,
+        typer.Option(help="Until when: a time (UTC), or how long, such as 90m, 12h or 7d."),
+    ] = "",
+) -> Report:
+    """Switch streams off, until `enable`: their DAGs leave Airflow with the next parse.
 
-    The row stays, with the status `disabled`, which merges keep. A run that has begun goes on to
-    its end. Needs a login that may UPDATE the table; Airflow's own may only read it.
+    The rows stay, with the status `disabled`, which merges keep, also where one drops the stream
+    and a later one brings it back. A run that has begun goes on to its end. With --until, Airflow
+    takes the stream as active from that time on by itself. More than one stream is asked about
+    first. Needs a login that may UPDATE the table; Airflow's own may only read it.
 
-    Example: yellow-dynamic disable Store1 --dags /opt/airflow/dags
+    Example: yellow-dynamic disable 'Erp_*' --reason "source is down" --until 12h --model model
     """
-    return set_status(options.find(), stream, contract.DISABLED)
+    ends = moment(until, ahead=True) if until else None
+    return options.switch(stream, Switch(contract.DISABLED, reason or None, ends))
 
 
-@command("Exit codes: 0 the stream is active, 1 error.")
-def enable(options: Platforms, stream: StreamKey) -> Report:
-    """Switch one stream on again: its DAG is back in Airflow with the next parse.
+@command("Exit codes: 0 the streams are active, 1 error.")
+def enable(options: Streams, stream: Patterns = None) -> Report:
+    """Switch streams on again: their DAGs are back in Airflow with the next parse.
 
-    Its runs and the pause switch are as they were. Runs of the time in between are not made up
-    for. Needs a login that may UPDATE the table; Airflow's own may only read it.
+    Their runs and the pause switch are as they were. Runs of the time in between are not made up
+    for. More than one stream is asked about first. Needs a login that may UPDATE the table;
+    Airflow's own may only read it.
 
     Example: yellow-dynamic enable Store1 --dags /opt/airflow/dags
     """
-    return set_status(options.find(), stream, contract.ACTIVE)
+    return options.switch(stream, Switch(contract.ACTIVE))
+
+
+@command("Exit codes: 0 listed, 1 error.")
+def history(
+    options: Platforms,
+    about: Annotated[
+        str,
+        typer.Argument(
+            metavar="[STREAM|REVISION]",
+            help="A stream's key or a pattern of keys; or a number, which is a revision.",
+            show_default=False,
+        ),
+    ] = "",
+    since: Annotated[
+        str, typer.Option(help="None before: a time (UTC), or how long ago, such as 12h or 7d.")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
+    prunes: Annotated[
+        bool, typer.Option("--prune", help="Remove the changes before --older-than.")
+    ] = False,
+    older_than: Annotated[
+        str, typer.Option(help="With --prune: a time (UTC), or how long ago, such as 400d.")
+    ] = "",
+    yes: Yes = False,
+) -> Report:
+    """List who changed which stream and when, newest first; times are UTC.
+
+    The database writes it, so an edit by psql is on record like a merge. All changes of one
+    transaction are one revision. With the number of a revision: what it changed, key by key.
+
+    --prune removes what is old, and nothing else ever does; the revisions before cannot be rolled
+    back to then. It needs the login of the table's owner.
+
+    Example: yellow-dynamic history Store1 --since 7d --model model
+    """
+    found = options.find()
+    if prunes or older_than:
+        if not (prunes and older_than) or about or since:
+            raise CommandError("Give --prune and --older-than together, and nothing else.")
+        before = moment(older_than)
+        names = ", ".join(each.name for each in found)
+        confirm(f"Remove the changes of {names} before {before} UTC?", yes)
+        return of_each(found, lambda each: prune(each, before), lambda it: PruneReport(it, before))
+    if about.isdecimal():
+        number = int(about)
+        return of_each(
+            found,
+            lambda each: read_revision(each, number),
+            lambda answers: report_of_revision(answers, number),
+        )
+    start = moment(since) if since else None
+    return of_each(
+        found,
+        lambda each: read_history(each, about or None, start, limit),
+        lambda answers: HistoryReport(answers, limit),
+    )
+
+
+@command("Exit codes: 0 the rows are those of the revision, 1 error.")
+def rollback(
+    options: Platforms,
+    revision: Revision,
+    stream: Annotated[str, typer.Option(help="Only this stream, by its key.")] = "",
+    yes: Yes = False,
+) -> Report:
+    """Make the rows those of an earlier revision again, as a new revision.
+
+    Shows what that changes, and asks. What an operator disabled stays disabled. The next merge of
+    an unchanged model undoes it; what to revert in the model is said at the end. Needs the login
+    that merges use.
+
+    Example: yellow-dynamic rollback 12 --platform YellowLive --model model
+    """
+    found = options.find()
+    if len(found) > 1:
+        names = ", ".join(each.name for each in found)
+        raise CommandError(f"Each platform has revisions of its own; give one of {names}.")
+
+    def agree(plan: PlanReport) -> None:
+        if not (yes and options.as_json):
+            plan.show()
+        confirm(f"Go back to revision {revision}?", yes)
+
+    return roll_back(found[0], revision, stream or None, agree)
 
 
 @command("Exit codes: 0 no drift, 2 a row was edited by hand, 1 error.")
 def drift(options: Platforms, more: MoreNames = None) -> Report:
-    """Find rows that were edited by hand since the last merge.
+    """Find rows that were edited by hand since a merge or a rollback wrote them.
 
-    Point --model at the model of the last merge, for example a checkout of its commit: a row
-    keeps no copy of what the merge wrote, so a newer model would show its own changes as drift
-    (`plan` shows those). Listed are the keys that differ, rows that were inserted and rows that
-    were deleted.
+    Listed are the streams whose configuration differs, in which keys, and who edited them and
+    when, as the table's history has it. With --model, what the model says by now is no drift.
 
-    Marked "certainly" is what no merge writes, whatever the model: a config_json in another
-    writing, of another stream or platform; an unknown status; times that cannot be. Without
-    --model these are all that is looked for, and an edit that keeps the writing is not seen.
+    A status set by hand or by `disable` is an operator's own and no drift. The next merge undoes
+    what was changed in a configuration.
 
-    A status set by `disable` is an operator's own and no drift. The next merge undoes what was
-    changed in a configuration.
-
-    Example: yellow-dynamic drift --model checkout-of-the-last-merge
+    Example: yellow-dynamic drift --model model
     """
     return of_each(options.find(more), lambda each: (each, find_drift(each)), DriftReport)
 

@@ -18,13 +18,11 @@ from yellow_dynamic.command.airflow_api import AirflowApi
 from yellow_dynamic.command.in_airflow import BuiltDag, FactoryFile, LoadedFactory
 from yellow_dynamic.command.merge import plan_merge
 from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.printing import print_line, printable
-from yellow_dynamic.command.rows import StreamRow, in_words, read_rows
+from yellow_dynamic.command.printing import print_line, printable, shortened
+from yellow_dynamic.command.rows import StreamRow, in_words, read_rows, row_problems
 from yellow_dynamic.command.status import Sources, platform_status
 from yellow_dynamic.contract import Cause, factory_name_of, factory_text_of
 from yellow_dynamic.merge_store import config_limit, config_table
-
-SHOWN = 5
 
 
 @dataclass
@@ -263,7 +261,7 @@ class Checks:
         missing = [
             f"{row.stream_key} has no DAG"
             for row in self.rows or []
-            if row.status == contract.ACTIVE and row.stream_key not in built | static
+            if not row.is_off and row.stream_key not in built | static
         ]
         detail = shortened(bad + missing) or f"{len(dags)} DAGs, one for each active row"
         wrong = bool(bad or missing)
@@ -364,22 +362,3 @@ def login_patch(container: str, installation: Installation) -> str:
     ]
     containers = [{"name": container, "env": variables}]
     return json.dumps({"spec": {"template": {"spec": {"containers": containers}}}})
-
-
-def row_problems(row: StreamRow, installation: Installation) -> Iterator[str]:
-    """Yield why a factory file of this release refuses a row."""
-    try:
-        config = contract.parsed_config(row.config_json)
-    except contract.BadRowError as error:
-        yield f"{row.stream_key}: {error}"
-        return
-    settings = contract.overlaid(installation.settings, config)
-    for problem in contract.row_problems(
-        row.stream_key, row.status, settings, installation.airflow_name
-    ):
-        yield f"{row.stream_key}: {problem}"
-
-
-def shortened(texts: list[str]) -> str:
-    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return "; ".join(texts[:SHOWN]) + more

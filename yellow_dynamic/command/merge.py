@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yellow_dynamic import contract
+from sqlalchemy.engine import Connection
+
+from yellow_dynamic import contract, history
+from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import as_json, print_line
-from yellow_dynamic.command.rows import SIGNS, KeyChange, StreamRow, compare_configs, read_rows
+from yellow_dynamic.command.rows import SIGNS, KeyChange, compare_configs
+from yellow_dynamic.population import Population, compare_rows, digest_of
 
 if TYPE_CHECKING:
     from yellow_dynamic.command.model import ModelPlatform
-    from yellow_dynamic.plugin import Population
 
 
 # --- plan -------------------------------------------------------------------------------------
@@ -48,12 +51,25 @@ class StreamChange:
 
 @dataclass
 class Plan:
-    """What handleModelMerge would do to the table of one platform."""
+    """What the table of one platform is to become.
+
+    Attributes:
+        platform: the platform's name in the model.
+        table: the name of its table.
+        streams: those that differ.
+        population: their keys.
+        revision: the one that the plan starts from, or None for a table without a history.
+        rows_digest: what the rows are to be, in a short form.
+        problems: why a merge would be refused.
+    """
 
     platform: str
     table: str
     streams: list[StreamChange]
     population: Population
+    revision: int | None
+    rows_digest: str
+    problems: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -66,6 +82,15 @@ class PlanReport:
     @property
     def differs(self) -> bool:
         return any(plan.streams for plan in self.plans)
+
+    @property
+    def failures(self) -> list[str]:
+        """Why the merge of a platform would be refused."""
+        return [
+            f"handleModelMerge would refuse platform {plan.platform!r}: {problem}"
+            for plan in self.plans
+            for problem in plan.problems
+        ]
 
     def as_json(self) -> dict[str, Any]:
         platforms = [{**asdict(plan), "summary": str(plan.population)} for plan in self.plans]
@@ -111,53 +136,132 @@ def show_alike(streams: list[StreamChange]) -> None:
         first.show_keys()
 
 
-def plan_merge(installation: Installation, model: ModelPlatform) -> Plan:
+def plan_merge(
+    installation: Installation, model: ModelPlatform, revision: int | None = None
+) -> Plan:
     """Return what a merge of the model would change now, by the merge's own code.
 
+    Args:
+        installation: the platform.
+        model: its model.
+        revision: compare with the rows of this revision instead of today's.
+
     Raises:
-        CommandError: the login is missing, or the merge would be refused; the problems are on
-            standard error.
+        CommandError: the login is missing, the model has problems, which are on standard error,
+            or the rows of the revision are not on record.
         sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
     """
     rows = model.rows
     with installation.transaction("read") as connection:
-        old, population = model.compare_with_table(connection)
-    streams = [
+        found, population, problems = model.compare_with_table(connection)
+        based_on = revision_of_table(connection, installation)
+        old = {key: (row.config_json, row.status) for key, row in found.items()}
+        if revision is not None:
+            old = past_rows(connection, installation, revision)
+            population = compare_rows({key: text for key, (text, _) in old.items()}, rows)
+            based_on = revision
+    streams = changes_of(old, rows, population)
+    table = str(model.settings["config_table"])
+    digest = digest_of(rows)
+    return Plan(model.platform.name, table, streams, population, based_on, digest, problems)
+
+
+def changes_of(
+    old: dict[str, tuple[str | None, str | None]], rows: dict[str, str], population: Population
+) -> list[StreamChange]:
+    """Return the streams that differ, old ones by configuration and status."""
+    return [
         StreamChange(
             key,
             action,
-            old[key].status if key in old else contract.ACTIVE,
-            compare_configs(old[key].config_json if key in old else None, rows.get(key)),
+            old[key][1] if key in old else contract.ACTIVE,
+            compare_configs(old[key][0] if key in old else None, rows.get(key)),
         )
         for action in ("added", "changed", "removed")
         for key in getattr(population, action)
     ]
-    return Plan(model.platform.name, str(model.settings["config_table"]), streams, population)
+
+
+def revision_of_table(connection: Connection, installation: Installation) -> int | None:
+    """Return the newest revision, or None for a table without a history."""
+    if not history.is_readable(connection, installation.table):
+        return None
+    return history.last_revision(connection, installation.table)
+
+
+def past_rows(
+    connection: Connection, installation: Installation, revision: int
+) -> dict[str, tuple[str | None, str | None]]:
+    """Return configuration and status of each row as they were at a revision.
+
+    Raises:
+        CommandError: they are not on record.
+    """
+    require_history(connection, installation)
+    try:
+        return history.rows_at(connection, installation.table, revision)
+    except LookupError as error:
+        raise CommandError(str(error.args[0])) from None
+
+
+def require_history(connection: Connection, installation: Installation) -> None:
+    if not history.is_readable(connection, installation.table):
+        raise CommandError(history.without_history(installation.table))
+
+
+def write_plan(report: PlanReport, file: Path) -> None:
+    """Keep a plan for the merge that is to carry it out.
+
+    Raises:
+        CommandError: a merge would refuse it, or could not know it again; or the file cannot be
+            written.
+    """
+    if report.failures:
+        raise CommandError(f"No plan was written. {' '.join(report.failures)}")
+    for plan in report.plans:
+        if plan.revision is None:
+            raise CommandError(f"No plan was written. {history.without_history(plan.table)}")
+    try:
+        file.write_text(json.dumps(report.as_json(), indent=2), encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"The plan cannot be written to {file}: {error.strerror}.") from None
 
 
 # --- drift ------------------------------------------------------------------------------------
 
 
 @dataclass
+class HandEdit:
+    """An edit of a row by hand."""
+
+    revision: int
+    at: str
+    who: str
+    how: str
+    action: str
+
+
+@dataclass
 class StreamDrift:
-    """How one row differs from what a merge wrote.
+    """How one row differs from what the last merge or rollback wrote, and who edited it.
 
     Attributes:
-        certain: whether the row itself shows that no merge wrote it so.
-        signs: what shows it.
-        keys: the keys in which the row (`new`) differs from the model (`old`).
+        stream_key: the row's.
+        action: "added", "changed" or "removed", by hand.
+        edits: the edits since, newest first.
+        keys: the keys in which the row (`new`) differs from what was written (`old`).
     """
 
     stream_key: str
-    certain: bool
-    signs: list[str]
+    action: str
+    edits: list[HandEdit]
     keys: list[KeyChange] = field(default_factory=list)
 
     def show(self) -> None:
-        certainly = " certainly" if self.certain else ""
-        print_line(f"  stream {self.stream_key} was{certainly} edited by hand:", style="red")
-        for sign in self.signs:
-            print_line(f"      {sign}")
+        sign, colour = SIGNS[self.action]
+        print_line(f"  {sign} stream {self.stream_key} was {self.action} by hand:", style=colour)
+        for edit in self.edits:
+            print_line(f"      {edit.at} UTC, revision {edit.revision}: {edit.who}, {edit.how}")
         for key in self.keys:
             key.show()
 
@@ -176,11 +280,7 @@ class DriftReport:
         return {
             "drift": self.differs,
             "platforms": [
-                {
-                    "platform": each.name,
-                    "compared_with_model": each.model is not None,
-                    "streams": [asdict(stream) for stream in streams],
-                }
+                {"platform": each.name, "streams": [asdict(stream) for stream in streams]}
                 for each, streams in self.platforms
             ],
         }
@@ -190,8 +290,6 @@ class DriftReport:
             print_line(f"Platform {installation.name}, table {installation.table}", style="bold")
             for stream in streams:
                 stream.show()
-            if installation.model is None:
-                print_line("No model was given, so values were not compared.", style="yellow")
             colour = "red" if streams else "green"
             print_line(f"{len(streams)} streams were edited by hand.", style=colour)
 
@@ -199,39 +297,27 @@ class DriftReport:
 def find_drift(installation: Installation) -> list[StreamDrift]:
     """Return the streams of a platform whose rows drifted, in the order of their keys.
 
+    What the model says by now is no drift.
+
     Raises:
-        CommandError: the login is missing, or a merge of the model would be refused.
+        CommandError: the login is missing, the table has no history, or the model has problems.
         sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
     """
-    rows = read_rows(installation)
-    model = installation.model.rows if installation.model else None
+    model = installation.model.rows if installation.model else {}
+    with installation.transaction("read") as connection:
+        require_history(connection, installation)
+        edited = history.edited_by_hand(connection, installation.table)
     found = []
-    for row in rows:
-        signs = list(signs_of_hand(installation, row))
-        certain = bool(signs)
-        keys: list[KeyChange] = []
-        if model is not None and row.stream_key not in model:
-            signs.append("the model has no such stream; the row was inserted by hand")
-        elif model is not None:
-            keys = compare_configs(model[row.stream_key], row.config_json)
-        if signs or keys:
-            found.append(StreamDrift(row.stream_key, certain, signs, keys))
-    gone = (model or {}).keys() - {row.stream_key for row in rows}
-    found += [StreamDrift(key, False, ["its row is gone, deleted by hand"]) for key in gone]
-    return sorted(found, key=lambda drift: drift.stream_key)
+    for key, edits in sorted(edited.items()):
+        meant, now = edits[-1].config_before, edits[0].config_after
+        if now in (meant, model.get(key, "")):
+            continue
+        action = "added" if meant is None else "removed" if now is None else "changed"
+        keys = compare_configs(meant, now) if action == "changed" else []
+        found.append(StreamDrift(key, action, [hand_edit(edit) for edit in edits], keys))
+    return found
 
 
-def signs_of_hand(installation: Installation, row: StreamRow) -> Iterator[str]:
-    """Yield what no merge ever writes."""
-    if row.config_json is None or row.config_json != json.dumps(row.config, sort_keys=True):
-        yield "its config_json is not written as a merge writes it, keys in order"
-    if row.config.get("stream_key") != row.stream_key:
-        yield "its config_json is that of another stream"
-    if row.config.get("platform_name") != installation.airflow_name:
-        yield "its config_json is that of another platform"
-    if row.status not in (contract.ACTIVE, contract.DISABLED):
-        yield f"its status is {row.status!r}, neither active nor disabled"
-    if row.created_at is None or row.updated_at is None:
-        yield "a time of it is missing"
-    elif row.updated_at < row.created_at:
-        yield "it was changed before it was created"
+def hand_edit(change: history.Change) -> HandEdit:
+    at = change.changed_at.isoformat(" ", timespec="seconds")
+    return HandEdit(change.revision, at, change.who, change.how, change.action)

@@ -64,24 +64,20 @@ class ModelPlatform:
         tree = ValidationTree(self.eco)
         configs = stream_configs(self.platform, graph, tree)
         rows = config_rows(self.platform, self.eco, configs, tree)
-        self._refuse_errors(tree)
-        return rows
-
-    def compare_with_table(self, connection: Connection) -> tuple[dict[str, Any], Population]:
-        """Return the table's rows by stream key, and what a merge would change now.
-
-        Raises:
-            CommandError: the merge would be refused; the problems are on standard error.
-            sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
-        """
-        tree = ValidationTree(self.eco)
-        found = compare_with_table(connection, self.platform, self.rows, tree)
-        self._refuse_errors(tree)
-        return found
-
-    def _refuse_errors(self, tree: ValidationTree) -> None:
         name = self.platform.name
         refuse_errors(tree, f"handleModelMerge would refuse platform {name!r}; see above.")
+        return rows
+
+    def compare_with_table(
+        self, connection: Connection
+    ) -> tuple[dict[str, Any], Population, list[str]]:
+        """Return the table's rows by stream key, what a merge would change now, and why not.
+
+        Raises:
+            CommandError: the model has problems; they are on standard error.
+            sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
+        """
+        return compare_with_table(connection, self.platform, self.rows)
 
 
 def platforms_of(folder: Path) -> dict[str, ModelPlatform]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from yellow_dynamic import contract
+from yellow_dynamic import contract, history
 from yellow_dynamic.command import CommandError, airflow
 from yellow_dynamic.command.in_airflow import FactoryFile, LoadedFactory
 from yellow_dynamic.contract import secret_keys
@@ -89,8 +89,14 @@ class Installation:
         return contract.stream_key_of(self.airflow_name, dag_id) or dag_id
 
     @contextmanager
-    def transaction(self, action: str, *, writes: bool = False) -> Iterator[Connection]:
+    def transaction(
+        self, action: str, *, about: dict[str, Any] | None = None
+    ) -> Iterator[Connection]:
         """Yield a connection in a transaction on the merge store, which ends with the block.
+
+        Args:
+            action: what is to be done to the table, as an error says it.
+            about: what its changes say of themselves in the history; None is for one that reads.
 
         Raises:
             CommandError: the login is not in the environment.
@@ -104,7 +110,10 @@ class Installation:
             )
         url = store_url((user, password), *self.address)
         try:
+            writes = about is not None
             with table_transaction(url, self.name, self.table, action, writes=writes) as connection:
+                if about is not None:
+                    history.set_about(connection, about)
                 yield connection
         except ModuleNotFoundError as error:
             raise CommandError(

@@ -39,10 +39,10 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=str))
 
 
-def print_line(text: str | Text, style: str = "") -> None:
+def print_line(text: str | Text, style: str = "", *, err: bool = False) -> None:
     """Print one line as it is, without markup, and without breaks where it is longer."""
     line = Text(printable(text), style=style) if isinstance(text, str) else text
-    Console().print(line, soft_wrap=True)
+    Console(stderr=err).print(line, soft_wrap=True)
 
 
 def print_values(values: dict[str, Any]) -> None:
@@ -68,3 +68,13 @@ def print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[str
         width = max(Console().width, first + COLUMN_LEAST * len(headings))
     # A terminal that Rich calls dumb has 80 columns for it, unless both are given.
     Console(width=width, height=Console().height).print(table)
+
+
+#: So many of many texts are shown.
+SHOWN = 5
+
+
+def shortened(texts: list[str]) -> str:
+    """Return the first of some texts, and how many more there are."""
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return "; ".join(texts[:SHOWN]) + more

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy
 from rich.text import Text
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from yellow_dynamic import contract
+from yellow_dynamic import contract, history
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.in_airflow import BuiltDag
 from yellow_dynamic.command.platform import Installation
@@ -23,7 +25,7 @@ from yellow_dynamic.command.printing import (
     print_values,
     printable,
 )
-from yellow_dynamic.merge_store import config_table, execute_locking, quoted_name
+from yellow_dynamic.merge_store import config_table, quoted_name
 
 
 @dataclass
@@ -35,6 +37,28 @@ class StreamRow:
     status: str | None
     created_at: datetime | None
     updated_at: datetime | None
+    disabled_until: str | None = None
+    disabled_by: history.Change | None = None
+
+    @property
+    def is_off(self) -> bool:
+        """Whether it is disabled at this moment."""
+        return contract.is_switched_off(self.status, self.disabled_until)
+
+    @property
+    def why_disabled(self) -> str:
+        """Who disabled it, when, until when and why, as far as that is known."""
+        if self.status != contract.DISABLED:
+            return ""
+        change, until = self.disabled_by, self.disabled_until
+        words = []
+        if change:
+            words.append(f"by {change.who} at {as_time(change.changed_at)}")
+        if until:
+            over = "" if self.is_off else ", which is over"
+            words.append(f"until {until.replace('T', ' ')}{over}")
+        reason = change and change.about.get("reason")
+        return f"{', '.join(words)}{f': {reason}' if reason else ''}"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -50,8 +74,22 @@ class StreamRow:
         return {
             "stream_key": self.stream_key,
             "status": self.status,
+            "disabled": self.disabled,
             **times,
             "config": self.config,
+        }
+
+    @property
+    def disabled(self) -> dict[str, Any] | None:
+        """Who disabled it and so on, for programs; None where nobody did."""
+        if self.status != contract.DISABLED:
+            return None
+        change = self.disabled_by
+        return {
+            "until": self.disabled_until,
+            "by": change and change.who,
+            "at": change and change.changed_at.isoformat(timespec="seconds"),
+            "reason": change and change.about.get("reason"),
         }
 
 
@@ -73,8 +111,40 @@ def read_rows(installation: Installation) -> list[StreamRow]:
     """
     table = config_table(installation.table)
     with installation.transaction("read") as connection:
-        rows = connection.execute(sqlalchemy.select(table).order_by(table.c.stream_key))
-        return [StreamRow(*row) for row in rows]
+        until = contract.DISABLED_UNTIL.format(table=quoted_name(connection, table))
+        query = sqlalchemy.select(*table.c, sqlalchemy.literal_column(until))
+        rows = [
+            StreamRow(*tuple(row)) for row in connection.execute(query.order_by(table.c.stream_key))
+        ]
+        add_who_disabled(connection, installation.table, rows)
+        return rows
+
+
+def add_who_disabled(connection: Connection, table: str, rows: list[StreamRow]) -> None:
+    """Add to the disabled rows the change that disabled them, where it is on record."""
+    off = [row.stream_key for row in rows if row.status == contract.DISABLED]
+    if not (off and history.is_readable(connection, table)):
+        return
+    changes = history.history_table(table)
+    conditions = (changes.c.action == "disabled", changes.c.stream_key.in_(off))
+    newest_last = reversed(history.find_changes(connection, changes, *conditions))
+    found = {change.stream_key: change for change in newest_last}
+    for row in rows:
+        row.disabled_by = found.get(row.stream_key)
+
+
+def row_problems(row: StreamRow, installation: Installation) -> Iterator[str]:
+    """Yield why a factory file of this release refuses a row."""
+    try:
+        config = contract.parsed_config(row.config_json)
+    except contract.BadRowError as error:
+        yield f"{row.stream_key}: {error}"
+        return
+    settings = contract.overlaid(installation.settings, config)
+    for problem in contract.row_problems(
+        row.stream_key, row.status, settings, installation.airflow_name
+    ):
+        yield f"{row.stream_key}: {problem}"
 
 
 def in_words(error: CommandError | SQLAlchemyError) -> str:
@@ -151,10 +221,14 @@ class StreamsReport:
     def show(self) -> None:
         for installation, rows in self.platforms:
             title = f"{installation.name}: {len(rows)} streams in table {installation.table}"
-            headings = (
+            headings = [
                 "stream", "status", "schedule", "ingestion", "datasets", "created", "changed"
-            )  # fmt: skip
-            print_table(title, headings, [cells_of(row) for row in rows])
+            ]  # fmt: skip
+            cells = [cells_of(row) for row in rows]
+            if any(row.why_disabled for row in rows):
+                headings.append("disabled")
+                cells = [[*cell, row.why_disabled] for cell, row in zip(cells, rows, strict=True)]
+            print_table(title, headings, cells)
 
 
 def cells_of(row: StreamRow) -> list[str | Text]:
@@ -211,6 +285,7 @@ class StreamReport:
         print_values(
             {
                 "status": row.status,
+                **({"disabled": row.why_disabled} if row.why_disabled else {}),
                 "created_at": as_time(row.created_at),
                 "updated_at": as_time(row.updated_at),
                 "revision": contract.revision_of(row.config_json),
@@ -227,7 +302,7 @@ class StreamReport:
 
 def report_of_stream(installation: Installation, row: StreamRow) -> StreamReport:
     """Let Airflow build the DAG of a row."""
-    if row.status == contract.DISABLED:
+    if row.is_off:
         return StreamReport(installation, row, None, "the stream is disabled.")
     dag_id = installation.dag_id(row.stream_key)
     try:
@@ -279,72 +354,6 @@ def print_pod(task: str, pod: dict[str, Any]) -> None:
         secret = variable.get("valueFrom", {}).get("secretKeyRef", {})
         value = variable.get("value", f"key {secret.get('key')} of secret {secret.get('name')}")
         print_line(f"    {variable['name']} = {value}")
-
-
-# --- disable and enable -----------------------------------------------------------------------
-
-
-@dataclass
-class SwitchReport:
-    """The status that a stream has now, and the one that it had."""
-
-    platform: str
-    stream_key: str
-    status: str
-    was: str | None
-    differs: bool = field(default=False, init=False)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "platform": self.platform,
-            "stream_key": self.stream_key,
-            "status": self.status,
-            "was": self.was,
-        }
-
-    def show(self) -> None:
-        stream = f"The stream {self.stream_key} of platform {self.platform} is {self.status}"
-        if self.status == self.was:
-            print_line(f"{stream} already.")
-        else:
-            print_line(
-                f"{stream} now; it was {self.was}. Airflow follows with its next parse of the "
-                "factory file."
-            )
-
-
-def set_status(installations: list[Installation], stream_key: str, status: str) -> SwitchReport:
-    """Write the status of a stream, and nothing else of its row.
-
-    Raises:
-        CommandError: there is no such stream, or it has gone meanwhile.
-        sqlalchemy.exc.SQLAlchemyError: the row cannot be written; it stays as it is.
-    """
-    installation, row, failures = find_stream(installations, stream_key)
-    if failures:
-        raise CommandError(
-            f"Other platforms may have a stream {stream_key!r} too and cannot be asked, so nothing "
-            f"was changed. Name its platform with --platform. {' '.join(failures)}"
-        )
-    if row.status != status:
-        write_status(installation, stream_key, status)
-    return SwitchReport(installation.name, stream_key, status, row.status)
-
-
-def write_status(installation: Installation, stream_key: str, status: str) -> None:
-    table = config_table(installation.table)
-    with installation.transaction("change a status in", writes=True) as connection:
-        # A merge holds the table, and an UPDATE that has waited for it might miss its rows.
-        lock = f"LOCK TABLE {quoted_name(connection, table)} IN ROW EXCLUSIVE MODE"
-        execute_locking(connection, lock)
-        done = connection.execute(
-            table.update().where(table.c.stream_key == stream_key).values(status=status)
-        )
-        if done.rowcount != 1:
-            raise CommandError(
-                f"The stream {stream_key!r} of platform {installation.name!r} has been removed by "
-                "a merge meanwhile."
-            )
 
 
 # --- Two configurations -----------------------------------------------------------------------

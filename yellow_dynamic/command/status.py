@@ -220,10 +220,10 @@ def findings(
     seen: DagView | None,
 ) -> Iterator[Finding]:
     """Yield what is to be said of a stream, the most important first."""
-    if row is None or row.status == contract.DISABLED:
+    if row is None or row.is_off:
         yield from about_ending(built, seen)
     yield from about_row(sources, key, row, seen)
-    if row is not None and row.status == contract.DISABLED:
+    if row is not None and row.is_off:
         return
     if sources.factory is not None and (row is not None or sources.rows is None):
         yield from about_factory(sources, sources.factory, row, built)
@@ -256,11 +256,11 @@ def about_row(
     elif sources.model is not None and sources.model[key] != row.config_json:
         reason = "its row is not what the model says; see `yellow-dynamic plan`"
         yield Finding(State.NOT_MERGED, reason)
-    elif row.status == contract.DISABLED:
+    elif row.is_off:
         if seen is not None and not seen.stale:
             reason = "it is disabled, and Airflow has not taken its DAG away yet"
             yield Finding(State.WAITING, reason)
-        yield Finding(State.DISABLED)
+        yield Finding(State.DISABLED, row.why_disabled)
 
 
 def about_factory(

@@ -1,0 +1,108 @@
+"""Each change of a row is on record: by the database itself, in the transaction of the change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import pytest
+from conftest import Site
+from psycopg2 import errors
+from recorded import changes, replayed, rows, unrecorded
+from yellow_models import Store
+
+from yellow_dynamic import __version__
+
+
+def test_new_table_has_its_history_and_first_merge_is_revision_1(installed: Site) -> None:
+    [change] = changes(installed)
+
+    assert (change["revision"], change["action"], change["stream_key"]) == (1, "added", "Store1")
+    assert change["login"] == installed.postgres.user
+    assert change["application"] == "yellow_dynamic merge YellowLive"
+    assert (change["config_before"], change["status_before"]) == (None, None)
+    assert json.loads(change["config_after"])["stream_key"] == "Store1"
+    assert change["status_after"] == "active"
+    assert json.loads(change["about"])["release"] == __version__
+
+
+def test_all_changes_of_a_merge_are_one_revision(installed: Site) -> None:
+    installed.model.stores = [Store("Store1", ["orders"]), Store("Store2"), Store("Store3")]
+    installed.merge_cleanly()
+    installed.model.stores = [Store("Store1"), Store("Store3")]
+    installed.merge_cleanly()
+
+    assert [(each["revision"], each["action"], each["stream_key"]) for each in changes(installed)][
+        1:
+    ] == [
+        (2, "added", "Store2"),
+        (2, "added", "Store3"),
+        (2, "changed", "Store1"),
+        (3, "removed", "Store2"),
+        (3, "changed", "Store1"),
+    ]
+    assert replayed(installed) == rows(installed)
+
+
+def test_merge_that_changes_nothing_is_no_revision(installed: Site) -> None:
+    installed.merge_cleanly()
+
+    assert [each["revision"] for each in changes(installed)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("statement", "actions"),
+    [
+        ("INSERT INTO {table} VALUES ('New', NULL, NULL)", ["added"]),
+        ("UPDATE {table} SET config_json = '{{}}'", ["changed"]),
+        ("UPDATE {table} SET config_json = NULL", ["changed"]),
+        ("UPDATE {table} SET status = 'disabled'", ["disabled"]),
+        ("UPDATE {table} SET status = 'asleep'", ["changed"]),
+        ("UPDATE {table} SET status = 'disabled', config_json = '{{}}'", ["changed"]),
+        ("UPDATE {table} SET stream_key = 'Other'", ["added", "removed"]),
+        ("UPDATE {table} SET updated_at = now()", []),
+        ("DELETE FROM {table} WHERE false", []),
+        ("DELETE FROM {table}", ["removed"]),
+        ("TRUNCATE {table}", ["removed"]),
+        (
+            "INSERT INTO {table} VALUES ('Store1', '{{}}', 'active') "
+            "ON CONFLICT (stream_key) DO UPDATE SET config_json = '{{}}'",
+            ["changed"],
+        ),
+        (
+            "MERGE INTO {table} AS old USING (VALUES ('Store1')) AS new (key) "
+            "ON old.stream_key = new.key WHEN MATCHED THEN DELETE",
+            ["removed"],
+        ),
+    ],
+)
+def test_edit_by_hand_is_on_record(installed: Site, statement: str, actions: list[str]) -> None:
+    installed.sql(statement)
+
+    found = changes(installed)[1:]
+    assert [each["action"] for each in found] == actions
+    assert {each["revision"] for each in found} <= {2}
+    assert {each["about"] for each in found} <= {None}
+    assert unrecorded(installed) == {}
+
+
+def test_stream_that_is_switched_on_again_is_enabled(installed: Site) -> None:
+    installed.sql("UPDATE {table} SET status = 'disabled'")
+    installed.sql("UPDATE {table} SET status = 'active'")
+
+    assert [each["action"] for each in changes(installed)] == ["added", "disabled", "enabled"]
+
+
+def test_change_that_is_rolled_back_leaves_no_record(installed: Site) -> None:
+    with installed.postgres.connect(installed.database) as connection:
+        cursor = connection.cursor()
+        cursor.execute(f"DELETE FROM {installed.table}")
+        connection.rollback()
+
+    assert len(changes(installed)) == 1
+    installed.sql("DELETE FROM {table}")
+    assert changes(installed)[-1]["revision"] == 2

@@ -1,0 +1,429 @@
+"""What was changed, by whom and when; and the way back to an earlier revision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from fnmatch import translate
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy.engine import Connection
+
+from yellow_dynamic import contract, history
+from yellow_dynamic.command import CommandError
+from yellow_dynamic.command.merge import (
+    Plan,
+    PlanReport,
+    changes_of,
+    past_rows,
+    require_history,
+    revision_of_table,
+)
+from yellow_dynamic.command.platform import Installation
+from yellow_dynamic.command.printing import print_line, print_table, shortened
+from yellow_dynamic.command.rows import (
+    KeyChange,
+    StreamRow,
+    as_time,
+    compare_configs,
+    row_problems,
+)
+from yellow_dynamic.history import Change
+from yellow_dynamic.merge_store import config_table
+from yellow_dynamic.population import (
+    MergeError,
+    compare_rows,
+    digest_of,
+    find_rows,
+    lock_table,
+    size_problems,
+    write_difference,
+)
+
+#: The sign and the colour of each action.
+ACTIONS = {
+    "added": ("+", "green"),
+    "changed": ("~", "yellow"),
+    "removed": ("-", "red"),
+    "enabled": (">", "green"),
+    "disabled": ("=", "yellow"),
+}
+
+
+# --- history ----------------------------------------------------------------------------------
+
+
+def keys_of(change: Change) -> list[KeyChange]:
+    """Return what became of each key of the configuration, and of the status."""
+    if change.action == "removed":
+        return []
+    keys = compare_configs(change.config_before, change.config_after)
+    if change.action != "added" and change.status_before != change.status_after:
+        keys.append(KeyChange("status", "changed", change.status_before, change.status_after))
+    return keys
+
+
+def what(change: Change) -> str:
+    """Return in a few words what was changed."""
+    reason = change.about.get("reason")
+    if change.action == "disabled":
+        until = f"until {change.disabled_until}" if change.disabled_until else ""
+        return ": ".join(filter(None, (until, reason)))
+    if change.action == "changed":
+        return ", ".join(key.key for key in keys_of(change)) or "the same values, written anew"
+    if change.action == "added" and change.status_after != contract.ACTIVE:
+        return f"status {change.status_after}"
+    return ""
+
+
+def as_json(change: Change) -> dict[str, Any]:
+    return {
+        "revision": change.revision,
+        "at": change.changed_at.isoformat(timespec="seconds"),
+        "login": change.login,
+        "application": change.application,
+        "about": change.about,
+        "action": change.action,
+        "stream_key": change.stream_key,
+        "status": [change.status_before, change.status_after],
+        "disabled_until": change.disabled_until,
+        "keys": [vars(key) for key in keys_of(change)],
+    }
+
+
+@dataclass
+class HistoryReport:
+    """The changes of some platforms, newest first."""
+
+    platforms: list[tuple[Installation, list[Change]]]
+    limit: int
+    differs: bool = field(default=False, init=False)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "platforms": [
+                {"platform": each.name, "changes": [as_json(change) for change in changes]}
+                for each, changes in self.platforms
+            ]
+        }
+
+    def show(self) -> None:
+        for installation, changes in self.platforms:
+            title = f"{installation.name}: {len(changes)} changes of table {installation.table}"
+            headings = ("revision", "time (UTC)", "who", "how", "action", "stream", "what")
+            cells = [
+                [
+                    str(change.revision),
+                    as_time(change.changed_at),
+                    change.who,
+                    change.how,
+                    change.action,
+                    change.stream_key,
+                    what(change),
+                ]
+                for change in changes
+            ]
+            print_table(title, headings, cells)
+            if len(changes) == self.limit:
+                print_line(f"There may be older ones: --limit {self.limit} ends here.")
+
+
+@dataclass
+class RevisionReport:
+    """The changes of one revision of some platforms, key by key."""
+
+    platforms: list[tuple[Installation, list[Change]]]
+    differs: bool = field(default=False, init=False)
+
+    def as_json(self) -> dict[str, Any]:
+        return HistoryReport(self.platforms, 0).as_json()
+
+    def show(self) -> None:
+        for installation, changes in self.platforms:
+            first = changes[0]
+            print_line(
+                f"Revision {first.revision} of platform {installation.name}, "
+                f"{as_time(first.changed_at)} UTC, {first.who}, {first.how}",
+                style="bold",
+            )
+            for change in changes:
+                sign, colour = ACTIONS[change.action]
+                more = what(change) if change.action != "changed" else ""
+                print_line(
+                    f"  {sign} stream {change.stream_key} {change.action}"
+                    f"{f', {more}' if more else ''}",
+                    style=colour,
+                )
+                for key in keys_of(change):
+                    key.show()
+
+
+def read_history(
+    installation: Installation, stream: str | None, since: datetime | None, limit: int
+) -> tuple[Installation, list[Change]]:
+    """Return the newest changes of a platform, newest first.
+
+    Args:
+        installation: the platform.
+        stream: the key of a stream, or a shell pattern; None for all.
+        since: no changes before this time (UTC).
+        limit: no more than so many.
+
+    Raises:
+        CommandError: the login is missing, or the table has no history.
+        sqlalchemy.exc.SQLAlchemyError: the history cannot be read.
+    """
+    changes = history.history_table(installation.table)
+    conditions = []
+    if stream is not None:
+        conditions.append(
+            sqlalchemy.or_(
+                changes.c.stream_key == stream,
+                changes.c.stream_key.op("~")(posix_expression(stream)),
+            )
+        )
+    if since is not None:
+        conditions.append(changes.c.changed_at >= since)
+    with installation.transaction("read the history of") as connection:
+        require_history(connection, installation)
+        return installation, history.find_changes(connection, changes, *conditions, limit=limit)
+
+
+def posix_expression(pattern: str) -> str:
+    """Return a shell pattern as a regular expression of PostgreSQL."""
+    return f"^{translate(pattern).removeprefix('(?s:').removesuffix(')' + chr(92) + 'Z')}$"
+
+
+def read_revision(installation: Installation, revision: int) -> tuple[Installation, list[Change]]:
+    """Return the changes of a revision in their order; none where the platform has no such one.
+
+    Raises:
+        CommandError: the login is missing, or the table has no history.
+        sqlalchemy.exc.SQLAlchemyError: the history cannot be read.
+    """
+    changes = history.history_table(installation.table)
+    with installation.transaction("read the history of") as connection:
+        require_history(connection, installation)
+        found = history.find_changes(connection, changes, changes.c.revision == revision)
+        return installation, found[::-1]
+
+
+def report_of_revision(
+    answers: list[tuple[Installation, list[Change]]], revision: int
+) -> RevisionReport:
+    """Return the report on a revision of those platforms that have it.
+
+    Raises:
+        CommandError: none of them has it.
+    """
+    found = [(each, changes) for each, changes in answers if changes]
+    if not found:
+        names = ", ".join(each.name for each, _ in answers)
+        raise CommandError(
+            f"{names} has no change of revision {revision} on record. `yellow-dynamic history` "
+            "lists them."
+        )
+    return RevisionReport(found)
+
+
+# --- history --prune --------------------------------------------------------------------------
+
+
+@dataclass
+class PruneReport:
+    """How many changes were removed from the histories of some platforms."""
+
+    platforms: list[tuple[Installation, int]]
+    before: datetime
+    differs: bool = field(default=False, init=False)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "before": self.before.isoformat(timespec="seconds"),
+            "platforms": [
+                {"platform": each.name, "removed": count} for each, count in self.platforms
+            ],
+        }
+
+    def show(self) -> None:
+        for installation, count in self.platforms:
+            print_line(
+                f"Removed {count} changes before {as_time(self.before)} UTC from the history of "
+                f"platform {installation.name}."
+            )
+
+
+def prune(installation: Installation, before: datetime) -> tuple[Installation, int]:
+    """Remove the changes before a time (UTC).
+
+    Raises:
+        CommandError: the login is missing, or the table has no history.
+        sqlalchemy.exc.SQLAlchemyError: they cannot be removed; they stay.
+    """
+    said = history.about("prune")
+    with installation.transaction("prune the history of", about=said) as connection:
+        require_history(connection, installation)
+        return installation, history.prune(connection, config_table(installation.table), before)
+
+
+# --- rollback ---------------------------------------------------------------------------------
+
+
+@dataclass
+class RollbackReport:
+    """What a rollback changed, and what is to be done about the model."""
+
+    plan: Plan
+    to_revision: int
+    commit: str | None
+    later: list[str]
+    differs: bool = field(default=False, init=False)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            **PlanReport([self.plan]).as_json(),
+            "to_revision": self.to_revision,
+            "commit": self.commit,
+            "later_commits": self.later,
+        }
+
+    def show(self) -> None:
+        if not self.plan.streams:
+            print_line(f"The rows are those of revision {self.to_revision} already.")
+            return
+        print_line(
+            f"Platform {self.plan.platform} is back at revision {self.to_revision}: "
+            f"{self.plan.population}. Airflow follows with its next parse of the factory file."
+        )
+        print_line(self.what_remains, style="yellow")
+
+    @property
+    def what_remains(self) -> str:
+        """What to do about the model, which the next merge writes again."""
+        text = "The next merge of an unchanged model undoes this. Bring the model back"
+        if self.commit:
+            text += f" to commit {self.commit}"
+        if self.later:
+            text += f": git revert {' '.join(self.later)}"
+        return f"{text}."
+
+
+def roll_back(
+    installation: Installation,
+    revision: int,
+    stream: str | None,
+    confirm: Callable[[PlanReport], None],
+) -> RollbackReport:
+    """Make the rows those of an earlier revision, as a new one; statuses stay as they are.
+
+    Args:
+        installation: the platform.
+        revision: the revision.
+        stream: the key of the one stream to roll back, or None for all.
+        confirm: is given what is to be changed; raises where that is not wanted.
+
+    Raises:
+        CommandError: the revision is not on record, the factory file would refuse a row of it, or
+            the rows have been changed meanwhile. Nothing was changed.
+        sqlalchemy.exc.SQLAlchemyError: the rows cannot be written; the old ones stay.
+    """
+    plan, _ = plan_rollback(installation, revision, stream)
+    if plan.streams:
+        confirm(PlanReport([plan], full=True))
+        said = history.about(history.ROLLBACK, to_revision=revision)
+        with installation.transaction("write the rows of", about=said) as connection:
+            lock_table(connection, config_table(installation.table))
+            now = revision_of_table(connection, installation)
+            if now != plan.revision:
+                raise CommandError(
+                    f"Platform {installation.name!r} was changed meanwhile, from revision "
+                    f"{plan.revision} to {now}. Nothing was rolled back; look at it again."
+                )
+            write_rollback(connection, installation, revision, stream)
+    commit, later = commits_around(installation, revision)
+    return RollbackReport(plan, revision, commit, later)
+
+
+def plan_rollback(
+    installation: Installation, revision: int, stream: str | None
+) -> tuple[Plan, dict[str, str]]:
+    """Return what a rollback would change now, and the rows that it would leave."""
+    with installation.transaction("read") as connection:
+        return wanted_rows(connection, installation, revision, stream)
+
+
+def write_rollback(
+    connection: Connection, installation: Installation, revision: int, stream: str | None
+) -> None:
+    plan, rows = wanted_rows(connection, installation, revision, stream)
+    table = config_table(installation.table)
+    try:
+        write_difference(connection, installation.name, table, rows, plan.population)
+    except MergeError as error:
+        raise CommandError(str(error)) from None
+
+
+def wanted_rows(
+    connection: Connection, installation: Installation, revision: int, stream: str | None
+) -> tuple[Plan, dict[str, str]]:
+    """Return how the rows differ from those of a revision, and what they are to be.
+
+    Raises:
+        CommandError: the revision is not on record, or its rows cannot be the platform's.
+    """
+    past = past_rows(connection, installation, revision)
+    table = config_table(installation.table)
+    today = {key: (row[1], row[2]) for key, row in find_rows(connection, table).items()}
+    if stream is not None:
+        past = with_one_stream(installation, today, past, stream, revision)
+    configs = {key: config_json for key, (config_json, _) in past.items()}
+    rows = {key: config or "" for key, config in configs.items()}
+    population = compare_rows({key: config for key, (config, _) in today.items()}, rows)
+    problems = [
+        problem
+        for key in (*population.added, *population.changed)
+        for problem in row_problems(
+            StreamRow(key, configs[key], contract.ACTIVE, None, None), installation
+        )
+    ]
+    problems += size_problems(connection, table, rows)
+    if population.removed and not rows:
+        problems.append(f"revision {revision} has no stream")
+    if problems:
+        raise CommandError(
+            f"Platform {installation.name!r} cannot go back to revision {revision}: "
+            f"{shortened(problems)}. Nothing was changed."
+        )
+    now = revision_of_table(connection, installation)
+    streams = changes_of(today, rows, population)
+    return Plan(
+        installation.name, installation.table, streams, population, now, digest_of(rows)
+    ), rows
+
+
+Rows = dict[str, tuple[str | None, str | None]]
+
+
+def with_one_stream(
+    installation: Installation, today: Rows, past: Rows, stream: str, revision: int
+) -> Rows:
+    """Return today's rows with one stream as it was."""
+    if stream not in today and stream not in past:
+        raise CommandError(
+            f"Platform {installation.name!r} has no stream {stream!r} now, and had none at "
+            f"revision {revision}."
+        )
+    others = {key: row for key, row in today.items() if key != stream}
+    return others | {key: row for key, row in past.items() if key == stream}
+
+
+def commits_around(installation: Installation, revision: int) -> tuple[str | None, list[str]]:
+    """Return the model's commit as of a revision, and the later ones that merges wrote."""
+    with installation.transaction("read the history of") as connection:
+        commits = history.commits(connection, installation.table)
+    before = [commit for number, commit in commits if number <= revision]
+    later = [commit for number, commit in commits if number > revision]
+    newest = before[0] if before else None
+    return newest, [commit for commit in dict.fromkeys(later) if commit != newest]

@@ -1,0 +1,254 @@
+"""Switches streams off and on: which ones, who and why, and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy.exc import SQLAlchemyError
+
+from yellow_dynamic import contract, history
+from yellow_dynamic.command import CommandError
+from yellow_dynamic.command.platform import Installation
+from yellow_dynamic.command.printing import print_line
+from yellow_dynamic.command.rows import StreamRow, find_stream, in_words, read_rows
+from yellow_dynamic.merge_store import config_table, execute_locking, quoted_name
+
+WILDCARDS = set("*?[")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which streams a command is about: those for which all that is given holds.
+
+    Attributes:
+        patterns: keys of streams, or shell patterns of them.
+        store: the name of a store, or a shell pattern.
+        source_credential: the name of a source's credential, or a shell pattern.
+        everything: whether it is about all streams.
+    """
+
+    patterns: tuple[str, ...] = ()
+    store: str | None = None
+    source_credential: str | None = None
+    everything: bool = False
+
+    @property
+    def by_value(self) -> dict[str, str]:
+        """The patterns of values, by their keys in a configuration."""
+        given = {"store_name": self.store, "source_credential_name": self.source_credential}
+        return {key: pattern for key, pattern in given.items() if pattern is not None}
+
+    @property
+    def single(self) -> str | None:
+        """The key of a stream where no more than this one was named."""
+        one = self.patterns[0] if len(self.patterns) == 1 else None
+        return None if one is None or self.by_value or WILDCARDS & set(one) else one
+
+    def check(self) -> None:
+        """Raise CommandError where it does not say which streams."""
+        chosen = bool(self.patterns or self.by_value)
+        if chosen == self.everything:
+            raise CommandError(
+                "Say which streams: STREAM (a key or a pattern such as 'Erp_*'), --store or "
+                "--source-credential; or --all, alone, for every stream."
+            )
+
+    def has(self, row: StreamRow) -> bool:
+        config = contract.with_credential_names(row.config)
+        keys = self.patterns or ("*",)
+        return any(
+            row.stream_key == key or fnmatchcase(row.stream_key, key) for key in keys
+        ) and all(
+            fnmatchcase(str(config.get(key, "")), pattern) for key, pattern in self.by_value.items()
+        )
+
+    def __str__(self) -> str:
+        words = [*map(repr, self.patterns), *(f"{key} {it!r}" for key, it in self.by_value.items())]
+        return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Switch:
+    """What becomes of the streams: a status, why, and until when (UTC; None is for good)."""
+
+    status: str
+    reason: str | None = None
+    until: datetime | None = None
+
+    @property
+    def command(self) -> str:
+        """What an operator typed."""
+        return "disable" if self.status == contract.DISABLED else "enable"
+
+    def changes(self, row: StreamRow) -> bool:
+        """Tell whether the row is to be written."""
+        return row.status != self.status or (row.disabled_until or None) != (
+            self.until and self.until.isoformat()
+        )
+
+
+@dataclass
+class Switched:
+    """The status that a stream has now, and the one that it had."""
+
+    platform: str
+    stream_key: str
+    status: str
+    was: str | None
+    until: datetime | None = None
+    reason: str | None = None
+    already: bool = False
+
+    def show(self) -> None:
+        stream = f"The stream {self.stream_key} of platform {self.platform} is {self.status}"
+        if self.already:
+            print_line(f"{stream} already{f', {self.reason}' if self.reason else ''}.")
+            return
+        until = f" until {self.until:%Y-%m-%d %H:%M:%S} UTC" if self.until else ""
+        print_line(
+            f"{stream} now{until}; it was {self.was}. Airflow follows with its next parse of the "
+            "factory file."
+        )
+
+
+@dataclass
+class SwitchReport:
+    """What became of some streams."""
+
+    streams: list[Switched]
+    differs: bool = field(default=False, init=False)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "streams": [
+                {
+                    "platform": each.platform,
+                    "stream_key": each.stream_key,
+                    "status": each.status,
+                    "was": each.was,
+                    "until": each.until,
+                    "reason": each.reason,
+                }
+                for each in self.streams
+            ]
+        }
+
+    def show(self) -> None:
+        for each in self.streams:
+            each.show()
+
+
+Found = list[tuple[Installation, list[StreamRow]]]
+
+
+def switch_streams(
+    installations: list[Installation],
+    selection: Selection,
+    switch: Switch,
+    confirm: Callable[[str], None],
+) -> SwitchReport:
+    """Write the status of streams, and nothing else of their rows.
+
+    Args:
+        installations: the platforms.
+        selection: which of their streams.
+        switch: what becomes of them.
+        confirm: is given the question whether to go on where there is more than one; raises
+            where the answer is no.
+
+    Raises:
+        CommandError: there is no such stream, a platform cannot be asked, one has gone
+            meanwhile, or the table cannot keep a reason or a time.
+        sqlalchemy.exc.SQLAlchemyError: the rows of a platform cannot be written; they stay.
+    """
+    selection.check()
+    found = find_selected(installations, selection)
+    written = [(each, [row for row in rows if switch.changes(row)]) for each, rows in found]
+    count = sum(len(rows) for _, rows in written)
+    if count > 1:
+        for each, rows in written:
+            for row in rows:
+                print_line(f"  {row.stream_key} of platform {each.name}, {row.status}", err=True)
+        confirm(f"Make these {count} streams {switch.status}?")
+    for each, rows in written:
+        if rows:
+            write_status(each, [row.stream_key for row in rows], switch)
+    return SwitchReport([report for each, rows in found for report in reports(each, rows, switch)])
+
+
+def reports(
+    installation: Installation, rows: list[StreamRow], switch: Switch
+) -> Iterator[Switched]:
+    for row in rows:
+        already = not switch.changes(row)
+        reason = (row.why_disabled if already else switch.reason) or None
+        yield Switched(
+            installation.name, row.stream_key, switch.status, row.status, switch.until, reason,
+            already,
+        )  # fmt: skip
+
+
+def find_selected(installations: list[Installation], selection: Selection) -> Found:
+    """Return the selected rows of each platform.
+
+    Raises:
+        CommandError: there is none, or a platform, which may have one too, cannot be asked.
+    """
+    if selection.single is not None:
+        installation, row, failures = find_stream(installations, selection.single)
+        found = [(installation, [row])]
+    else:
+        found, failures = [], []
+        for each in installations:
+            try:
+                rows = read_rows(each)
+            except (CommandError, SQLAlchemyError) as error:
+                failures.append(in_words(error))
+                continue
+            found.append((each, [row for row in rows if selection.has(row)]))
+    if failures:
+        raise CommandError(
+            f"Other platforms may have a stream {selection.single or 'like these'!r} too and "
+            "cannot be asked, so nothing was changed. Name its platform with --platform. "
+            + " ".join(failures)
+        )
+    if not any(rows for _, rows in found):
+        names = ", ".join(each.name for each, _ in found)
+        raise CommandError(
+            f"No stream of {names} is selected by {selection}. The command `streams` lists them "
+            "all."
+        )
+    return found
+
+
+def write_status(installation: Installation, keys: list[str], switch: Switch) -> None:
+    """Write the status of these rows, in one transaction."""
+    table = config_table(installation.table)
+    said = history.about(switch.command, reason=switch.reason)
+    with installation.transaction("change a status in", about=said) as connection:
+        # A merge holds the table, and an UPDATE that has waited for it might miss its rows.
+        lock = f"LOCK TABLE {quoted_name(connection, table)} IN ROW EXCLUSIVE MODE"
+        execute_locking(connection, lock)
+        kept = history.is_readable(connection, installation.table)
+        if not kept and (switch.reason or switch.until):
+            raise CommandError(
+                f"A reason or a time cannot be kept, and nothing was changed. "
+                f"{history.without_history(installation.table)}"
+            )
+        values: dict[str, Any] = {"status": switch.status}
+        if kept:
+            values["disabled_until"] = switch.until
+        named = sqlalchemy.table(table.name, *map(sqlalchemy.column, ("stream_key", *values)))
+        chosen = named.c.stream_key.in_(keys)
+        done = connection.execute(named.update().where(chosen).values(values))
+        if done.rowcount != len(keys):
+            gone = len(keys) - done.rowcount
+            raise CommandError(
+                f"Of the streams {', '.join(keys):.300} of platform {installation.name!r}, {gone} "
+                "have been removed by a merge meanwhile. Nothing was changed."
+            )

@@ -1,0 +1,282 @@
+"""Makes the rows of a platform's table those that are wanted, in one transaction.
+
+A merge wants the streams of the model, a rollback those of an earlier revision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Table
+from sqlalchemy.engine import Connection
+
+from yellow_dynamic import history
+from yellow_dynamic.contract import ACTIVE, DISABLED
+from yellow_dynamic.merge_store import config_limit, execute_locking, quoted_name, write_comment
+
+log = logging.getLogger(__name__)
+
+#: So many streams may always go at once, however few there are.
+REMOVALS_ALWAYS_ALLOWED = 5
+#: Names how many streams one merge may remove, where that is more than its share.
+ALLOWED_REMOVALS = "YELLOW_DYNAMIC_ALLOW_REMOVALS"
+
+
+class MergeError(Exception):
+    """A platform was not merged; the text says why, or lists the problems of its model."""
+
+
+@dataclass
+class Population:
+    """What becomes of the streams of a table, by their keys."""
+
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+    unchanged: list[str]
+
+    def __str__(self) -> str:
+        names = [
+            f"{len(keys)} {verb}{printable_keys(keys)}"
+            for verb, keys in vars(self).items()
+            if verb != "unchanged"
+        ]
+        return ", ".join([*names, f"{len(self.unchanged)} unchanged"])
+
+
+def printable_keys(keys: list[str]) -> str:
+    """Return the first keys in brackets as they may stand in a log, or nothing for none.
+
+    A key that was written by hand may forge lines.
+    """
+    shown = [key if key.isprintable() else ascii(key) for key in keys[:10]]
+    return f" ({', '.join(shown)}{', ...' if keys[10:] else ''})" if keys else ""
+
+
+def compare_rows(old: dict[str, str | None], new: dict[str, str]) -> Population:
+    """Return the difference between two sets of configs, each by stream key."""
+    population = Population([], [], [], [])
+    for key in sorted(old.keys() | new.keys()):
+        if key not in old:
+            population.added.append(key)
+        elif key not in new:
+            population.removed.append(key)
+        elif old[key] == new[key]:
+            population.unchanged.append(key)
+        else:
+            population.changed.append(key)
+    return population
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What a merge may do to a platform's table.
+
+    Attributes:
+        allow_empty: whether it may remove the last streams.
+        max_removed: the share of the streams that it may remove, from 0 to 1.
+    """
+
+    allow_empty: bool
+    max_removed: float
+
+    def problems(self, platform: str, table: str, population: Population) -> Iterator[str]:
+        """Yield why the streams that go must not go."""
+        removed = len(population.removed)
+        had = removed + len(population.changed) + len(population.unchanged)
+        empties = removed == had and not population.added
+        if empties and removed and not self.allow_empty:
+            yield (
+                f"The model leaves platform {platform!r} without a stream, and the table "
+                f"{table!r} has {removed}. Nothing is removed. If that is what you want, make the "
+                "platform with allowEmpty=True."
+            )
+        allowed = max(REMOVALS_ALWAYS_ALLOWED, int(self.max_removed * had))
+        if removed > allowed and not empties and os.environ.get(ALLOWED_REMOVALS) != str(removed):
+            yield (
+                f"The merge would remove {removed} of the {had} streams of platform {platform!r} "
+                f"from the table {table!r}, more than the {allowed} that it may remove at once"
+                f"{printable_keys(population.removed)}. Nothing is removed. If that is what you "
+                f"want, set {ALLOWED_REMOVALS}={removed} for this one merge; the platform's "
+                "argument maxRemoved is the share that every merge may remove."
+            )
+
+
+#: Names the file with the plan that a merge is to carry out.
+PLAN_FILE = "YELLOW_DYNAMIC_PLAN"
+
+
+def digest_of(rows: dict[str, str]) -> str:
+    """Return a text that is equal for equal rows only."""
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
+
+def plan_problems(
+    connection: Connection, file: Path, platform: str, table: str, rows: dict[str, str]
+) -> list[str]:
+    """Return why a merge of these rows would not be what was planned.
+
+    Args:
+        connection: one in a transaction that has locked the table.
+        file: what `yellow-dynamic plan --out` wrote.
+        platform: the platform's name in the model.
+        table: the name of its table.
+        rows: config_json by stream key, as the merge would write them.
+    """
+    anew = f"Nothing was changed. Make a plan anew, or unset {PLAN_FILE}."
+    try:
+        plans = json.loads(file.read_text(encoding="utf-8"))["platforms"]
+        planned = {plan["platform"]: (plan["revision"], plan["rows_digest"]) for plan in plans}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = getattr(error, "strerror", None) or f"it is no plan ({type(error).__name__})"
+        return [f"{PLAN_FILE} names the file {str(file)!r}, which cannot be read: {reason}. {anew}"]
+    if platform not in planned:
+        names = ", ".join(map(repr, planned)) or "none"
+        return [f"The plan {str(file)!r} is of {names}, and not of {platform!r}. {anew}"]
+    if not history.is_readable(connection, table):
+        return [history.without_history(table)]
+    (revision, digest), found = planned[platform], history.last_revision(connection, table)
+    problems = []
+    if found != revision:
+        problems.append(
+            f"The plan {str(file)!r} was made at revision {revision} of table {table!r}, and the "
+            f"table is at revision {found} now; `yellow-dynamic history` has what was changed. "
+            f"{anew}"
+        )
+    if digest != digest_of(rows):
+        problems.append(
+            f"The streams that the model gives platform {platform!r} are not those of the plan "
+            f"{str(file)!r}. {anew}"
+        )
+    return problems
+
+
+def lock_table(connection: Connection, table: Table) -> None:
+    """Keep other merges out of the table until the transaction ends; readers go on."""
+    execute_locking(connection, f"LOCK TABLE {quoted_name(connection, table)} IN EXCLUSIVE MODE")
+
+
+def find_rows(connection: Connection, table: Table) -> dict[str, Any]:
+    """Return the table's rows by stream key, each with config_json and status."""
+    columns = (table.c.stream_key, table.c.config_json, table.c.status)
+    return {row[0]: row for row in connection.execute(sqlalchemy.select(*columns))}
+
+
+def size_problems(connection: Connection, table: Table, rows: dict[str, str]) -> Iterator[str]:
+    """Yield which rows the table cannot hold."""
+    limit = config_limit(connection, table)
+    for key in [key for key, text in rows.items() if limit is not None and len(text) > limit]:
+        yield (
+            f"The configuration of stream {key!r} has {len(rows[key])} characters, and the column "
+            f"config_json of table {table.name!r} holds {limit}. Run generatePlatformBootstrap "
+            "with --ringLevel 1, which widens it."
+        )
+
+
+#: What a merge does to the table, in this order, each with one parameter of JSON. Rows that do
+#: not differ are not touched, so that what others keep of them lives on.
+DELETE = """\
+DELETE FROM {table}
+WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:rows AS json))))
+"""
+INSERT = """\
+INSERT INTO {table} (stream_key, config_json, status, created_at, updated_at)
+SELECT key, value, '{active}', timezone('UTC', now()), timezone('UTC', now())
+FROM json_each_text(CAST(:rows AS json))
+"""
+#: Of streams that were disabled when they were removed; there is a history, and so the column.
+INSERT_DISABLED = """\
+INSERT INTO {table} (stream_key, config_json, status, created_at, updated_at, disabled_until)
+SELECT key, value ->> 0, '{disabled}', timezone('UTC', now()), timezone('UTC', now()),
+    CAST(value ->> 1 AS timestamp)
+FROM json_each(CAST(:rows AS json))
+"""
+UPDATE = """\
+UPDATE {table} AS old SET
+    config_json = new.value,
+    status = coalesce(nullif(old.status, ''), '{active}'),
+    created_at = coalesce(old.created_at, timezone('UTC', now())),
+    updated_at = timezone('UTC', now())
+FROM json_each_text(CAST(:rows AS json)) AS new WHERE old.stream_key = new.key
+"""
+WRITTEN = """\
+SELECT stream_key, config_json FROM {table}
+WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:rows AS json))))
+"""
+
+
+def write_difference(
+    connection: Connection,
+    platform: str,
+    table: Table,
+    rows: dict[str, str],
+    population: Population,
+) -> None:
+    """Write what differs between the table and these rows, and see that it is in the table.
+
+    Args:
+        connection: one in a transaction that has locked the table.
+        platform: the platform's name in the model.
+        table: its table.
+        rows: config_json by stream key, as all rows are to be.
+        population: what differs; see `compare_rows`.
+
+    Raises:
+        MergeError: when the table holds something else afterwards.
+    """
+    quoted = quoted_name(connection, table)
+
+    def run(statement: str, parameter: Any) -> Any:
+        text = sqlalchemy.text(statement.format(table=quoted, active=ACTIVE, disabled=DISABLED))
+        return connection.execute(text, {"rows": json.dumps(parameter, ensure_ascii=False)})
+
+    off = disabled_when_removed(connection, table, population.added)
+    for statement, part in (
+        (DELETE, population.removed),
+        (INSERT, {key: rows[key] for key in population.added if key not in off}),
+        (INSERT_DISABLED, {key: (rows[key], until and str(until)) for key, until in off.items()}),
+        (UPDATE, {key: rows[key] for key in population.changed}),
+    ):
+        if part:
+            run(statement, part)
+    touched = [*population.added, *population.changed, *population.removed]
+    found = dict(run(WRITTEN, touched).all()) if touched else {}
+    wrong = [key for key in touched if found.get(key) != rows.get(key)]
+    count = connection.scalar(sqlalchemy.select(sqlalchemy.func.count()).select_from(table))
+    if wrong or count != len(rows):
+        raise MergeError(
+            f"Platform {platform!r} was not merged, and nothing was changed: table {table.name!r} "
+            f"did not take what the merge wrote. It had {count} rows where {len(rows)} were to be, "
+            f"and {len(wrong)} streams{printable_keys(wrong)} were not as written. A trigger, a "
+            "rule or a row security policy of the table interferes; psql's \\d lists them."
+        )
+    if not (rows and population.unchanged):
+        note_whether_emptied(connection, table, emptied=bool(population.removed and not rows))
+
+
+def disabled_when_removed(
+    connection: Connection, table: Table, added: list[str]
+) -> dict[str, datetime | None]:
+    """Return which streams that come back an operator had disabled, and until when."""
+    if not (added and history.is_readable(connection, table.name)):
+        return {}
+    return history.disabled_when_removed(connection, table.name, added)
+
+
+def note_whether_emptied(connection: Connection, table: Table, *, emptied: bool) -> None:
+    """Tell the factory files that an empty table is meant, or that it is no more."""
+    if not write_comment(connection, table, emptied=emptied) and emptied:
+        log.warning(
+            "The table %r belongs to another role, so it cannot say that this merge emptied it. "
+            "Airflow keeps the last streams for some hours, as for a table that was lost.",
+            table.name,
+        )
