@@ -82,7 +82,9 @@ def test_commands_of_the_operator_are_there() -> None:
         "disable",
         "drift",
         "enable",
+        "history",
         "plan",
+        "rollback",
         "show",
         "status",
         "streams",
@@ -111,7 +113,7 @@ def test_help_says_what_the_command_does_and_its_exit_codes(
         ["plan", "--model"],
         ["plan", "--no-such-option"],
         ["no-such-command"],
-        ["disable"],
+        ["rollback"],
         ["--no-such-option"],
     ],
 )

@@ -1,4 +1,4 @@
-"""`yellow-dynamic drift`: what was edited by hand since the last merge."""
+"""`yellow-dynamic drift`: what was edited by hand since the last merge, by whom and when."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def drifted(operator: Operator, *words: Any) -> dict[str, dict[str, Any]]:
     assert result.exit_code in (0, 2), result.output
     found = json.loads(result.stdout)
     [platform] = found["platforms"]
-    assert platform["compared_with_model"] == ("--model" in words)
     assert found["drift"] == bool(platform["streams"]) == (result.exit_code == 2)
     return {each["stream_key"]: each for each in platform["streams"]}
 
 
 def test_rows_as_the_merge_wrote_them_are_no_drift(merged: Operator) -> None:
     merged.on_dags("disable", "Store1")
+    merged.site.sql("UPDATE {table} SET status = 'disabled' WHERE stream_key = 'Pair_a'")
 
     result = merged.on_model("drift")
 
@@ -31,20 +31,30 @@ def test_rows_as_the_merge_wrote_them_are_no_drift(merged: Operator) -> None:
     assert drifted(merged, "--dags", merged.dags) == {}
 
 
-def test_edit_that_keeps_the_writing_is_seen_against_the_model(merged: Operator) -> None:
-    merged.site.sql(
-        "UPDATE {table} SET config_json = replace(config_json, '* * * * *', '0 3 * * *') "
-        "WHERE stream_key = 'Store1'"
-    )
+def test_edit_is_shown_with_who_and_when_and_what(merged: Operator) -> None:
+    merged.site.postgres.create_role("night_shift", "a-password-2")
+    merged.site.sql("GRANT SELECT, UPDATE ON {table} TO night_shift")
+    with merged.site.postgres.connect(
+        merged.site.database, "night_shift", "a-password-2"
+    ) as connection:
+        connection.cursor().execute(
+            "SET application_name = 'psql'; UPDATE yellowlive_airflow_dsg SET config_json = "
+            "replace(config_json, '* * * * *', '0 3 * * *') WHERE stream_key = 'Store1'"
+        )
+        connection.commit()
+    merged.edit("Store1", note="mine")
 
-    store1 = drifted(merged, "--model", merged.model)["Store1"]
+    result = merged.on_dags("drift")
 
-    assert store1["certain"] is False
-    assert store1["keys"] == [
-        {"key": "schedule_string", "action": "changed", "old": "* * * * *", "new": "0 3 * * *"}
-    ]
-    assert drifted(merged, "--dags", merged.dags) == {}
-    assert "No model was given" in merged.on_dags("drift").stdout
+    assert result.exit_code == 2
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert lines[1] == "~ stream Store1 was changed by hand:"
+    assert lines[2].endswith(f" UTC, revision 3: {merged.site.postgres.user}, by hand")
+    assert lines[3].endswith(" UTC, revision 2: night_shift, psql")
+    assert '~ schedule_string: "* * * * *" -> "0 3 * * *"' in lines
+    assert '+ note = "mine"' in lines
+    [edit, _] = drifted(merged, "--model", merged.model)["Store1"]["edits"]
+    assert (edit["revision"], edit["action"]) == (3, "changed")
 
 
 def test_rows_inserted_and_deleted_by_hand_are_named(merged: Operator) -> None:
@@ -54,36 +64,46 @@ def test_rows_inserted_and_deleted_by_hand_are_named(merged: Operator) -> None:
 
     assert result.exit_code == 2
     lines = [line.strip() for line in result.stdout.splitlines()]
-    assert "stream Store1 was edited by hand:" in lines
-    assert "its row is gone, deleted by hand" in lines
-    assert "the model has no such stream; the row was inserted by hand" in lines
+    assert "- stream Store1 was removed by hand:" in lines
+    assert "+ stream Mine was added by hand:" in lines
     assert lines[-1] == "2 streams were edited by hand."
 
 
 @pytest.mark.parametrize(
-    ("edit", "sign"),
+    "edit",
     [
-        ("config_json = config_json::jsonb::text", "not written as a merge writes it"),
-        ("config_json = NULL", "not written as a merge writes it"),
-        ("config_json = 'no JSON'", "not written as a merge writes it"),
-        ("stream_key = 'Another'", "that of another stream"),
-        ("config_json = replace(config_json, 'yellowlive', 'other')", "of another platform"),
-        ("status = 'actve'", "'actve', neither active nor disabled"),
-        ("status = NULL", "None, neither active nor disabled"),
-        ("updated_at = NULL", "a time of it is missing"),
-        ("updated_at = created_at - interval '1 s'", "changed before it was created"),
+        "config_json = config_json::jsonb::text",
+        "config_json = NULL",
+        "config_json = 'no JSON'",
+        "stream_key = 'Another'",
     ],
 )
-def test_what_no_merge_writes_is_certain_without_a_model(
-    merged: Operator, edit: str, sign: str
-) -> None:
+def test_edit_of_any_kind_is_seen(merged: Operator, edit: str) -> None:
     merged.site.sql(f"UPDATE {{table}} SET {edit} WHERE stream_key = 'Pair_a'")  # noqa: S608
 
-    [found] = drifted(merged, "--dags", merged.dags).values()
+    assert "Pair_a" in drifted(merged, "--dags", merged.dags)
+    assert "Pair_a" in drifted(merged, "--model", merged.model)
 
-    assert found["certain"] is True
-    assert sign in " ".join(found["signs"])
-    assert drifted(merged, "--model", merged.model)
+
+def test_edit_that_was_undone_is_no_drift(merged: Operator) -> None:
+    merged.site.sql(
+        "UPDATE {table} SET config_json = config_json || ' ' WHERE stream_key = 'Pair_a'"
+    )
+    merged.site.sql("UPDATE {table} SET config_json = rtrim(config_json)")
+
+    assert drifted(merged, "--dags", merged.dags) == {}
+
+
+def test_edit_that_the_model_says_by_now_is_no_drift_against_it(merged: Operator) -> None:
+    by_hand = merged.rows()["Store1"][1]
+    merged.write_model("[Store('Pair', ['a', 'b'], SINGLE)]")
+    merged.merge()
+    merged.site.insert("Store1", by_hand)
+    merged.write_model("[Store('Store1'), Store('Pair', ['a', 'b'], SINGLE)]")
+    merged.merge()
+
+    assert "Store1" in drifted(merged, "--dags", merged.dags)
+    assert drifted(merged, "--model", merged.model) == {}
 
 
 def test_drift_is_undone_by_the_next_merge(merged: Operator) -> None:
@@ -93,3 +113,24 @@ def test_drift_is_undone_by_the_next_merge(merged: Operator) -> None:
     merged.merge()
 
     assert merged.on_model("drift").exit_code == 0
+
+
+def test_merge_of_a_release_without_a_history_is_no_edit_by_hand(merged: Operator) -> None:
+    with merged.site.postgres.connect(merged.site.database) as connection:
+        connection.cursor().execute(
+            "SET application_name = 'yellow_dynamic merge YellowLive'; "
+            "DELETE FROM yellowlive_airflow_dsg WHERE stream_key = 'Store1'"
+        )
+        connection.commit()
+
+    assert drifted(merged, "--dags", merged.dags) == {}
+
+
+def test_table_without_a_history_is_named_with_what_to_do(merged: Operator) -> None:
+    merged.site.sql("DROP TABLE {table}_history")
+
+    result = merged.on_dags("drift")
+
+    assert result.exit_code == 1
+    assert "Table 'yellowlive_airflow_dsg' has no history that this role may read" in result.stderr
+    assert "generatePlatformBootstrap with --ringLevel 1" in result.stderr

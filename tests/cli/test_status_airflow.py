@@ -125,6 +125,7 @@ def as_at_first(watched: Watched) -> Iterator[None]:
     yield
     for file, text in (eco, factory):
         file.write_text(text)
+    watched.site.sql("UPDATE {table} SET status = 'active'")
     watched.site.sql("DELETE FROM {table}")
     watched.merge()
     for dag_id in watched.airflow.dag_ids():

@@ -88,10 +88,16 @@ def test_stream_is_switched_off_until_it_is_switched_on_and_a_merge_keeps_that(
     result = merged.on_model("enable", "Store1", "--json")
 
     assert json.loads(result.stdout) == {
-        "platform": "YellowLive",
-        "stream_key": "Store1",
-        "status": "active",
-        "was": "disabled",
+        "streams": [
+            {
+                "platform": "YellowLive",
+                "stream_key": "Store1",
+                "status": "active",
+                "was": "disabled",
+                "until": None,
+                "reason": None,
+            }
+        ]
     }
     assert statuses(merged) == {"Store1": "active"}
     again = merged.on_dags("enable", "Store1")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy
 from sqlalchemy.engine import Connection
 
 from yellow_dynamic import contract, history
@@ -14,6 +15,7 @@ from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import as_json, print_line
 from yellow_dynamic.command.rows import SIGNS, KeyChange, compare_configs
+from yellow_dynamic.merge_store import config_table, quoted_name
 from yellow_dynamic.population import Population, compare_rows, digest_of
 
 if TYPE_CHECKING:
@@ -205,6 +207,9 @@ def past_rows(
 
 
 def require_history(connection: Connection, installation: Installation) -> None:
+    # A table that is not there is another matter, and raises.
+    find = sqlalchemy.text("SELECT CAST(:name AS regclass)")
+    connection.execute(find, {"name": quoted_name(connection, config_table(installation.table))})
     if not history.is_readable(connection, installation.table):
         raise CommandError(history.without_history(installation.table))
 
