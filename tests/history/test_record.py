@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any
 
-import psycopg2
 import pytest
 from conftest import Site
-from psycopg2 import errors
 from recorded import changes, replayed, rows, unrecorded
 from yellow_models import Store
 

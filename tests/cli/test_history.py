@@ -1,0 +1,190 @@
+"""`yellow-dynamic history`: who changed which stream, when, and what."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Operator
+
+
+def changes(operator: Operator, *words: Any) -> list[dict[str, Any]]:
+    """Return what the command prints for programs."""
+    result = operator.on_dags("history", *words, "--json")
+    assert result.exit_code == 0, result.output
+    [platform] = json.loads(result.stdout)["platforms"]
+    found: list[dict[str, Any]] = platform["changes"]
+    return found
+
+
+def brief(found: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(each["revision"], each["action"], each["stream_key"]) for each in found]
+
+
+def refusal(operator: Operator, *words: Any) -> str:
+    result = operator.on_dags(*words)
+    assert (result.exit_code, result.stdout) == (1, ""), result.output
+    [line] = result.stderr.splitlines()
+    return str(line)
+
+
+def test_changes_are_listed_newest_first_a_line_each(
+    merged: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASURFACE_USER", "alice")
+    merged.write_model("[Store('Store1', trigger=None), Store('Pair', ['a', 'b'], SINGLE)]")
+    merged.merge()
+    merged.on_dags("disable", "Pair_a", "--reason", "source is down")
+
+    result = merged.on_dags("history")
+
+    assert result.exit_code == 0, result.output
+    title, *lines = result.stdout.splitlines()
+    assert title.strip() == "YellowLive: 5 changes of table yellowlive_airflow_dsg"
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    login = merged.site.postgres.user
+    alice = f"alice (login {login})"
+    assert [cell[:1] + cell[2:] for cell in cells[:2]] == [
+        ["3", alice, "disable", "disabled", "Pair_a", "source is down"],
+        ["2", alice, "merge", "changed", "Store1", "schedule_string"],
+    ]
+    assert [cell[4:6] for cell in cells[2:]] == [
+        ["added", "Store1"],
+        ["added", "Pair_b"],
+        ["added", "Pair_a"],
+    ]
+    now = datetime.now(UTC).replace(tzinfo=None)
+    assert all(abs(now - datetime.fromisoformat(cell[1])) < timedelta(minutes=5) for cell in cells)
+
+
+def test_changes_are_chosen_by_stream_pattern_time_and_number(merged: Operator) -> None:
+    merged.site.sql("UPDATE {table} SET config_json = '{{}}' WHERE stream_key <> 'Pair_b'")
+
+    assert brief(changes(merged, "Store1")) == [(2, "changed", "Store1"), (1, "added", "Store1")]
+    assert {each["stream_key"] for each in changes(merged, "Pair_*")} == {"Pair_a", "Pair_b"}
+    assert changes(merged, "Pair") == []
+    assert len(changes(merged, "--since", "1h")) == 5
+    assert changes(merged, "--since", "2200-01-01") == []
+    assert brief(changes(merged, "--limit", 1)) == [(2, "changed", "Store1")]
+    text = merged.on_dags("history", "--limit", 2).stdout
+    assert "There may be older ones: --limit 2 ends here." in text
+
+
+def test_revision_is_shown_key_by_key(merged: Operator) -> None:
+    merged.write_model("[Store('Store1', trigger=None), Store('New')]")
+    merged.merge()
+
+    result = merged.on_dags("history", 2)
+
+    assert result.exit_code == 0, result.output
+    first, *lines = result.stdout.splitlines()
+    assert first.startswith("Revision 2 of platform YellowLive, 20")
+    assert first.endswith(", merge")
+    assert lines[:2] == ["  - stream Pair_a removed", "  - stream Pair_b removed"]
+    assert "  + stream New added" in lines
+    assert '      + datasets = ["customers", "addresses"]' in lines
+    assert lines[-2:] == [
+        "  ~ stream Store1 changed",
+        '      ~ schedule_string: "* * * * *" -> "@hourly"',
+    ]
+
+
+def test_status_of_a_hand_edit_is_among_the_keys(merged: Operator) -> None:
+    merged.site.sql("UPDATE {table} SET status = 'asleep' WHERE stream_key = 'Store1'")
+
+    [change] = changes(merged, 2)
+
+    assert change["action"] == "changed"
+    assert change["keys"] == [
+        {"key": "status", "action": "changed", "old": "active", "new": "asleep"}
+    ]
+
+
+def test_commit_of_the_model_is_on_record(merged: Operator) -> None:
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        command = ["git", "-C", str(merged.model), *identity, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message=Model")
+    merged.write_model("[Store('New')]")
+    merged.merge()
+    git("commit", "--quiet", "--all", "--message=New")
+    # What is no part of the model does not make it another one.
+    Path(merged.model, "rendered.sql").write_text("SELECT 1")
+    merged.write_model("[Store('New'), Store('Other')]")
+    git("commit", "--quiet", "--all", "--message=Other")
+    merged.merge()
+
+    [committed] = changes(merged, 3)
+    assert (committed["about"]["commit"], committed["about"]["dirty"]) == (
+        git("rev-parse", "HEAD"),
+        False,
+    )
+    uncommitted = changes(merged, 2)[0]["about"]
+    assert (uncommitted["commit"], uncommitted["dirty"]) == (git("rev-parse", "HEAD~2"), True)
+    assert f"merge of {uncommitted['commit'][:12]}, uncommitted" in merged.on_dags("history").stdout
+
+
+def test_model_outside_of_git_has_no_commit(merged: Operator) -> None:
+    assert "commit" not in changes(merged)[0]["about"]
+
+
+def test_what_is_wrong_is_said_with_what_to_do(merged: Operator) -> None:
+    assert "YellowLive has no change of revision 7 on record" in refusal(merged, "history", 7)
+    assert "'yesterday' is no time: give one such as" in refusal(
+        merged, "history", "--since", "yesterday"
+    )
+    merged.site.postgres.create_role("only_the_rows", "a-password-3")
+    merged.site.sql("GRANT SELECT ON {table} TO only_the_rows")
+    merged.site.login("only_the_rows", "a-password-3")
+    line = refusal(merged, "history")
+    assert "has no history that this role may read" in line
+    assert "'yellowlive_airflow_dsg_history'" in line
+
+
+def test_old_changes_are_removed_on_demand_and_what_gives_the_rows_stays(
+    merged: Operator,
+) -> None:
+    for number in range(3):
+        merged.edit("Store1", note=number)
+    merged.on_dags("disable", "Pair_a", "--reason", "kept")
+    merged.site.sql("DELETE FROM {table} WHERE stream_key = 'Pair_b'")
+    merged.site.sql("ALTER TABLE {table}_history DISABLE TRIGGER USER")
+    merged.site.sql("UPDATE {table}_history SET changed_at = changed_at - interval '500 days'")
+    merged.site.sql("ALTER TABLE {table}_history ENABLE TRIGGER USER")
+    merged.edit("Store1", note="new")
+
+    assert "nobody to ask here; give --yes" in refusal(
+        merged, "history", "--prune", "--older-than", "400d"
+    )
+    result = merged.on_dags("history", "--prune", "--older-than", "400d", "--yes")
+
+    assert result.exit_code == 0, result.output
+    assert "Removed 4 changes before" in result.stdout
+    assert brief(changes(merged)) == [
+        (7, "changed", "Store1"),
+        (6, "removed", "Pair_b"),
+        (5, "disabled", "Pair_a"),
+        (4, "changed", "Store1"),
+        (1, "added", "Pair_a"),
+    ]
+    rows = json.loads(merged.on_dags("streams", "--json").stdout)["platforms"][0]["streams"]
+    assert rows[0]["disabled"]["reason"] == "kept"
+    assert "revisions 6 to 7 on record, and not those of 4" in refusal(
+        merged, "rollback", 4, "--yes"
+    )
+    assert merged.on_dags("rollback", 6, "--yes").exit_code == 0
+    assert json.loads(merged.rows()["Store1"][1])["note"] == 2
+
+
+def test_prune_says_what_it_needs(merged: Operator) -> None:
+    for words in (["--prune"], ["--older-than", "1d"], ["--prune", "--older-than", "1d", "Store1"]):
+        assert "Give --prune and --older-than together" in refusal(merged, "history", *words)
