@@ -539,10 +539,8 @@ def edited_by_hand(connection: Connection, table: str) -> dict[str, list[Change]
 
 def is_meant(history: Any) -> Any:
     """Return the condition that a merge or a rollback made a change."""
-    by_command = history.c.command.in_((MERGE, ROLLBACK, BOOTSTRAP))
-    # Releases without a history said less.
-    by_former_release = history.c.application.like("yellow_dynamic merge %")
-    return sqlalchemy.case((history.c.command.is_(None), by_former_release), else_=by_command)
+    command = sqlalchemy.func.coalesce(history.c.command, "")
+    return command.in_((MERGE, ROLLBACK, BOOTSTRAP))
 
 
 def changes_config(history: Any) -> Any:

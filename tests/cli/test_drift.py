@@ -115,17 +115,6 @@ def test_drift_is_undone_by_the_next_merge(merged: Operator) -> None:
     assert merged.on_model("drift").exit_code == 0
 
 
-def test_merge_of_a_release_without_a_history_is_no_edit_by_hand(merged: Operator) -> None:
-    with merged.site.postgres.connect(merged.site.database) as connection:
-        connection.cursor().execute(
-            "SET application_name = 'yellow_dynamic merge YellowLive'; "
-            "DELETE FROM yellowlive_airflow_dsg WHERE stream_key = 'Store1'"
-        )
-        connection.commit()
-
-    assert drifted(merged, "--dags", merged.dags) == {}
-
-
 def test_table_without_a_history_is_named_with_what_to_do(merged: Operator) -> None:
     merged.site.sql("DROP TABLE {table}_history")
 

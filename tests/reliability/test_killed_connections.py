@@ -12,6 +12,7 @@ from conftest import Site, registered_dags
 from fault_table import FaultTable
 from merge_command import Commands, shows_no_traceback
 from pg_proxy import Break, PostgresProxy
+from recorded import unrecorded
 from sqlalchemy.exc import DBAPIError, OperationalError
 from yellow_models import Store
 
@@ -29,6 +30,8 @@ def proxy(installed: Site) -> Iterator[PostgresProxy]:
 
 
 def rows(site: Site) -> list[tuple[Any, ...]]:
+    """Return the rows, after a look whether the history comes to them."""
+    assert unrecorded(site) == {}
     return site.sql("SELECT * FROM {table} ORDER BY stream_key")
 
 

@@ -60,6 +60,7 @@ def start_reader(site: Site, stop: Path) -> subprocess.Popen[str]:
 def test_every_read_during_200_merges_is_exactly_one_of_the_two_sets(
     site: Site, faults: FaultTable
 ) -> None:
+    site.model.platformArguments = {"maxRemoved": 1.0}
     site.bootstrap()
     graphs, sets = [], []
     for name in ("Left", "Right"):
