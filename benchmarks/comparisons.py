@@ -12,16 +12,12 @@ from typing import Any
 from airflow.cli import cli_parser
 
 from benchmarks import AIRFLOW_DATABASE, sides
-from benchmarks.estate import TABLE, Estate, database, populate
+from benchmarks.estate import COLUMNS, TABLE, Estate, database, populate
 from benchmarks.measure import Cost, Work, in_new_process, in_turn
 from datasurface.md import PlatformPipelineGraph, ValidationTree
-from yellow_dynamic.plugin import (
-    Population,
-    apply_difference,
-    lock_table,
-    merge_store_transaction,
-    write_difference,
-)
+from yellow_dynamic.history import HISTORY
+from yellow_dynamic.plugin import merge_store_transaction, write_rows
+from yellow_dynamic.population import Population, lock_table, write_difference
 
 Row = tuple[Any, ...]
 #: Medians by side and number of streams.
@@ -111,16 +107,40 @@ def population(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
     for size in sizes:
         graph = estate.graph(size)
         rows = estate.rows(size)
-        empty = partial(estate.postgres.execute, f"TRUNCATE {TABLE}", database=database(size))
         work: dict[str, Work] = {
             "all rows new": partial(populate, graph),
+            "all rows new, without a history": partial(populate, graph),
             "its write alone": partial(write, graph, rows),
+            "its write alone, without a history": partial(write, graph, rows),
             "bare COPY": partial(copy, estate, size, rows),
         }
-        measured[size] = in_turn(work, rounds, before=dict.fromkeys(work, empty), apart=True)
+        empty: dict[str, Work] = {
+            side: partial(
+                empty_table, estate, size, recorded="without" not in side and side != "bare COPY"
+            )
+            for side in work
+        }
+        measured[size] = in_turn(work, rounds, before=empty, apart=True)
+        record(estate, size, recorded=True)
         unchanged = {"nothing changed": partial(populate, graph)}
         measured[size] |= in_turn(unchanged, rounds, apart=True)
     return by_side(measured)
+
+
+def empty_table(estate: Estate, size: int, *, recorded: bool) -> None:
+    """Empty the table and its history, and let what comes be recorded or not."""
+    record(estate, size, recorded=False)
+    execute = partial(estate.postgres.execute, database=database(size))
+    execute(f"ALTER TABLE {TABLE}{HISTORY} DISABLE TRIGGER USER")
+    execute(f"TRUNCATE {TABLE}, {TABLE}{HISTORY}")
+    execute(f"ALTER TABLE {TABLE}{HISTORY} ENABLE TRIGGER USER")
+    record(estate, size, recorded=recorded)
+
+
+def record(estate: Estate, size: int, *, recorded: bool) -> None:
+    """Let changes of the table be recorded, or not."""
+    how = "ENABLE" if recorded else "DISABLE"
+    estate.postgres.execute(f"ALTER TABLE {TABLE} {how} TRIGGER USER", database=database(size))
 
 
 def write(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
@@ -128,7 +148,7 @@ def write(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
     platform: Any = graph.platform
     tree = ValidationTree(graph.eco)
     with merge_store_transaction(platform, "write the rows of") as connection:
-        write_difference(connection, platform, {row[0]: row[1] for row in rows}, tree)
+        write_rows(connection, platform, {row[0]: row[1] for row in rows}, tree)
 
 
 def change(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
@@ -141,31 +161,39 @@ def change(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
         rows = estate.rows(size)
         texts = {row[0]: row[1] for row in rows}
         population = Population([], ["Store7"], [], [key for key in texts if key != "Store7"])
-        differ = partial(
-            estate.postgres.execute,
-            f"UPDATE {TABLE} SET config_json = config_json || ' ' "  # noqa: S608 - our own name
-            "WHERE stream_key = 'Store7'",
-            database=database(size),
-        )
         for side, work in (
             ("its write, without the look", partial(write_one, graph, texts, population)),
             ("its transaction", partial(write, graph, rows)),
+            ("its transaction, without a history", partial(write, graph, rows)),
             ("all of it", partial(populate, graph)),
         ):
             works[f"{side}/{size}"] = work
-            before[f"{side}/{size}"] = differ
+            before[f"{side}/{size}"] = partial(
+                edit_one, estate, size, recorded="without a history" not in side
+            )
     for name, cost in in_turn(works, rounds, before=before, apart=True).items():
         side, _, streams = name.partition("/")
         costs[int(streams)][side] = cost
     return by_side(costs)
 
 
+def edit_one(estate: Estate, size: int, *, recorded: bool) -> None:
+    """Let one row differ from the model, and let what comes be recorded or not."""
+    record(estate, size, recorded=recorded)
+    estate.postgres.execute(
+        f"UPDATE {TABLE} SET config_json = config_json || ' ' "  # noqa: S608 - our own name
+        "WHERE stream_key = 'Store7'",
+        database=database(size),
+    )
+
+
 def write_one(graph: PlatformPipelineGraph, texts: dict[str, str], population: Population) -> None:
     """Write the one stream that differs, which is known."""
     platform: Any = graph.platform
     with merge_store_transaction(platform, "change a row of") as connection:
-        lock_table(connection, platform.getAirflowDAGTable())
-        apply_difference(connection, platform, texts, population)
+        table = platform.getAirflowDAGTable()
+        lock_table(connection, table)
+        write_difference(connection, platform.name, table, texts, population)
 
 
 def copy(estate: Estate, size: int, rows: Sequence[Row]) -> None:
@@ -173,7 +201,7 @@ def copy(estate: Estate, size: int, rows: Sequence[Row]) -> None:
     # Nothing in these rows needs an escape.
     text = io.StringIO("".join("\t".join(map(str, row)) + "\n" for row in rows))
     with closing(estate.postgres.connect(database(size))) as connection, connection.cursor() as to:
-        to.copy_expert(f"COPY {TABLE} FROM STDIN", text)
+        to.copy_expert(f"COPY {TABLE} ({', '.join(COLUMNS)}) FROM STDIN", text)
         connection.commit()
 
 

@@ -18,6 +18,7 @@ from one_machine import Postgres
 from yellow_dynamic.plugin import YellowDynamicGraphHandler
 
 TABLE = "yellowlive_airflow_dsg"
+COLUMNS = ("stream_key", "config_json", "status", "created_at", "updated_at")
 
 
 def model(streams: int, **changes: Any) -> Model:
@@ -97,7 +98,7 @@ class Estate:
 
     def rows(self, streams: int) -> list[tuple[Any, ...]]:
         return self.postgres.execute(
-            f"SELECT * FROM {TABLE} ORDER BY 1",  # noqa: S608 - our own name
+            f"SELECT {', '.join(COLUMNS)} FROM {TABLE} ORDER BY 1",  # noqa: S608 - our own name
             database=database(streams),
         )
 

@@ -68,7 +68,15 @@ def targets(measured: Mapping[str, Measured]) -> Iterator[Target]:
     yield Target("task start at 10,000 streams against that at 10", growing, 1.1)
     written = fill["its write alone"][10_000].seconds / fill["bare COPY"][10_000].seconds
     yield Target("population of 10,000 streams: its transaction against a bare COPY", written, 3)
-    one = measured["one change"]["its write, without the look"]
+    new = [fill[f"all rows new{side}"][10_000].seconds for side in ("", ", without a history")]
+    yield Target("population of 10,000 streams: with a history against without", new[0] / new[1], 2)
+    changes = measured["one change"]
+    merge = [
+        changes[f"its transaction{side}"][10_000].seconds for side in ("", ", without a history")
+    ]
+    text = "merging one changed stream of 10,000: with a history against without"
+    yield Target(text, merge[0] / merge[1], 1.2)
+    one = changes["its write, without the look"]
     changed = one[10_000].seconds / one[10].seconds
     yield Target("writing one changed stream of 10,000 against one of 10", changed, 1.5)
     for comparison, sides in GROWING.items():
@@ -232,8 +240,9 @@ database, which is a PostgreSQL. Nearly all of it is Airflow's own work on finis
 *All rows new* is all of `populateDAGConfigurations` on an empty table: the model becomes stream
 configurations, these are checked and become rows, and the rows are written in one transaction
 under the lock. *Its write alone* is that transaction with rows that are ready: it connects, locks,
-reads and compares the old rows, writes, commits. *Bare COPY* makes the text of the finished rows,
-connects, sends it and commits. Before the clock starts, each process copies the objects that it
+reads and compares the old rows, writes, commits. The database records each new row in the history;
+*without a history*, it does not. *Bare COPY*, which is without one too, makes the text of the
+finished rows, connects, sends it and commits. Before the clock starts, each process copies the objects that it
 shares with the one that it was forked from, since a merge is a command of its own.""",
     "one change": """\
 A merge of a model that differs from the table in one stream. *Its write, without the look* is the

@@ -20,7 +20,7 @@ def changes(site: Site) -> list[dict[str, Any]]:
     return [dict(zip(COLUMNS, change, strict=True)) for change in found]
 
 
-def rows(site: Site) -> dict[str, tuple[Any, ...]]:
+def rows(site: Site) -> dict[str, list[Any]]:
     """Return configuration and status of each row by its key."""
     found = site.sql("SELECT stream_key, config_json, status FROM {table}")
     return {key: values for key, *values in found}

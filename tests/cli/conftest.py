@@ -51,7 +51,7 @@ class Operator:
         """Run handleModelMerge on the model."""
         handleModelMerge(str(self.model), str(self.commands.output), self.site.model.platform)
 
-    def __call__(self, *words: str | Path) -> Result:
+    def __call__(self, *words: object) -> Result:
         """Type a command."""
         return CliRunner().invoke(app, [str(word) for word in words])
 
@@ -95,10 +95,10 @@ class Operator:
 
         wait_until(waiting, seconds=30)
 
-    def on_model(self, command: str, *words: str | Path) -> Result:
+    def on_model(self, command: str, *words: object) -> Result:
         return self(command, *words, "--model", self.model)
 
-    def on_dags(self, command: str, *words: str | Path) -> Result:
+    def on_dags(self, command: str, *words: object) -> Result:
         return self(command, *words, "--dags", self.dags)
 
     def rows(self) -> dict[str, tuple[Any, ...]]:

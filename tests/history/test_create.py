@@ -1,4 +1,4 @@
-"""Ring 1 gives a table its history: a new one, one of an earlier release, and one that it cannot."""
+"""Ring 1 gives a table its history, be the table new or of an earlier release."""
 
 from __future__ import annotations
 
