@@ -242,8 +242,9 @@ configurations, these are checked and become rows, and the rows are written in o
 under the lock. *Its write alone* is that transaction with rows that are ready: it connects, locks,
 reads and compares the old rows, writes, commits. The database records each new row in the history;
 *without a history*, it does not. *Bare COPY*, which is without one too, makes the text of the
-finished rows, connects, sends it and commits. Before the clock starts, each process copies the objects that it
-shares with the one that it was forked from, since a merge is a command of its own.""",
+finished rows, connects, sends it and commits. Before the clock starts, each process copies the
+objects that it shares with the one that it was forked from, since a merge is a command of its
+own.""",
     "one change": """\
 A merge of a model that differs from the table in one stream. *Its write, without the look* is the
 transaction with the difference known: it connects, locks, updates the row, sees that the table took

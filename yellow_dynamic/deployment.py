@@ -20,6 +20,8 @@ from yellow_dynamic.contract import (
     secret_keys,
     templates,
 )
+from yellow_dynamic.history import HISTORY, name_beside
+from yellow_dynamic.population import ALLOWED_REMOVALS
 
 #: Where Airflow keeps the last good rows in its containers.
 SNAPSHOT_FOLDER = "/var/lib/yellow-dynamic"
@@ -70,6 +72,8 @@ def values(settings: dict[str, Any], airflow: str, schedule: str | None) -> dict
         "secret": postgres_secret,
         "database": settings["postgres_database"],
         "table": settings["config_table"],
+        "history": name_beside(settings["config_table"], HISTORY),
+        "allowed_removals": ALLOWED_REMOVALS,
         "made_by_bootstrap": MADE_BY_BOOTSTRAP,
         "snapshot_folder": SNAPSHOT_FOLDER,
         "image": settings["datasurface_docker_image"],

@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 PAGE = " ".join(TEXT.replace("`", "").split())
 PACKAGE = ROOT / "yellow_dynamic"
-PLUGIN, CONTRACT, STORE = (f"{name}.py" for name in ("plugin", "contract", "merge_store"))
+PLUGIN, CONTRACT, *OTHERS = (
+    f"{name}.py" for name in ("plugin", "contract", "merge_store", "population", "history")
+)
 FACTORY, INFRASTRUCTURE = "yellowlive_factory_dag.py", "yellowlive_infrastructure_dag.py"
 
 
@@ -30,7 +32,7 @@ def rendered() -> dict[str, str]:
 
 #: What writes messages into logs, models' problems and DAGs, by its name.
 SOURCES = {
-    **{name: (PACKAGE / name).read_text(encoding="utf-8") for name in (PLUGIN, CONTRACT, STORE)},
+    **{name: (PACKAGE / name).read_text("utf-8") for name in (PLUGIN, CONTRACT, *OTHERS)},
     **rendered(),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import kubernetes_validate
@@ -106,6 +107,21 @@ def test_pods_run_what_the_jobs_run(site: Site, tmp_path: Path) -> None:
         assert mounts(pod["spec"]) == mounts(job)
         for version in KUBERNETES_VERSIONS:
             kubernetes_validate.validate(pod, version, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("conf", "allowed"), [({"allow_removals": 12}, "12"), ({}, ""), (None, "")]
+)
+def test_run_with_a_configuration_may_allow_removals(
+    site: Site, conf: dict[str, int] | None, allowed: str
+) -> None:
+    task = infrastructure(site, site.bootstrap()).get_task("merge_model")
+
+    task.render_template_fields({"dag_run": SimpleNamespace(conf=conf)})
+
+    given = {variable.name: variable.value for variable in task.env_vars}
+    assert given["YELLOW_DYNAMIC_ALLOW_REMOVALS"] == allowed
+    assert given["DATASURFACE_USER"] == "yellowlive_infrastructure"
 
 
 def pod_of_task(task: Any, folder: Path) -> Any:
