@@ -207,7 +207,9 @@ def copy(estate: Estate, size: int, rows: Sequence[Row]) -> None:
 
 def bootstrap(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
     """Run both rings of a platform whose tables do not exist yet."""
-    tables = ", ".join((TABLE, "yellowlive_batch_counter", "yellowlive_batch_metrics"))
+    tables = ", ".join(
+        (TABLE, f"{TABLE}{HISTORY}", "yellowlive_batch_counter", "yellowlive_batch_metrics")
+    )
     measured = {}
     for size in sizes:
         drop = partial(

@@ -145,9 +145,10 @@ def is_switched_off(status: str | None, disabled_until: str | None) -> bool:
         disabled_until: the row's, as `DISABLED_UNTIL` reads it: ISO 8601 in UTC, or None for until
             somebody enables it.
     """
+    if status != DISABLED or disabled_until is None:
+        return status == DISABLED
     # Compared as texts, which tells "infinity" too.
-    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
-    return status == DISABLED and (disabled_until is None or disabled_until > now)
+    return disabled_until > datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def transformer_key_of(workspace_name: str) -> str:

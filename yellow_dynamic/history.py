@@ -253,8 +253,13 @@ SELECT EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:record) AND prosrc = 
 """
 
 
-def is_complete(connection: Connection, recorder: Recorder) -> bool:
+def is_recorded(connection: Connection, table: Table) -> bool:
     """Tell whether all changes of the table are on record, as this release does it."""
+    return is_complete(connection, Recorder.of(connection, table))
+
+
+def is_complete(connection: Connection, recorder: Recorder) -> bool:
+    """See `is_recorded`."""
     values = {
         **{name: getattr(recorder, name) for name in ("table", "history", "record", "guard")},
         "body": recorder.record_body,

@@ -93,7 +93,7 @@ def engine_of(url: URL, platform: str) -> sqlalchemy.Engine:
     """Return an engine whose sessions PostgreSQL shows under the platform's name."""
     options = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "application_name": f"yellow_dynamic merge {platform}"[:63],
+        "application_name": f"yellow_dynamic {platform}"[:63],
         # Where the database is SQL_ASCII, a client of no encoding gets bytes.
         "client_encoding": "UTF8",
     }

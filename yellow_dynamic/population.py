@@ -149,7 +149,7 @@ def plan_problems(
     if found != revision:
         problems.append(
             f"The plan {str(file)!r} was made at revision {revision} of table {table!r}, and the "
-            f"table is at revision {found} now; `yellow-dynamic history` has what was changed. "
+            f"table is at revision {found} now; yellow-dynamic history has what was changed. "
             f"{anew}"
         )
     if digest != digest_of(rows):

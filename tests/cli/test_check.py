@@ -21,6 +21,7 @@ EVERYTHING = [
     "factory file is there once",
     "factory file is current",
     "table is there",
+    "changes are on record",
     "rows are valid",
     "table has streams",
     "rows are as the model says",
@@ -73,7 +74,7 @@ def test_all_checks_pass_on_a_sound_installation(merged: Operator) -> None:
     result = merged.on_dags("check")
 
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[-1] == "10 of 10 checks pass."
+    assert result.stdout.splitlines()[-1] == "11 of 11 checks pass."
     assert merged.site.postgres.password not in result.stdout
 
 
@@ -224,6 +225,25 @@ def test_missing_table_and_a_narrow_one_fail_with_ring_1(merged: Operator) -> No
     assert "holds only 2048 characters" in narrow["table is there"]["detail"]
     for found in (narrow, missing):
         assert "--ringLevel 1" in found["table is there"]["mend"]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "DROP TABLE {table}_history CASCADE",
+        "ALTER TABLE {table} DISABLE TRIGGER yellowlive_airflow_dsg_deleted",
+        "DROP FUNCTION {table}_record CASCADE",
+    ],
+)
+def test_table_whose_changes_are_not_all_on_record_fails_with_ring_1(
+    merged: Operator, harm: str
+) -> None:
+    merged.site.sql(harm)
+
+    found = failed(merged, "--dags", merged.factory)
+
+    assert found.keys() == {"changes are on record"}
+    assert "--ringLevel 1" in found["changes are on record"]["mend"]
 
 
 def test_table_that_cannot_be_reached_or_logged_in_to_fails(

@@ -60,6 +60,16 @@ def test_plan_shows_what_would_go_and_that_the_merge_would_be_refused(
     assert twelve.on_model("plan").exit_code == 2
 
 
+def test_check_names_what_the_merge_would_refuse(twelve: Operator) -> None:
+    keep(twelve, 6)
+
+    result = twelve.on_model("check", "--python", f"{twelve.python} -I -S")
+
+    assert result.exit_code == 2
+    [line] = [each for each in result.stdout.splitlines() if "rows are as the model says" in each]
+    assert "FAIL" in line.upper() and "The merge would remove 6 of the 12 streams" in line
+
+
 def test_one_merge_is_allowed_by_the_number_of_its_removals(twelve: Operator) -> None:
     keep(twelve, 6)
 
@@ -139,7 +149,7 @@ def test_plan_is_refused_once_the_table_has_changed(merged: Operator, planned: P
     assert done.returncode == 1
     assert (
         "was made at revision 1 of table 'yellowlive_airflow_dsg', and the table is at revision 2 "
-        "now; `yellow-dynamic history` has what was changed. Nothing was changed. Make a plan anew"
+        "now; yellow-dynamic history has what was changed. Nothing was changed. Make a plan anew"
     ) in done.stderr
     assert merged.rows() == before
 

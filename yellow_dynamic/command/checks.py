@@ -12,7 +12,7 @@ from typing import Any
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from yellow_dynamic import __version__, contract
+from yellow_dynamic import __version__, contract, history
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.airflow_api import AirflowApi
 from yellow_dynamic.command.in_airflow import BuiltDag, FactoryFile, LoadedFactory
@@ -177,7 +177,9 @@ class Checks:
         try:
             self.rows = read_rows(installation)
             with installation.transaction("read") as connection:
-                limit = config_limit(connection, config_table(installation.table))
+                table = config_table(installation.table)
+                limit = config_limit(connection, table)
+                recorded = history.is_recorded(connection, table)
         except SQLAlchemyError as error:
             cause = contract.cause_of(getattr(error, "orig", None))
             yield Check("table is there", False, in_words(error), self._table_remedy(cause))
@@ -192,6 +194,14 @@ class Checks:
             yield Check("table is there", False, detail, self._ring1)
         else:
             yield Check("table is there", True, where)
+        yield Check(
+            "changes are on record",
+            recorded,
+            "by the database itself"
+            if recorded
+            else f"{installation.table} has no history, or a change of it would be missed",
+            "" if recorded else self._ring1,
+        )
         problems = [problem for row in self.rows for problem in row_problems(row, installation)]
         yield Check(
             "rows are valid",
@@ -224,6 +234,9 @@ class Checks:
             plan = plan_merge(self.installation, self.installation.model)
         except (CommandError, SQLAlchemyError) as error:
             return Check(name, False, in_words(error), f"yellow-dynamic plan --model {self._model}")
+        if plan.problems:
+            look = f"yellow-dynamic plan --model {self._model}"
+            return Check(name, False, shortened(plan.problems), look)
         return Check(
             name, not plan.streams, str(plan.population), self._merge if plan.streams else ""
         )

@@ -82,6 +82,8 @@ def as_json(change: Change) -> dict[str, Any]:
     return {
         "revision": change.revision,
         "at": change.changed_at.isoformat(timespec="seconds"),
+        "who": change.who,
+        "how": change.how,
         "login": change.login,
         "application": change.application,
         "about": change.about,
