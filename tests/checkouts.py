@@ -58,6 +58,14 @@ class Checkouts:
             self._commit(MODELS, files)
             self._commit(CODE, [code])
 
+    @property
+    def commit(self) -> str | None:
+        """The commit of the live model, or None where it is in no repository."""
+        if JOBS_SOURCE is None:
+            return None
+        work = self._folder / f"{MODELS}.work"
+        return self._git("-C", str(work), "rev-parse", "HEAD").strip()
+
     def _commit(self, repository: str, files: list[Path]) -> None:
         bare = self._folder / f"{repository}.git"
         work = self._folder / f"{repository}.work"
@@ -70,10 +78,11 @@ class Checkouts:
         self._git("-C", str(work), "commit", "--quiet", "--allow-empty", "--message=Change")
         self._git("-C", str(work), "push", "--quiet", "origin", "HEAD:main")
 
-    def _git(self, *arguments: str) -> None:
-        subprocess.run(
+    def _git(self, *arguments: str) -> str:
+        return subprocess.run(
             ["git", *arguments],
             check=True,
             capture_output=True,
+            text=True,
             env={"PATH": "/usr/bin:/bin:/usr/local/bin", **self.environment},
-        )
+        ).stdout

@@ -413,11 +413,14 @@ def commit_of(folder: Path | None) -> dict[str, Any]:
     return {"commit": commit, "dirty": bool(own)}
 
 
+GIT_PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+
+
 def git(folder: Path, *words: str) -> str:
-    """Return what Git says of a folder; in a hook, its variables are of another one."""
+    """Return what Git says of a folder; in a hook of Git, its variables are of another one."""
     done = subprocess.run(
         ["git", "-c", f"safe.directory={folder}", "-C", str(folder), *words],
-        env={name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
+        env={name: value for name, value in os.environ.items() if name not in GIT_PLACES},
         capture_output=True, text=True, check=True, timeout=30,
     )  # fmt: skip
     return done.stdout

@@ -110,18 +110,28 @@ def test_pods_run_what_the_jobs_run(site: Site, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("conf", "allowed"), [({"allow_removals": 12}, "12"), ({}, ""), (None, "")]
+    ("conf", "allowed"), [({"allow_removals": 12}, "12"), ({}, None), (None, None)]
 )
 def test_run_with_a_configuration_may_allow_removals(
-    site: Site, conf: dict[str, int] | None, allowed: str
+    site: Site, conf: dict[str, int] | None, allowed: str | None
 ) -> None:
-    task = infrastructure(site, site.bootstrap()).get_task("merge_model")
+    task = infrastructure(site).get_task("merge_model")
 
-    task.render_template_fields({"dag_run": SimpleNamespace(conf=conf)})
+    task.pre_execute({"dag_run": SimpleNamespace(conf=conf)})
 
     given = {variable.name: variable.value for variable in task.env_vars}
-    assert given["YELLOW_DYNAMIC_ALLOW_REMOVALS"] == allowed
+    assert given.get("YELLOW_DYNAMIC_ALLOW_REMOVALS") == allowed
     assert given["DATASURFACE_USER"] == "yellowlive_infrastructure"
+
+
+@pytest.mark.parametrize("value", ["many", "$(postgres_PASSWORD)", -1, {"a": 1}])
+def test_configuration_of_a_run_that_is_no_number_fails_before_the_command(
+    site: Site, value: Any
+) -> None:
+    task = infrastructure(site).get_task("merge_model")
+
+    with pytest.raises(AirflowException, match="allow_removals of the run's configuration is"):
+        task.pre_execute({"dag_run": SimpleNamespace(conf={"allow_removals": value})})
 
 
 def pod_of_task(task: Any, folder: Path) -> Any:

@@ -15,6 +15,7 @@ from psycopg2 import sql
 from transforming import OUTPUT, TRANSFORMER
 
 from one_machine import LocalKube, NotYetError, Postgres, wait_until
+from yellow_dynamic import __version__
 from yellow_dynamic.contract import dag_id_of
 
 from .installation import IMAGE, NAMESPACE, Installation, succeeded
@@ -117,6 +118,14 @@ class WholePlatform(Installation):
         assert not logs, json.dumps(logs, indent=1)[-6000:]
         return states
 
+    def recorded_merges(self) -> list[dict[str, Any]]:
+        """Return what each merge said of itself in the history."""
+        found = self.postgres.execute(
+            "SELECT DISTINCT revision, about FROM yellowlive_airflow_dsg_history ORDER BY 1",
+            database=self.model.database,
+        )
+        return [json.loads(about) for _, about in found]
+
     def rows(self, table: str) -> list[tuple[Any, ...]]:
         return self.postgres.execute(
             sql.SQL("SELECT id, name FROM {} ORDER BY id").format(sql.Identifier(table)),
@@ -141,6 +150,10 @@ def test_click_merges_the_model_and_every_dag_runs_to_success(
     states = platform.states_of_ended(INFRASTRUCTURE, started)
     assert states == dict.fromkeys(("merge_model", "reconcile_views", "check"), "success")
     platform.wait_for_dags(STREAMS)
+    merge = {"by": INFRASTRUCTURE, "command": "merge", "release": __version__}
+    commit = platform.checkouts.commit
+    of_model = {"commit": commit, "dirty": False} if commit else {}
+    assert platform.recorded_merges() == [merge | of_model]
 
     for key in ("Store1", "Each_x"):
         platform.airflow.trigger(dag_id_of("yellowlive", key))
