@@ -111,8 +111,10 @@ WHERE o.stream_key IS NULL OR n.stream_key IS NULL
         IS DISTINCT FROM (n.config_json, n.status, n.disabled_until)
 """
 #: The lock is held until the transaction ends, so revisions are in the order of the commits. A
-#: number that a stale snapshot gives twice is refused by the primary key.
+#: number that a stale snapshot gives twice is refused by the primary key. A column that a DBA added
+#: may have the name of a variable.
 RECORD_BODY = """
+#variable_conflict use_variable
 DECLARE
     last record;
     next_revision bigint := 1;
@@ -248,6 +250,8 @@ SELECT EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:record) AND prosrc = 
     AND (SELECT count(*) FROM pg_trigger
         WHERE tgrelid = to_regclass(:table) AND tgfoid = to_regproc(:record) AND tgenabled <> 'D'
     ) = :triggers
+    AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(:table)
+        AND attname = 'disabled_until' AND NOT attisdropped)
     AND EXISTS (SELECT FROM pg_trigger
         WHERE tgrelid = to_regclass(:history) AND tgfoid = to_regproc(:guard) AND tgenabled <> 'D')
 """
@@ -619,6 +623,16 @@ DELETE FROM {history} AS old WHERE changed_at < :before AND EXISTS (
         AND (newer.action IN ('disabled', 'enabled')) = (old.action IN ('disabled', 'enabled'))
 )
 """
+
+
+def owner_other_than_this_role(connection: Connection, table: str) -> str | None:
+    """Return who owns the history of a table, or None where this role has the owner's rights."""
+    query = sqlalchemy.text(
+        "SELECT CAST(relowner::regrole AS text) FROM pg_class "
+        "WHERE oid = CAST(:name AS regclass) AND NOT pg_has_role(relowner, 'USAGE')"
+    )
+    owner = connection.scalar(query, {"name": quoted_history(connection, table)})
+    return None if owner is None else str(owner)
 
 
 def prune(connection: Connection, table: Table, before: datetime) -> int:

@@ -188,3 +188,14 @@ def test_old_changes_are_removed_on_demand_and_what_gives_the_rows_stays(
 def test_prune_says_what_it_needs(merged: Operator) -> None:
     for words in (["--prune"], ["--older-than", "1d"], ["--prune", "--older-than", "1d", "Store1"]):
         assert "Give --prune and --older-than together" in refusal(merged, "history", *words)
+
+
+def test_only_the_owner_shortens_the_history(merged: Operator) -> None:
+    role = f"merger_{merged.site.database}"
+    merged.site.postgres.create_role(role, "a-password-5")
+    merged.site.sql(f"GRANT ALL ON {{table}}, {{table}}_history TO {role}")
+    merged.site.login(role, "a-password-5")
+
+    line = refusal(merged, "history", "--prune", "--older-than", "1m", "--yes")
+
+    assert f"belongs to the role {merged.site.postgres.user}, and only that one may" in line

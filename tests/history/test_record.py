@@ -100,3 +100,23 @@ def test_change_that_is_rolled_back_leaves_no_record(installed: Site) -> None:
     assert len(changes(installed)) == 1
     installed.sql("DELETE FROM {table}")
     assert changes(installed)[-1]["revision"] == 2
+
+
+def test_columns_that_a_dba_added_do_not_get_in_its_way(installed: Site) -> None:
+    installed.sql("ALTER TABLE {table} ADD at text, ADD last text, ADD revision int")
+
+    installed.model.stores.append(Store("Store2"))
+    installed.merge_cleanly()
+
+    assert [each["action"] for each in changes(installed)] == ["added", "added"]
+    assert unrecorded(installed) == {}
+
+
+def test_column_that_was_dropped_is_mended_by_bootstrap(installed: Site) -> None:
+    installed.sql("ALTER TABLE {table} DROP disabled_until")
+
+    installed.bootstrap()
+    installed.model.stores.append(Store("Store2"))
+    installed.merge_cleanly()
+
+    assert unrecorded(installed) == {}

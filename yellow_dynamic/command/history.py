@@ -267,6 +267,12 @@ def prune(installation: Installation, before: datetime) -> tuple[Installation, i
     said = history.about("prune")
     with installation.transaction("prune the history of", about=said) as connection:
         require_history(connection, installation)
+        owner = history.owner_other_than_this_role(connection, installation.table)
+        if owner is not None:
+            raise CommandError(
+                f"The history of platform {installation.name!r} belongs to the role {owner}, and "
+                "only that one may shorten it. Nothing was removed."
+            )
         return installation, history.prune(connection, config_table(installation.table), before)
 
 
