@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from recorded import changes
 
+from one_machine import free_port
+
 from .conftest import Operator
 
 STORES = """[
@@ -172,3 +174,15 @@ def test_reason_needs_a_history_and_a_switch_does_not(three: Operator) -> None:
     assert off(three) == set()
     assert three.on_dags("disable", "Crm").exit_code == 0
     assert off(three) == {"Crm"}
+
+
+def test_platform_that_cannot_be_asked_says_why(
+    three: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", str(free_port()))
+
+    result = three.on_dags("disable", "Erp_*", "--yes")
+
+    assert result.exit_code == 1
+    assert "Other platforms" not in result.stderr
+    assert "Check that the database is up and can be reached from here." in result.stderr

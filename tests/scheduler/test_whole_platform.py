@@ -110,13 +110,20 @@ class WholePlatform(Installation):
             for run in runs[-1:]:
                 if run["state"] in ("success", "failed"):
                     return run
-            raise NotYetError(f"{dag_id} has no such run that has ended: {runs}")
+            raise NotYetError(f"{dag_id} has no such run that has ended: {self.all_runs()}")
 
         run = wait_until(ended, seconds=240, every=0.5)
         states = self.states(run)
         logs = {task: self.log(run, task) for task, state in states.items() if state == "failed"}
         assert not logs, json.dumps(logs, indent=1)[-6000:]
         return states
+
+    def all_runs(self) -> dict[str, list[tuple[str, dict[str, str]]]]:
+        """Return the states of all runs and of their tasks, by DAG id."""
+        return {
+            dag_id: [(run["state"], self.states(run)) for run in self.airflow.runs(dag_id)]
+            for dag_id in sorted(self.airflow.dag_ids())
+        }
 
     def recorded_merges(self) -> list[dict[str, Any]]:
         """Return what each merge said of itself in the history."""

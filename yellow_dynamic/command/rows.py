@@ -156,6 +156,26 @@ def in_words(error: CommandError | SQLAlchemyError) -> str:
     return " ".join(text.split())
 
 
+def read_each(
+    installations: list[Installation],
+) -> tuple[list[tuple[Installation, list[StreamRow]]], list[str]]:
+    """Return the rows of each platform that could be asked, and why others could not.
+
+    Raises:
+        CommandError: the login of the only one is missing.
+        sqlalchemy.exc.SQLAlchemyError: the only table cannot be read.
+    """
+    answers, failures = [], []
+    for each in installations:
+        try:
+            answers.append((each, read_rows(each)))
+        except (CommandError, SQLAlchemyError) as error:
+            if len(installations) == 1:
+                raise
+            failures.append(in_words(error))
+    return answers, failures
+
+
 def find_stream(
     installations: list[Installation], stream_key: str
 ) -> tuple[Installation, StreamRow, list[str]]:
@@ -169,14 +189,8 @@ def find_stream(
         CommandError: no platform that could be asked has the stream, or more than one.
         sqlalchemy.exc.SQLAlchemyError: the only table cannot be read.
     """
-    rows, failures = [], []
-    for each in installations:
-        try:
-            rows += [(each, row) for row in read_rows(each)]
-        except (CommandError, SQLAlchemyError) as error:
-            if len(installations) == 1:
-                raise
-            failures.append(in_words(error))
+    answers, failures = read_each(installations)
+    rows = [(each, row) for each, of_platform in answers for row in of_platform]
     found = [(each, row) for each, row in rows if row.stream_key == stream_key]
     names = ", ".join(each.name for each in ([each for each, _ in found] or installations))
     if len(found) > 1:

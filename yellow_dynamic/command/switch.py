@@ -9,13 +9,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy.exc import SQLAlchemyError
 
 from yellow_dynamic import contract, history
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import print_line
-from yellow_dynamic.command.rows import StreamRow, find_stream, in_words, read_rows
+from yellow_dynamic.command.rows import StreamRow, find_stream, read_each
 from yellow_dynamic.merge_store import config_table, execute_locking, quoted_name
 
 WILDCARDS = set("*?[")
@@ -203,14 +202,8 @@ def find_selected(installations: list[Installation], selection: Selection) -> Fo
         installation, row, failures = find_stream(installations, selection.single)
         found = [(installation, [row])]
     else:
-        found, failures = [], []
-        for each in installations:
-            try:
-                rows = read_rows(each)
-            except (CommandError, SQLAlchemyError) as error:
-                failures.append(in_words(error))
-                continue
-            found.append((each, [row for row in rows if selection.has(row)]))
+        answers, failures = read_each(installations)
+        found = [(each, [row for row in rows if selection.has(row)]) for each, rows in answers]
     if failures:
         raise CommandError(
             f"Other platforms may have a stream {selection.single or 'like these'!r} too and "
