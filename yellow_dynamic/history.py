@@ -474,7 +474,8 @@ class Change:
             return self.application or "by hand"
         if commit is None:
             return self.command
-        return f"{self.command} of {commit:.12}{', uncommitted' if self.about.get('dirty') else ''}"
+        dirty = ", uncommitted" if self.about.get("dirty") else ""
+        return f"{self.command} of {str(commit)[:12]}{dirty}"
 
 
 def is_readable(connection: Connection, table: str) -> bool:
@@ -525,7 +526,7 @@ def commits(connection: Connection, table: str) -> list[tuple[int, str]]:
         .order_by(history.c.revision.desc())
     )
     said = [(revision, json.loads(text)) for revision, text in connection.execute(query)]
-    return [(revision, each["commit"]) for revision, each in said if each.get("commit")]
+    return [(revision, str(each["commit"])) for revision, each in said if each.get("commit")]
 
 
 def edited_by_hand(connection: Connection, table: str) -> dict[str, list[Change]]:

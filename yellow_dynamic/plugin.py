@@ -304,7 +304,9 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
             return
         if self.dp.factoryShards < suitable_shards(len(rows)):
             advise_shards(self.dp, len(rows))
+        said = about(MERGE, **commit_of(self.dp._model_folder))
         with merge_store_transaction(self.dp, "write the rows of") as connection:
+            set_about(connection, said)
             write_rows(connection, self.dp, rows, issueTree)
             if not issueTree.hasErrors():
                 clear_transformers_of_base(connection, self.dp)
@@ -687,7 +689,6 @@ def write_rows(
     The lock keeps other merges out and lets the factory files read.
     """
     table = dp.getAirflowDAGTable()
-    set_about(connection, about(MERGE, **commit_of(dp._model_folder)))
     lock_table(connection, table)
     _, population, problems = compare_with_table(connection, dp, rows)
     if planned := os.environ.get(PLAN_FILE):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -62,7 +62,7 @@ def printable_keys(keys: list[str]) -> str:
     return f" ({', '.join(shown)}{', ...' if keys[10:] else ''})" if keys else ""
 
 
-def compare_rows(old: dict[str, str | None], new: dict[str, str]) -> Population:
+def compare_rows(old: Mapping[str, str | None], new: Mapping[str, str | None]) -> Population:
     """Return the difference between two sets of configs, each by stream key."""
     population = Population([], [], [], [])
     for key in sorted(old.keys() | new.keys()):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from merge_command import shows_no_traceback
 from recorded import changes
+
+from yellow_dynamic.command.model import ModelPlatform
 
 from .conftest import Operator
 
@@ -225,3 +228,22 @@ def test_plan_from_an_earlier_revision_compares_with_its_rows(merged: Operator) 
     assert "revisions 1 to 2 on record, and not those of 9" in (
         merged.on_model("plan", "--from", 9).stderr
     )
+
+
+def test_change_while_the_plan_was_made_is_noticed_by_its_merge(
+    merged: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare = ModelPlatform.compare_with_table
+
+    def change_then(model: ModelPlatform, connection: Any) -> Any:
+        merged.site.sql("UPDATE {table} SET status = 'disabled' WHERE stream_key = 'Store1'")
+        return compare(model, connection)
+
+    monkeypatch.setattr(ModelPlatform, "compare_with_table", change_then)
+    file = tmp_path / "plan.json"
+    merged.on_model("plan", "--out", file)
+
+    done = merged.commands.merge(YELLOW_DYNAMIC_PLAN=str(file))
+
+    assert done.returncode == 1
+    assert "was made at revision 1 of table" in done.stderr

@@ -199,3 +199,19 @@ def test_only_the_owner_shortens_the_history(merged: Operator) -> None:
     line = refusal(merged, "history", "--prune", "--older-than", "1m", "--yes")
 
     assert f"belongs to the role {merged.site.postgres.user}, and only that one may" in line
+
+
+def test_what_others_say_of_themselves_breaks_nothing(merged: Operator) -> None:
+    said = '{"command": "merge", "commit": 5, "by": [1], "reason": {"a": 1}}'
+    merged.site.sql(
+        "SELECT set_config('yellow_dynamic.about', %s, false); "
+        "UPDATE {table} SET status = 'disabled'",
+        (said,),
+    )
+
+    result = merged.on_dags("history")
+
+    assert result.exit_code == 0, result.output
+    assert "merge of 5" in result.stdout
+    assert merged.on_dags("streams").exit_code == 0
+    assert merged.on_dags("rollback", 1).exit_code == 0

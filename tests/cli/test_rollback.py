@@ -149,3 +149,12 @@ def test_answer_for_programs_is_json_alone(changed: Operator) -> None:
 
     assert (found["to_revision"], found["changes"]) == (1, True)
     assert changed.write_model(TWO_STORES)
+
+
+def test_row_that_is_none_does_not_keep_another_stream_from_going_back(changed: Operator) -> None:
+    changed.site.insert("Mine", None)
+
+    result = changed.on_dags("rollback", 1, "--stream", "Pair_a", "--yes")
+
+    assert result.exit_code == 0, result.output
+    assert set(configs(changed)) == {"Mine", "New", "Pair_a", "Store1"}

@@ -186,3 +186,43 @@ def test_platform_that_cannot_be_asked_says_why(
     assert result.exit_code == 1
     assert "Other platforms" not in result.stderr
     assert "Check that the database is up and can be reached from here." in result.stderr
+
+
+def test_time_is_kept_for_as_long_as_the_database_is_away(
+    three: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three.on_dags("disable", "Crm", "--until", "1h")
+    assert "yellowlive__Crm_ingestion" not in three.parse()
+    [file] = three.site.snapshots.glob("yellowlive.json")
+    # Factory files of 0.1.0 read rows of four values.
+    assert {row[0]: len(row) for row in json.loads(file.read_text())["rows"]} == {
+        "Crm": 5, "Erp_a": 4, "Erp_b": 4, "Other": 4,
+    }  # fmt: skip
+    monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", str(free_port()))
+
+    assert three.parse().keys() == {
+        f"yellowlive__{key}_ingestion" for key in ("Erp_a", "Erp_b", "Other")
+    }
+
+
+def test_platform_that_was_written_before_an_error_is_named(three: Operator) -> None:
+    role = f"half_{three.site.database}"
+    other = three.factory.with_name("other_factory_dag.py")
+    other.write_text(
+        three.factory.read_text()
+        .replace("'YellowLive'", "'Other'")
+        .replace("'yellowlive_airflow_dsg'", "'other_airflow_dsg'")
+    )
+    three.site.sql("CREATE TABLE other_airflow_dsg (LIKE {table})")
+    three.site.sql("INSERT INTO other_airflow_dsg SELECT * FROM {table}")
+    three.site.postgres.create_role(role, "a-password-6")
+    three.site.sql(f"GRANT SELECT ON {{table}} TO {role}")
+    three.site.sql(f"GRANT SELECT, UPDATE ON other_airflow_dsg TO {role}")
+    three.site.login(role, "a-password-6")
+
+    result = three.on_dags("disable", "Crm*", "--yes")
+
+    assert result.exit_code == 1
+    assert "Before that, the streams of Other were made disabled." in result.stderr
+    assert "permission denied for table yellowlive_airflow_dsg" in result.stderr
+    assert off(three) == set()

@@ -13,6 +13,12 @@ from recorded import changes, unrecorded
 
 PASSWORD = "its password"
 Run = Callable[[str], None]
+REWRITES = (
+    "DELETE FROM {table}_history",
+    "UPDATE {table}_history SET login = 'somebody'",
+    "TRUNCATE {table}_history",
+    "INSERT INTO {table}_history SELECT * FROM {table}_history",
+)
 
 
 @pytest.fixture
@@ -40,10 +46,7 @@ def test_role_that_changes_rows_needs_no_right_on_the_history(installed: Site, e
 @pytest.mark.parametrize(
     "statement",
     [
-        "DELETE FROM {table}_history",
-        "UPDATE {table}_history SET login = 'somebody'",
-        "TRUNCATE {table}_history",
-        "INSERT INTO {table}_history SELECT * FROM {table}_history",
+        *REWRITES,
         "DROP TABLE {table}_history",
         "ALTER TABLE {table} DISABLE TRIGGER {table}_updated",
         "DROP TRIGGER {table}_updated ON {table}",
@@ -91,15 +94,7 @@ def test_role_set_in_a_session_is_recorded_as_its_login(installed: Site, editor:
     assert changes(installed)[-1]["login"] == f"editor_{installed.database}"
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DELETE FROM {table}_history",
-        "UPDATE {table}_history SET login = 'somebody'",
-        "TRUNCATE {table}_history",
-        "INSERT INTO {table}_history SELECT * FROM {table}_history",
-    ],
-)
+@pytest.mark.parametrize("statement", REWRITES)
 def test_owner_does_not_change_it_by_mistake(installed: Site, statement: str) -> None:
     with pytest.raises(errors.InsufficientPrivilege, match="is append-only"):
         installed.sql(statement)

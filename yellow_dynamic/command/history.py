@@ -70,7 +70,7 @@ def what(change: Change) -> str:
     reason = change.about.get("reason")
     if change.action == "disabled":
         until = f"until {change.disabled_until}" if change.disabled_until else ""
-        return ": ".join(filter(None, (until, reason)))
+        return ": ".join(str(each) for each in (until, reason) if each)
     if change.action == "changed":
         return ", ".join(key.key for key in keys_of(change)) or "the same values, written anew"
     if change.action == "added" and change.status_after != contract.ACTIVE:
@@ -381,6 +381,8 @@ def wanted_rows(
     Raises:
         CommandError: the revision is not on record, or its rows cannot be the platform's.
     """
+    # Before the rows, so that a change in between is noticed when they are written.
+    now = revision_of_table(connection, installation)
     past = past_rows(connection, installation, revision)
     table = config_table(installation.table)
     today = {key: (row[1], row[2]) for key, row in find_rows(connection, table).items()}
@@ -388,7 +390,7 @@ def wanted_rows(
         past = with_one_stream(installation, today, past, stream, revision)
     configs = {key: config_json for key, (config_json, _) in past.items()}
     rows = {key: config or "" for key, config in configs.items()}
-    population = compare_rows({key: config for key, (config, _) in today.items()}, rows)
+    population = compare_rows({key: config for key, (config, _) in today.items()}, configs)
     problems = [
         problem
         for key in (*population.added, *population.changed)
@@ -404,7 +406,6 @@ def wanted_rows(
             f"Platform {installation.name!r} cannot go back to revision {revision}: "
             f"{shortened(problems)}. Nothing was changed."
         )
-    now = revision_of_table(connection, installation)
     streams = changes_of(today, rows, population)
     return Plan(
         installation.name, installation.table, streams, population, now, digest_of(rows)

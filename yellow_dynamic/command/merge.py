@@ -155,8 +155,9 @@ def plan_merge(
     """
     rows = model.rows
     with installation.transaction("read") as connection:
-        found, population, problems = model.compare_with_table(connection)
+        # Before the rows, so that a change in between is noticed by the merge of the plan.
         based_on = revision_of_table(connection, installation)
+        found, population, problems = model.compare_with_table(connection)
         old = {key: (row.config_json, row.status) for key, row in found.items()}
         if revision is not None:
             old = past_rows(connection, installation, revision)

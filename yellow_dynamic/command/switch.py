@@ -9,12 +9,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import sqlalchemy
+from sqlalchemy.exc import SQLAlchemyError
 
 from yellow_dynamic import contract, history
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import print_line
-from yellow_dynamic.command.rows import StreamRow, find_stream, read_each
+from yellow_dynamic.command.rows import StreamRow, find_stream, in_words, read_each
 from yellow_dynamic.merge_store import config_table, execute_locking, quoted_name
 
 WILDCARDS = set("*?[")
@@ -174,10 +175,26 @@ def switch_streams(
             for row in rows:
                 print_line(f"  {row.stream_key} of platform {each.name}, {row.status}", err=True)
         confirm(f"Make these {count} streams {switch.status}?")
-    for each, rows in written:
-        if rows:
-            write_status(each, [row.stream_key for row in rows], switch)
+    write_each(written, switch)
     return SwitchReport([report for each, rows in found for report in reports(each, rows, switch)])
+
+
+def write_each(written: Found, switch: Switch) -> None:
+    """Write the status of the rows of each platform; an error says what was done before it."""
+    done: list[str] = []
+    for each, rows in written:
+        if not rows:
+            continue
+        try:
+            write_status(each, [row.stream_key for row in rows], switch)
+        except (CommandError, SQLAlchemyError) as error:
+            if not done:
+                raise
+            raise CommandError(
+                f"{in_words(error)} Before that, the streams of {', '.join(done)} were made "
+                f"{switch.status}."
+            ) from None
+        done.append(each.name)
 
 
 def reports(
