@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import threading
@@ -343,8 +344,9 @@ def test_deletion_ends_grandchildren_and_processes_with_their_own_session(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
-    script = f"(trap '' TERM; sleep 97 & echo $! >> {pids}; wait) & setsid sleep 98 & sleep 99"
-    name = cluster.shell(f"{script} & echo $! >> {pids}; pgrep -f '^sleep 98' >> {pids}; wait")
+    own_session = f"setsid sh -c 'echo $$$$ >> {pids}; exec sleep 98'"
+    script = f"(trap '' TERM; sleep 97 & echo $! >> {pids}; wait) & {own_session} & sleep 99"
+    name = cluster.shell(f"{script} & echo $! >> {pids}; wait")
 
     def numbers() -> list[int]:
         return [int(line) for line in pids.read_text().split()] if pids.exists() else []
@@ -363,10 +365,12 @@ def test_a_pod_deleted_while_it_starts_leaves_nothing_behind(cluster: Cluster) -
     wait_until(lambda: not cluster.api.list_namespaced_pod(cluster.namespace).items, "all gone")
     family = psutil.Process(cluster.server.process.pid)
 
-    def left() -> list[psutil.Process]:
-        return [p for p in family.children(recursive=True) if seconds in p.cmdline()]
+    def is_left(process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return seconds in process.cmdline()
+        return False
 
-    wait_until(lambda: not left(), "no process is left")
+    wait_until(lambda: not any(map(is_left, family.children(recursive=True))), "none is left")
 
 
 def test_what_a_pod_leaves_behind_ends_with_it(cluster: Cluster) -> None:

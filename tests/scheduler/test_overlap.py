@@ -5,6 +5,7 @@ YELLOW_DYNAMIC_TIMES multiplies how often each thing happens, 1 if not set.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -187,8 +188,9 @@ def test_dead_workers_pod_and_the_next_one_do_not_overlap(
             task = psutil.Process(pid)
             worker = task.parent()
             assert worker is not None
-            for process in (worker, task):
-                process.kill()
+            worker.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                task.kill()
             busy.airflow.trigger(dag_id(KILLED))
             all_ended(busy, KILLED, 2, 180)
 
