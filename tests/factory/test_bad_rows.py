@@ -68,13 +68,61 @@ def test_dag_that_airflow_itself_refuses_costs_only_its_own_stream(
 
     def refuse_bad(dag: Any) -> None:
         """Stands in for a rule of a release to come."""
-        if "__Bad_" in dag.dag_id and "ingestion" in dag.tags:
+        if "__Bad_" in dag.dag_id and "config-error" not in dag.tags:
             raise ValueError("not to this Airflow's taste")
         accept(dag)
 
     monkeypatch.setattr(DAG, "validate", refuse_bad)
 
     assert_only_bad_is_broken(two_good, "ValueError: not to this Airflow's taste")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"namespace_name": "No Name"}, "5 4 * * *"),
+        ({"schedule_string": "every day"}, "@hourly"),
+        ({"schedule_string": 5}, "@hourly"),
+        ({"schedule_string": None, "namespace_name": "No Name"}, None),
+        ({"started_by": ["Good1"]}, "5 4 * * *"),
+        ({"schedule_string": None, "started_by": []}, "@hourly"),
+    ],
+)
+def test_bad_row_fails_whenever_it_should_have_delivered(
+    two_good: Site, changes: dict[str, Any], expected: str | None
+) -> None:
+    config = good_config(two_good, "Bad", schedule_string="5 4 * * *")
+    two_good.insert("Bad", json.dumps(config | changes))
+
+    dag = two_good.parse()["yellowlive__Bad_ingestion"]
+
+    assert "config-error" in dag.tags
+    assert schedule_of(dag) == expected
+
+
+def test_bad_row_of_a_transformer_fails_when_its_inputs_came(two_good: Site) -> None:
+    changes = {"ingestion_type": "transformer", "schedule_string": None, "started_by": ["Good1"]}
+    key = "W_datatransformer"
+    two_good.insert(key, json.dumps(good_config(two_good, key) | changes))
+
+    dag = two_good.parse()["yellowlive__W_datatransformer"]
+
+    assert {"config-error", "datatransformer"} <= set(dag.tags)
+    assert [asset.uri for asset in schedule_of(dag)] == ["datasurface://yellowlive/Good1"]
+
+
+def test_bad_row_whose_starter_is_no_name_of_an_asset_is_shown(two_good: Site) -> None:
+    changes = {"schedule_string": None, "started_by": ["St\xf6re"], "datasets": []}
+    two_good.insert("Bad", json.dumps(good_config(two_good, "Bad") | changes))
+
+    assert_only_bad_is_broken(two_good, "datasets is []")
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]"])
+def test_row_that_cannot_be_read_fails_hourly(two_good: Site, text: str | None) -> None:
+    two_good.insert("Bad", text)
+
+    assert schedule_of(two_good.parse()["yellowlive__Bad_ingestion"]) == "@hourly"
 
 
 @pytest.mark.parametrize("status", ["Active", "DISABLED", "paused", "", None])
@@ -149,6 +197,7 @@ KNOWN_KEYS = [
     "dataset_name",
     "ingestion_type",
     "schedule_string",
+    "started_by",
     "namespace_name",
     "platform_name",
     "git_repo_url",
@@ -205,8 +254,8 @@ def assert_only_bad_is_broken(site: Site, reason: str) -> None:
     assert sorted(dags) == ["yellowlive__Bad_ingestion", *GOOD]
     bad = dags.pop("yellowlive__Bad_ingestion")
     assert not any("config-error" in dag.tags for dag in dags.values())
-    assert "config-error" in bad.tags
-    assert schedule_of(bad) is None
+    assert set(bad.tags) == {"config-error", "datasurface", "ingestion", "yellowlive", "Bad"}
+    assert schedule_of(bad) is not None
     assert reason in bad.doc_md
     [task] = bad.tasks
     with pytest.raises(AirflowFailException) as failure:
