@@ -7,6 +7,7 @@ from typing import Any
 try:  # Airflow 3
     from airflow.sdk import DAG
     from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+    from airflow.sdk.execution_time.context import OutletEventAccessors
     from airflow.serialization.serialized_objects import DagSerialization
 
     IS_AIRFLOW_2 = False
@@ -14,6 +15,7 @@ except ImportError:  # Airflow 2
     from airflow import DAG
     from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
     from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
+    from airflow.utils.context import OutletEventAccessors
 
     IS_AIRFLOW_2 = True
 
@@ -24,6 +26,7 @@ __all__ = [
     "AirflowFailException",
     "AirflowSkipException",
     "DagSerialization",
+    "OutletEventAccessors",
     "check_as_airflow_does",
     "schedule_of",
 ]

@@ -109,6 +109,12 @@ class Site:
         self.environment.setenv(f"{self.model.postgresCredential}_USER", user)
         self.environment.setenv(f"{self.model.postgresCredential}_PASSWORD", password)
 
+    def create_role(self, start: str, password: str) -> str:
+        """Create a role, and return its name: roles are the server's, which other sites share."""
+        name = f"{start}_{self.database}"
+        self.postgres.create_role(name, password)
+        return name
+
     def bootstrap(self) -> dict[str, str]:
         """Run both rings, write the factory file, and return ring 0's files."""
         eco = self.model.build()

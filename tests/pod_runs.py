@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from airflow_names import OutletEventAccessors
 from kubernetes.client import ApiClient, CoreV1Api
 from kubernetes.config import new_client_from_config
 from kubernetes.watch import Watch
@@ -98,7 +99,13 @@ def job_of(dag: Any, cluster: Cluster, kubeconfig: Path | None = None) -> Any:
 
 def context_of(job: Any, ti: TaskInstance) -> dict[str, Any]:
     """Return what Airflow hands to an operator that it executes."""
-    return {"ti": ti, "task_instance": ti, "dag": job.dag, "run_id": ti.run_id}
+    return {
+        "ti": ti,
+        "task_instance": ti,
+        "dag": job.dag,
+        "run_id": ti.run_id,
+        "outlet_events": OutletEventAccessors(),
+    }
 
 
 def run_job(

@@ -51,6 +51,10 @@ SCHEMA: dict[str, Any] = json.loads(
 KEYS = rules_by_key(SCHEMA)
 
 
+#: The settings that name the two tables in which DataSurface's jobs keep a platform's batches.
+BATCH_TABLES = {"batch_counter_table", "batch_metrics_table"}
+
+
 def secret_keys(role: str) -> dict[str, str]:
     """Return the keys of the secret of a credential in this role.
 
@@ -115,6 +119,19 @@ AIRFLOW_ID_CHARACTERS = 250
 # What a program names the module that it makes of a factory file for its functions alone.
 UNREGISTERED = "yellow_dynamic_unregistered"
 START_DATE = datetime(2025, 1, 1, tzinfo=timezone.utc)
+# The columns of the table of batches, besides its times, by what they are called here.
+BATCH_COLUMNS = {
+    "number": "batch_id",
+    "status": "batch_status",
+    "inserted": "records_inserted",
+    "updated": "records_updated",
+    "deleted": "records_deleted",
+    "total": "total_records",
+}
+# What becomes of a batch in the end.
+COMMITTED, FAILED = "committed", "failed"
+# The XComs of a run: what its job ran with, and why a task of it failed.
+RAN_WITH, FAILURE = "ran_with", "failure"
 DEFAULT_SCHEDULE = "@hourly"
 # Rows of DataSurface's own factory carry the text "None" for an external trigger.
 NO_SCHEDULE = (None, "", "None")
@@ -168,6 +185,14 @@ def stream_key_of(platform_name: str, dag_id: str) -> str | None:
     return key if dag_id_of(platform_name, key) == dag_id else None
 
 
+def batch_key_of(config: dict[str, Any]) -> str | None:
+    """Return a stream's key in the tables of batches, or None where its job has no batches."""
+    if config.get("ingestion_type") == TRANSFORMER:
+        return None
+    store = config.get("store_name")
+    return f"{store}#{config.get('dataset_name')}" if config.get("single_dataset") else str(store)
+
+
 def factory_name_of(platform_name: str, number: int = 1) -> str:
     """Return the name of a platform's factory file of that number, without its `.py`."""
     return f"{platform_name}_factory_dag{suffix_of(number)}"
@@ -181,6 +206,18 @@ def suffix_of(number: int) -> str:
 def revision_of(config_json: str | None) -> str:
     """Return a short name of exactly this configuration."""
     return hashlib.sha256((config_json or "").encode()).hexdigest()[:12]
+
+
+# How the description of a stream's DAG ends, which Airflow lists where it does not list the page.
+REVISION_END = " (revision {})"
+
+
+def revision_described(description: str | None) -> str | None:
+    """Return the revision with which the description of a DAG ends, or None for none."""
+    found = re.search(
+        re.escape(REVISION_END).replace(r"\{\}", "([0-9a-f]{12})$"), description or ""
+    )
+    return found[1] if found else None
 
 
 def dag_id_problem(dag_id: str) -> str | None:

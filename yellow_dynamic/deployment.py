@@ -11,6 +11,7 @@ import yaml
 from sqlalchemy.dialects import postgresql
 
 from yellow_dynamic.contract import (
+    BATCH_TABLES,
     MADE_BY_BOOTSTRAP,
     MODEL_FOLDER,
     UNREGISTERED,
@@ -72,7 +73,10 @@ def values(settings: dict[str, Any], airflow: str, schedule: str | None) -> dict
         "secret": postgres_secret,
         "database": settings["postgres_database"],
         "table": settings["config_table"],
-        "history": name_beside(settings["config_table"], HISTORY),
+        "read_too": [
+            name_beside(settings["config_table"], HISTORY),
+            *(settings[name] for name in sorted(BATCH_TABLES)),
+        ],
         "allowed_removals": ALLOWED_REMOVALS,
         "made_by_bootstrap": MADE_BY_BOOTSTRAP,
         "snapshot_folder": SNAPSHOT_FOLDER,

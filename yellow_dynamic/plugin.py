@@ -97,7 +97,7 @@ try:
     from datasurface.md.lint import ObjectWrongType, ProblemSeverity
     from datasurface.md.repo import GitHubRepository
     from datasurface.platforms.yellow import YellowDataPlatform
-    from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
+    from datasurface.platforms.yellow.yellow_dp import JobUtilities, YellowGraphHandler
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "datasurface":
         raise
@@ -164,6 +164,8 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
             per 1,000 streams keeps well within Airflow's time limits for a file.
         infrastructureSchedule: the cron expression or preset by which Airflow merges the model;
             None leaves that to whoever starts the infrastructure DAG, or the Job.
+        assets: make each dataset an Asset of Airflow (2.11: Dataset),
+            `datasurface://{platform}/{store}/{dataset}`, with an event for each committed batch.
         **kwargs: the base class's keyword arguments, unchanged.
     """
 
@@ -176,6 +178,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         maxRemoved: float = 0.25,
         factoryShards: int = 1,
         infrastructureSchedule: str | None = None,
+        assets: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -185,6 +188,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         self.maxRemoved = maxRemoved
         self.factoryShards = factoryShards
         self.infrastructureSchedule = infrastructureSchedule
+        self.assets = assets
         self._model_folder = model_folder()
 
     def lint(self, eco: Ecosystem, tree: ValidationTree) -> None:
@@ -236,6 +240,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
             with merge_store_transaction(self, "create or widen") as connection:
                 create_config_table(connection, self.getAirflowDAGTable())
                 create_history(connection, self.getAirflowDAGTable())
+                create_batch_tables(connection, self, eco)
         files: dict[str, str] = super().generateBootstrapArtifacts(eco, ringLevel)
         if ringLevel == 0:
             files |= factory_files(self, eco)
@@ -758,6 +763,18 @@ def create_config_table(connection: Connection, table: Table) -> None:
     write_comment(connection, table)
 
 
+def create_batch_tables(
+    connection: Connection, dp: YellowDynamicDataPlatform, eco: Ecosystem
+) -> None:
+    """Create DataSurface's tables of batches, as its first job would: the reader's role reads them.
+
+    Airflow's role can be given the right to before any job has run.
+    """
+    jobs = JobUtilities(eco, dp.getCredentialStore(), dp)
+    for table in (jobs.getBatchCounterTable(), jobs.getBatchMetricsTable()):
+        table.create(connection, checkfirst=True)
+
+
 def create_in_own_schema(connection: Connection, table: Table) -> None:
     """Create the table in the first schema of the role's search_path."""
     query = sqlalchemy.text(SCHEMAS.format(name=":table"))
@@ -810,6 +827,8 @@ def argument_problems(dp: YellowDynamicDataPlatform) -> Iterator[str]:
             f"maxRemoved of platform {dp.name!r} is {share!r:.100}; it must be a number from 0 to "
             "1, the share of its streams that a merge may remove."
         )
+    if not isinstance(dp.assets, bool):
+        yield f"assets of platform {dp.name!r} is {dp.assets!r:.100}; it must be True or False."
     rule = KEYS["schedule_string"]
     if problem := value_problem("infrastructureSchedule", schedule, rule):
         yield f"Platform {dp.name!r}: {problem}."
@@ -865,13 +884,25 @@ def platform_settings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamCo
     settings = {
         **with_credential_names(common_config(dp, eco)),
         "config_table": dp.getPhysDAGTableName(),
+        **batch_tables(dp, eco),
         "ecosystem_k8s_name": dp.to_k8s_name(eco.name),
         "factory_shards": dp.factoryShards,
         "plugin_version": __version__,
     }
     if dp.slackChannel is not None:
         settings["slack_channel_name"] = dp.slackChannel
+    if dp.assets:
+        settings["assets"] = True
     return settings
+
+
+def batch_tables(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, str]:
+    """Return the names of the tables in which DataSurface's jobs keep the platform's batches."""
+    jobs = JobUtilities(eco, dp.getCredentialStore(), dp)
+    return {
+        "batch_counter_table": jobs.getPhysBatchCounterTableName(),
+        "batch_metrics_table": jobs.getPhysBatchMetricsTableName(),
+    }
 
 
 def secrets_of_the_factory(dp: YellowDynamicDataPlatform) -> str:

@@ -72,6 +72,11 @@ def test_dags_and_errors_of_the_platform_are_read_page_by_page(address: str) -> 
     store1 = view.dags["yellowlive__Store1_ingestion"]
     # The page of release 0.1.0, which this Airflow had parsed.
     assert store1.facts == Facts(None, "38e6eb237286", None)
+    assert str(store1.failure) == (
+        "its run manual__2026-11-26T12:00:00+00:00 failed at 2026-11-27 00:57:59 UTC: The job "
+        "reported an error (DATASURFACE_RESULT_CODE=-1): OperationalError: no."
+    )
+    assert view.dags["yellowlive__Pair_a_ingestion"].failure is None
     assert view.import_errors == {
         "/opt/airflow/dags/yellowlive_factory_dag.py": "RuntimeError: half"
     }

@@ -114,12 +114,12 @@ def test_file_that_does_not_import_fails(merged: Operator) -> None:
 
 @pytest.mark.slow
 def test_role_of_airflow_that_may_not_read_fails_with_the_grant(merged: Operator) -> None:
-    merged.site.postgres.create_role("refused_in_check", "a-password-5")
-    role = "env postgres_USER=refused_in_check postgres_PASSWORD="
+    role = merged.site.create_role("refused_in_check", "a-password-5")
+    login = f"env postgres_USER={role} postgres_PASSWORD="
     words = ("--dags", merged.factory, "--python")
 
-    refused = checked(merged, *words, f"{role}a-password-5 {merged.python}")
-    without_login = checked(merged, *words, f"{role} {merged.python}")
+    refused = checked(merged, *words, f"{login}a-password-5 {merged.python}")
+    without_login = checked(merged, *words, f"{login} {merged.python}")
 
     name = "Airflow's role reads the table"
     assert "permission denied" in refused[name]["detail"]

@@ -78,6 +78,7 @@ def test_model_without_datasurface_is_refused_with_what_to_do(tmp_path: Path) ->
 
 def test_commands_of_the_operator_are_there() -> None:
     assert COMMANDS == [
+        "batches",
         "check",
         "disable",
         "drift",

@@ -32,11 +32,9 @@ def test_rows_as_the_merge_wrote_them_are_no_drift(merged: Operator) -> None:
 
 
 def test_edit_is_shown_with_who_and_when_and_what(merged: Operator) -> None:
-    merged.site.postgres.create_role("night_shift", "a-password-2")
-    merged.site.sql("GRANT SELECT, UPDATE ON {table} TO night_shift")
-    with merged.site.postgres.connect(
-        merged.site.database, "night_shift", "a-password-2"
-    ) as connection:
+    role = merged.site.create_role("night_shift", "a-password-2")
+    merged.site.sql(f"GRANT SELECT, UPDATE ON {{table}} TO {role}")
+    with merged.site.postgres.connect(merged.site.database, role, "a-password-2") as connection:
         connection.cursor().execute(
             "SET application_name = 'psql'; UPDATE yellowlive_airflow_dsg SET config_json = "
             "replace(config_json, '* * * * *', '0 3 * * *') WHERE stream_key = 'Store1'"
@@ -50,7 +48,7 @@ def test_edit_is_shown_with_who_and_when_and_what(merged: Operator) -> None:
     lines = [line.strip() for line in result.stdout.splitlines()]
     assert lines[1] == "~ stream Store1 was changed by hand:"
     assert lines[2].endswith(f" UTC, revision 3: {merged.site.postgres.user}, by hand")
-    assert lines[3].endswith(" UTC, revision 2: night_shift, psql")
+    assert lines[3].endswith(f" UTC, revision 2: {role}, psql")
     assert '~ schedule_string: "* * * * *" -> "0 3 * * *"' in lines
     assert '+ note = "mine"' in lines
     [edit, _] = drifted(merged, "--model", merged.model)["Store1"]["edits"]

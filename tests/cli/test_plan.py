@@ -121,7 +121,7 @@ def test_platforms_are_named_as_for_the_merge(merged: Operator) -> None:
     result = merged("plan", "--model", merged.model, "--platform", "YellowLive", "YellowLive")
 
     assert result.exit_code == 0, result.output
-    line = refusal(merged, "--model", merged.model, "--platform", "YellowLive", "Other")
+    line = refusal(merged, "--model", merged.model, "--platform", "Other")
     assert "There is no YellowDynamicDataPlatform 'Other' in" in line
     assert line.endswith("there is: YellowLive.")
 
@@ -183,8 +183,8 @@ def test_unreachable_database_and_missing_table_are_said_with_what_to_do(
     assert "Run bootstrap with --ringLevel 1 to create the table." in line
 
     monkeypatch.setenv("postgres_PASSWORD", "wrong-password-1")
-    operator.site.postgres.create_role("refused_by_plan", "right-password-1")
-    monkeypatch.setenv("postgres_USER", "refused_by_plan")
+    role = operator.site.create_role("refused_by_plan", "right-password-1")
+    monkeypatch.setenv("postgres_USER", role)
     monkeypatch.setenv("PGHOSTADDR", "127.99.99.99")
     line = refusal(operator, "--model", operator.model)
     assert "Check that the database is up and can be reached from here" in line
@@ -218,3 +218,23 @@ def test_key_that_is_null_is_told_from_one_that_is_missing() -> None:
         {"key": "a", "action": "removed", "old": None, "new": None},
         {"key": "b", "action": "changed", "old": 1, "new": True},
     ]
+
+
+def test_plan_of_some_streams_lists_these_alone(merged: Operator) -> None:
+    merged.write_model("[Store('Store1', trigger=None), Store('Pair', ['a', 'b'], SINGLE, None)]")
+
+    result = merged.on_model("plan", "Pair_*", "--json")
+    by_store = merged.on_model("plan", "--store", "Store1")
+    nothing = merged.on_model("plan", "YellowLvie")
+    kept = merged.on_model("plan", "Pair_a", "--out", merged.site.folder / "plan.json")
+
+    [platform] = json.loads(result.stdout)["platforms"]
+    assert result.exit_code == 2
+    assert [each["stream_key"] for each in platform["streams"]] == ["Pair_a", "Pair_b"]
+    assert "3 changed" in platform["summary"]
+    assert "stream Store1" in by_store.stdout
+    assert "Pair" not in by_store.stdout.replace("Plan: 0 added, 3 changed (Pair_a, Pair_b", "")
+    assert nothing.exit_code == 1
+    assert "by 'YellowLvie', which is no platform either" in nothing.stderr
+    assert kept.exit_code == 1
+    assert "of some streams is none that a merge can carry out" in kept.stderr

@@ -31,13 +31,16 @@ def test_all_is_well_where_rows_and_dags_agree(merged: Operator) -> None:
     result = merged.on_dags("status", "--model", merged.model)
 
     assert result.exit_code == 0, result.output
-    assert "All is well: 1 disabled, 2 healthy." in result.stdout
+    assert "All is well: 2 healthy, 1 disabled." in result.stdout
     [store1] = [line for line in result.stdout.splitlines() if "Store1" in line]
-    assert [cell.strip() for cell in store1.split("│")[2:6]] == [
+    assert [cell.strip() for cell in store1.split("│")[2:9]] == [
+        "healthy",
+        "",
+        "",
+        "",
         "active",
         "built",
         "not asked",
-        "healthy",
     ]
     # A status is no parse: neither the snapshot nor the DAG folder is written.
     assert not merged.site.snapshots.exists()
@@ -89,8 +92,8 @@ def test_outage_is_told_from_a_role_that_may_not_read(
 
     # Airflow has a login of its own, which this one's environment does not show.
     monkeypatch.delenv("DATASURFACE_POSTGRES_PORT")
-    merged.site.postgres.create_role("refused_in_status", "a-password-2")
-    refused = "env postgres_USER=refused_in_status postgres_PASSWORD=a-password-2"
+    role = merged.site.create_role("refused_in_status", "a-password-2")
+    refused = f"env postgres_USER={role} postgres_PASSWORD=a-password-2"
     found = states(merged, "--dags", merged.dags, "--python", f"{refused} {merged.python}")
     assert {state for state, _ in found.values()} == {"served from snapshot"}
     assert "permission denied" in found["Store1"][1]

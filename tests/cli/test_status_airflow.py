@@ -293,13 +293,13 @@ def test_history_tells_a_bad_night_line_by_line(
     three = ["Pair_a", "Pair_b", "Store1"]
 
     assert merge("alice", EIGHT) == 0
-    site.postgres.create_role("night_shift", "a-password-4")
-    site.sql("GRANT SELECT, UPDATE ON {table} TO night_shift")
+    role = site.create_role("night_shift", "a-password-4")
+    site.sql(f"GRANT SELECT, UPDATE ON {{table}} TO {role}")
     edit = (
         "UPDATE yellowlive_airflow_dsg SET config_json = replace(config_json, '* * * * *', "
         "'0 3 * * *') WHERE stream_key = 'S1'"
     )
-    psql(site, "night_shift", "a-password-4", edit)
+    psql(site, role, "a-password-4", edit)
     monkeypatch.setenv("DATASURFACE_USER", "bob")
     watched.on_dags("disable", "S2", "--reason", "source is down")
     assert merge("mallory", EIGHT.replace("8", "2")) == 1
@@ -319,7 +319,7 @@ def test_history_tells_a_bad_night_line_by_line(
     assert told == [
         *[(1, alice, "merge", "removed", key) for key in three],
         *[(1, alice, "merge", "added", f"S{number}") for number in range(8)],
-        (2, "night_shift", "psql", "changed", "S1"),
+        (2, role, "psql", "changed", "S1"),
         (3, bob, "disable", "disabled", "S2"),
         *[(4, alice, "merge", "removed", key) for key in gone],
         (4, alice, "merge", "changed", "S1"),

@@ -144,9 +144,9 @@ def test_stream_of_two_platforms_needs_the_platforms_name(merged: Operator) -> N
 
 
 def test_login_that_may_only_read_is_refused_with_what_to_grant(merged: Operator) -> None:
-    merged.site.postgres.create_role("reader_of_streams", "a-password-1")
-    merged.site.sql("GRANT SELECT ON {table} TO reader_of_streams")
-    merged.site.login("reader_of_streams", "a-password-1")
+    role = merged.site.create_role("reader_of_streams", "a-password-1")
+    merged.site.sql(f"GRANT SELECT ON {{table}} TO {role}")
+    merged.site.login(role, "a-password-1")
 
     assert merged.on_dags("streams").exit_code == 0
     line = refusal(merged.on_dags("disable", "Store1"))
@@ -157,10 +157,10 @@ def test_login_that_may_only_read_is_refused_with_what_to_grant(merged: Operator
 
 
 def test_hidden_rows_are_an_error_and_not_streams_that_went(merged: Operator) -> None:
-    merged.site.postgres.create_role("reader_without_rows", "a-password-6")
-    merged.site.sql("GRANT SELECT ON {table} TO reader_without_rows")
+    role = merged.site.create_role("reader_without_rows", "a-password-6")
+    merged.site.sql(f"GRANT SELECT ON {{table}} TO {role}")
     merged.site.sql("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-    merged.site.login("reader_without_rows", "a-password-6")
+    merged.site.login(role, "a-password-6")
 
     assert "Row security would hide rows of the table" in refusal(merged.on_dags("streams"))
 

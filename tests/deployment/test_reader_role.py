@@ -50,12 +50,16 @@ def test_reader_of_the_file_reads_the_table_and_can_do_nothing_else(installed: S
 
     assert list(installed.parse()) == ["yellowlive__Store1_ingestion"]
     with installed.postgres.connect(installed.database, role, "its password") as reader:
-        reader.cursor().execute("SELECT * FROM yellowlive_airflow_dsg_history")
+        for statement in (
+            "SELECT * FROM yellowlive_airflow_dsg_history",
+            "SELECT * FROM yellowlive_batch_counter, yellowlive_batch_metrics",
+        ):
+            reader.cursor().execute(statement)
     for statement in (
         "DELETE FROM yellowlive_airflow_dsg_history",
         "DELETE FROM yellowlive_airflow_dsg",
         "UPDATE yellowlive_airflow_dsg SET status = 'disabled'",
-        "SELECT * FROM yellowlive_batch_counter",
+        "DELETE FROM yellowlive_batch_metrics",
         "CREATE TABLE mine (x int)",
     ):
         with (
@@ -91,7 +95,8 @@ def test_reader_has_a_name_of_its_own_where_none_is_given(installed: Site) -> No
     installed.sql(
         f"REVOKE ALL ON DATABASE {installed.database} FROM airflow_reader;"
         "REVOKE ALL ON SCHEMA public FROM airflow_reader;"
-        "REVOKE ALL ON {table}, {table}_history FROM airflow_reader; DROP ROLE airflow_reader"
+        "REVOKE ALL ON {table}, {table}_history, yellowlive_batch_counter, yellowlive_batch_metrics"
+        " FROM airflow_reader; DROP ROLE airflow_reader"
     )
 
 

@@ -218,12 +218,16 @@ def test_disabled_stream_has_no_dag_and_stays_disabled_after_a_merge(installed: 
 class Context:
     """The part of a task instance that the branch uses."""
 
-    def __init__(self, code: str | None) -> None:
-        self.code = code
+    def __init__(self, code: str | None, error: str | None = None) -> None:
+        self.handed_on = {"result_code": code, "job_error": error}
+        self.xcoms: dict[str, str] = {}
 
     def xcom_pull(self, *, task_ids: str, key: str) -> str | None:
-        assert (task_ids, key) == ("snapshot_merge_job", "result_code")
-        return self.code
+        assert task_ids == "snapshot_merge_job"
+        return self.handed_on[key]
+
+    def xcom_push(self, key: str, value: str) -> None:
+        self.xcoms[key] = value
 
 
 @pytest.mark.parametrize(
@@ -248,6 +252,20 @@ def test_any_other_result_fails_the_run_with_the_reason(
 ) -> None:
     with pytest.raises(AirflowFailException, match=reason):
         next_task(installed, code)
+
+
+def test_failed_run_keeps_what_its_job_said_for_the_command(installed: Site) -> None:
+    [dag] = installed.parse().values()
+    ti = Context("-1", "OperationalError: password authentication failed.")
+
+    with pytest.raises(AirflowFailException) as failure:
+        dag.get_task("check_result").python_callable(ti=ti, dag=dag)
+
+    assert str(failure.value) == ti.xcoms["failure"]
+    assert ti.xcoms["failure"] == (
+        "The job reported an error (DATASURFACE_RESULT_CODE=-1): OperationalError: password "
+        "authentication failed. Its output is in the log of task snapshot_merge_job."
+    )
 
 
 def test_job_that_was_marked_as_success_by_hand_ends_its_run_and_is_named(

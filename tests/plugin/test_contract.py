@@ -43,7 +43,14 @@ RULES_ACROSS_KEYS = (
 #: What the factory file makes of a row's values, and no row has.
 MADE_BY_THE_FACTORY = {"git_repo_owner", "git_repo_repo_name"}
 #: What bootstrap gives the factory file beside the keys of a row.
-OF_THE_FACTORY_ALONE = {"config_table", "factory_shards", "plugin_version"}
+OF_THE_FACTORY_ALONE = {
+    "assets",
+    "batch_counter_table",
+    "batch_metrics_table",
+    "config_table",
+    "factory_shards",
+    "plugin_version",
+}
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["cache", "no cache"])
@@ -58,7 +65,7 @@ def graph(
     ]
     slack, code = (Credential(name, CredentialType.API_TOKEN) for name in ("slack", "Code_Token"))
     model = Model(
-        platformArguments={"slackCredential": slack, "slackChannel": "#data"},
+        platformArguments={"assets": True, "slackCredential": slack, "slackChannel": "#data"},
         providerArguments={"git_cache_enabled": request.param},
     )
     transform(model, credential=code).stores += stores

@@ -1,20 +1,48 @@
-"""Airflow's own view of its DAGs, through the REST API of Airflow 2 or 3."""
+"""Airflow's own view of its DAGs and of their runs, through the REST API of Airflow 2 or 3."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
 from yellow_dynamic.command import CommandError
-from yellow_dynamic.command.in_airflow import Facts, facts_of
-from yellow_dynamic.contract import dag_id_of, factory_name_of, stream_key_of
+from yellow_dynamic.command.in_airflow import Facts, facts_of, last_line
+from yellow_dynamic.contract import (
+    FAILURE,
+    dag_id_of,
+    factory_name_of,
+    revision_described,
+    stream_key_of,
+)
 
 TIMEOUT_SECONDS = 30
 PAGE = 100
 REQUESTS_AT_ONCE = 8
+#: Of so many failed runs Airflow is asked for the reason.
+REASONS = 50
+
+
+@dataclass
+class Failure:
+    """The last run of a DAG, which failed.
+
+    Attributes:
+        run_id: its id in Airflow.
+        ended: when, as Airflow writes it.
+        reason: what its task said, or which task failed; None where Airflow was not asked.
+    """
+
+    run_id: str
+    ended: str | None
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        text = f"its run {self.run_id} failed at {self.ended}"
+        return f"{text}: {self.reason}" if self.reason else text
 
 
 @dataclass
@@ -28,6 +56,7 @@ class DagView:
     file: str | None
     last_parsed: str | None
     facts: Facts | None
+    failure: Failure | None = None
 
 
 @dataclass
@@ -81,33 +110,64 @@ class AirflowApi:
             for dag in self._list("dags", dag_id_pattern=start, **self._stale_too())
             if stream_key_of(airflow_name, dag["dag_id"]) is not None
         ]
-        # Only a DAG's details have its page, and with it the revision of its row.
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-            views = pool.map(self._dag_view, listed)
+            views = {
+                view.dag_id: view
+                for view in pool.map(lambda dag: self._dag_view(airflow_name, dag), listed)
+            }
+            ended = [view.dag_id for view in views.values() if not view.stale]
+            if self._path == "/api/v2":
+                ended = [it for it in self._perhaps_failed(start) if it in views]
+            failures = list(filter(None, pool.map(self._failure, ended)))
+            for dag_id, failure in failures:
+                views[dag_id].failure = failure
+            list(pool.map(lambda it: self._add_reason(*it), failures[:REASONS]))
         errors = {
             str(error["filename"]): last_line(error["stack_trace"])
             for error in self._list("importErrors", "import_errors")
             if factory_name_of(airflow_name) in str(error["filename"])
         }
-        return AirflowView(self.version, {view.dag_id: view for view in views}, errors)
+        return AirflowView(self.version, views, errors)
 
     def dag_ids(self, start: str) -> list[str]:
         """Return the ids of the DAGs in service in which this text is found."""
         return [dag["dag_id"] for dag in self._list("dags", dag_id_pattern=start)]
 
-    def newest_state(self, dag_id: str) -> str | None:
-        """Return the state of a DAG's newest run that has started, or None for no such run."""
+    def _perhaps_failed(self, start: str) -> list[str]:
+        """Return the DAGs whose last run failed, or is running after one that may have failed."""
+        return [
+            dag["dag_id"]
+            for state in ("failed", "running")
+            for dag in self._list("dags", dag_id_pattern=start, last_dag_run_state=state)
+        ]
+
+    def _failure(self, dag_id: str) -> tuple[str, Failure] | None:
+        """Return a DAG's id and its last run, if that has failed."""
+        ended = ["success", "failed"]
         path = f"dags/{dag_id}/dagRuns"
-        runs = self._get(path, order_by="-start_date", limit="1")["dag_runs"]
-        return str(runs[0]["state"]) if runs else None
+        runs = self._get(path, order_by="-start_date", state=ended, limit="1")["dag_runs"]
+        if not runs or runs[0]["state"] != "failed":
+            return None
+        return dag_id, Failure(runs[0]["dag_run_id"], as_time(runs[0]["end_date"]))
+
+    def _add_reason(self, dag_id: str, failure: Failure) -> None:
+        """Ask for the reason of a failed run: what its task said, or else which task failed."""
+        run = f"dags/{dag_id}/dagRuns/{quote(failure.run_id, safe='')}/taskInstances"
+        failed = [each for each in self._list(run, "task_instances") if each["state"] == "failed"]
+        if not failed:
+            return
+        task = failed[0]["task_id"]
+        failure.reason = f"see the log of its task {task}"
+        path = f"{self._path}/{run}/{task}/xcomEntries/{FAILURE}"
+        answer = self._send("GET", path)
+        if answer.status_code != httpx.codes.NOT_FOUND:
+            failure.reason = str(self._checked(answer, path)["value"])
 
     def _stale_too(self) -> dict[str, str]:
         return {"only_active": "false"} if self._path == "/api/v1" else {"exclude_stale": "false"}
 
-    def _dag_view(self, dag: dict[str, Any]) -> DagView:
+    def _dag_view(self, airflow_name: str, dag: dict[str, Any]) -> DagView:
         stale = bool(dag["is_stale"] if "is_stale" in dag else not dag["is_active"])
-        # Airflow 2 finds no details of a DAG that is out of service.
-        details = {} if stale else self._get(f"dags/{dag['dag_id']}/details")
         return DagView(
             dag_id=dag["dag_id"],
             stale=stale,
@@ -115,8 +175,19 @@ class AirflowApi:
             import_errors=bool(dag["has_import_errors"]),
             file=dag.get("fileloc"),
             last_parsed=dag.get("last_parsed_time"),
-            facts=facts_of(details["doc_md"]) if details.get("doc_md") else None,
+            facts=None if stale else self._facts(airflow_name, dag),
         )
+
+    def _facts(self, airflow_name: str, dag: dict[str, Any]) -> Facts | None:
+        """Return what a DAG in service says of itself.
+
+        Its details have its page, and take a request for each DAG. The description of a good one
+        says as much.
+        """
+        if revision := revision_described(dag["description"]):
+            return Facts(stream_key_of(airflow_name, dag["dag_id"]), revision, problem=None)
+        page = self._get(f"dags/{dag['dag_id']}/details")["doc_md"]
+        return facts_of(page) if page else None
 
     def _list(self, path: str, key: str = "", **params: str) -> list[dict[str, Any]]:
         """Return all pages of a list."""
@@ -128,7 +199,7 @@ class AirflowApi:
             if not page or len(found) >= answer["total_entries"]:
                 return found
 
-    def _get(self, path: str, **params: str) -> Any:
+    def _get(self, path: str, **params: str | list[str]) -> Any:
         path = f"{self._path}/{path}"
         return self._checked(self._send("GET", path, params=params), path)
 
@@ -166,6 +237,6 @@ class AirflowApi:
             ) from None
 
 
-def last_line(text: str | None) -> str:
-    lines = (text or "").strip().splitlines()
-    return lines[-1].strip() if lines else "no reason given"
+def as_time(text: str | None) -> str | None:
+    """Return a time as Airflow writes it, as the command writes times."""
+    return text and f"{text.partition('.')[0].rstrip('Z').replace('T', ' ')} UTC"

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from yellow_dynamic import __version__, contract
 from yellow_dynamic.command import CommandError, airflow
 from yellow_dynamic.command.airflow_api import AirflowApi
+from yellow_dynamic.command.batches import BatchesReport, PlatformBatches, find_batches
 from yellow_dynamic.command.checks import CheckReport, Checks
 from yellow_dynamic.command.cluster import Cluster, cluster_checks
 from yellow_dynamic.command.history import (
@@ -48,12 +49,16 @@ from yellow_dynamic.command.rows import (
     read_rows,
     report_of_stream,
 )
+from yellow_dynamic.command.selection import Selection, require_some
 from yellow_dynamic.command.status import (
+    PlatformStatus,
+    State,
     StatusReport,
+    Wanted,
     platform_status,
     sources_of,
 )
-from yellow_dynamic.command.switch import Selection, Switch, switch_streams
+from yellow_dynamic.command.switch import Switch, switch_streams
 
 FAILED = 1
 DIFFERENT = 2
@@ -115,6 +120,15 @@ MoreNames = Annotated[
         show_default=False,
     ),
 ]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="STREAM",
+        help="Only these streams: their keys, or patterns such as 'Erp_*'. The name of a platform "
+        "is one for --platform.",
+        show_default=False,
+    ),
+]
 Patterns = Annotated[
     list[str] | None,
     typer.Argument(
@@ -172,16 +186,50 @@ class Platforms(Output):
         return find_installations(names, model=self.model, dags=self.dags, python=self.python)
 
 
-@dataclass
-class Streams(Platforms):
-    """Which streams of the platforms a command switches: those for which all given holds."""
+Store = Annotated[str, typer.Option(help="Streams of this store, or of those like 'Erp_*'.")]
+SourceCredential = Annotated[
+    str, typer.Option(help="Streams whose source is read with this credential.")
+]
 
-    store: Annotated[str, typer.Option(help="Streams of this store, or of those like 'Erp_*'.")] = (
-        ""
-    )
-    source_credential: Annotated[
-        str, typer.Option(help="Streams whose source is read with this credential.")
-    ] = ""
+
+@dataclass
+class Chosen(Platforms):
+    """Which streams of the platforms a command is about: those for which all given holds."""
+
+    store: Store = ""
+    source_credential: SourceCredential = ""
+
+    def find_streams(self, words: list[str] | None) -> tuple[list[Installation], Selection | None]:
+        """Return the platforms, and which of their streams are meant; None is for all.
+
+        Args:
+            words: names of platforms, or else keys of streams and patterns of them.
+        """
+        found = find_installations(
+            self.platform or [],
+            perhaps=words or [],
+            model=self.model,
+            dags=self.dags,
+            python=self.python,
+        )
+        return found, selection_of(found, words, self.store, self.source_credential)
+
+
+def selection_of(
+    found: list[Installation], words: list[str] | None, store: str, source_credential: str
+) -> Selection | None:
+    """Return which streams are meant, or None for all; see `Chosen.find_streams`."""
+    names = {each.name for each in found}
+    patterns = tuple(word for word in words or () if word not in names)
+    if not (patterns or store or source_credential):
+        return None
+    return Selection(patterns, store or None, source_credential or None)
+
+
+@dataclass
+class Streams(Chosen):
+    """Which streams of the platforms a command switches, and whether it asks."""
+
     everything: Annotated[bool, typer.Option("--all", help="Every stream.")] = False
     yes: Yes = False
 
@@ -401,7 +449,9 @@ def plan(
         ),
     ] = None,
     platform: Names = None,
-    more: MoreNames = None,
+    store: Store = "",
+    source_credential: SourceCredential = "",
+    stream: Words = None,
 ) -> Report:
     """Show what handleModelMerge would change, stream by stream and key by key.
 
@@ -411,15 +461,22 @@ def plan(
 
     Example: yellow-dynamic plan --model model --platform YellowLive --out reviewed.json
     """
-    if out and since:
-        raise CommandError("A plan --from an earlier revision is none that a merge can carry out.")
-    found = find_installations([*(platform or []), *(more or [])], model=model)
+    found = find_installations(platform or [], perhaps=stream or [], model=model)
+    selection = selection_of(found, stream, store, source_credential)
+    if out and (since or selection):
+        what = "--from an earlier revision" if since else "of some streams"
+        raise CommandError(f"A plan {what} is none that a merge can carry out.")
 
     def plan_of(each: Installation) -> Plan:
         assert each.model is not None
-        return plan_merge(each, each.model, since)
+        return plan_merge(each, each.model, since, selection)
 
-    report = of_each(found, plan_of, lambda plans: PlanReport(plans, full))
+    def report_of(plans: list[Plan]) -> PlanReport:
+        count = sum(each.selected for each in plans)
+        require_some(selection, count, [each.platform for each in plans])
+        return PlanReport(plans, full)
+
+    report = of_each(found, plan_of, report_of)
     if out and isinstance(report, PlanReport):
         write_plan(report, out)
     return report
@@ -591,13 +648,32 @@ def drift(options: Platforms, more: MoreNames = None) -> Report:
 
 
 @command("Exit codes: 0 all is well, 2 a stream or its platform is not, 1 error.")
-def status(options: Platforms, airflow_url: AirflowUrl = "", more: MoreNames = None) -> Report:
-    """Say of each stream whether it arrived: its row, its DAG, and Airflow's view of the DAG.
+def status(
+    options: Chosen,
+    airflow_url: AirflowUrl = "",
+    late: Annotated[bool, typer.Option("--late", help="Only streams that are late.")] = False,
+    failing: Annotated[
+        bool, typer.Option("--failing", help="Only those that are failing.")
+    ] = False,
+    broken: Annotated[bool, typer.Option("--broken", help="Only those that are broken.")] = False,
+    late_after: Annotated[
+        str,
+        typer.Option(
+            help="Call a stream late after so long without a good batch, such as 90m, 12h or 7d, "
+            "whatever its schedule."
+        ),
+    ] = "",
+    stream: Words = None,
+) -> Report:
+    """Say of each stream whether it delivers: its row, its DAG, Airflow's view, its last batches.
 
     --model also compares the rows with the model. --dags loads the factory file with Airflow's
     Python, as a parse would; --airflow-url asks Airflow itself. Give as many as you have.
 
-    healthy: the row, the DAG and Airflow agree, to the revision of the configuration.
+    healthy: the row, the DAG and Airflow agree, to the revision of the configuration, and the data
+    comes.
+    failing: its last run in Airflow, or its last batch, failed. late: no good batch for longer than
+    three times its schedule.
     disabled, paused: switched off by a person, in the table or in Airflow.
     ending: disabled or removed, and its DAG stays until its last run has ended.
     served from snapshot: the factory file cannot read the table, and the last good rows serve.
@@ -609,14 +685,50 @@ def status(options: Platforms, airflow_url: AirflowUrl = "", more: MoreNames = N
 
     Example: yellow-dynamic status --model model --airflow-url https://airflow.example.org
     """
-    found = options.find(more)
+    flags = {State.LATE: late, State.FAILING: failing, State.BROKEN: broken}
+    found, selection = options.find_streams(stream)
+    wanted = Wanted([state for state, flag in flags.items() if flag], selection)
+    since = moment(late_after) if late_after else None
     with airflow_api(airflow_url) as api:
         load = bool(options.dags or options.python or not api)
-        return of_each(
-            found,
-            lambda each: platform_status(sources_of(each, load=load, api=api)),
-            StatusReport,
-        )
+
+        def status_of(each: Installation) -> PlatformStatus:
+            sources = sources_of(each, load=load, api=api, late_after=since)
+            return platform_status(sources, wanted)
+
+        def report(answers: list[PlatformStatus]) -> StatusReport:
+            count = sum(each.selected + len(each.problems) for each in answers)
+            require_some(selection, count, [each.platform for each in answers])
+            return StatusReport(answers)
+
+        return of_each(found, status_of, report)
+
+
+@command("Exit codes: 0 listed, 1 error.")
+def batches(
+    options: Chosen,
+    stream: Words = None,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
+) -> Report:
+    """List the batches that the jobs brought, newest first: when, how long, how many rows.
+
+    They are what DataSurface's jobs write down in the merge store; times are UTC. Of a batch that
+    is not committed yet, rows and end are not known.
+
+    Example: yellow-dynamic batches Store1 --model model
+    """
+    found, selection = options.find_streams(stream)
+
+    def report(answers: list[PlatformBatches]) -> BatchesReport:
+        count = sum(each.streams for each in answers)
+        require_some(selection, count, [each.installation.name for each in answers])
+        return BatchesReport(answers, limit)
+
+    return of_each(
+        found,
+        lambda each: find_batches(each, selection, limit),
+        report,
+    )
 
 
 @command("Exit codes: 0 all checks pass, 2 one fails, 1 error.")

@@ -18,9 +18,9 @@ from yellow_dynamic.command.airflow_api import AirflowApi
 from yellow_dynamic.command.in_airflow import BuiltDag, FactoryFile, LoadedFactory
 from yellow_dynamic.command.merge import plan_merge
 from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.printing import print_line, printable, shortened
+from yellow_dynamic.command.printing import counted, print_line, printable, shortened
 from yellow_dynamic.command.rows import StreamRow, in_words, read_rows, row_problems
-from yellow_dynamic.command.status import Sources, platform_status
+from yellow_dynamic.command.status import Sources, State, platform_status
 from yellow_dynamic.contract import Cause, factory_name_of, factory_text_of
 from yellow_dynamic.merge_store import config_limit, config_table
 
@@ -206,7 +206,8 @@ class Checks:
         yield Check(
             "rows are valid",
             not problems,
-            shortened(problems) or f"{len(self.rows)} rows, by the rules of {__version__}",
+            shortened(problems)
+            or f"{counted(len(self.rows), 'row')}, by the rules of {__version__}",
             self._row_remedy(self.rows) if problems else "",
         )
         yield self._has_streams(self.rows)
@@ -263,7 +264,11 @@ class Checks:
             yield self._dags_load(factory.dags)
 
     def _dags_load(self, dags: dict[str, BuiltDag]) -> Check:
-        bad = [dag.facts.problem for dag in dags.values() if dag.facts.problem]
+        bad = [
+            f"{dag.facts.stream} is {State.BROKEN}: {dag.facts.problem}"
+            for dag in dags.values()
+            if dag.facts.problem
+        ]
         built = {
             dag.facts.stream or self.installation.stream_of(dag_id) for dag_id, dag in dags.items()
         }
@@ -272,11 +277,11 @@ class Checks:
             for file in self.installation.static_files()
         }
         missing = [
-            f"{row.stream_key} has no DAG"
+            f"{row.stream_key} is {State.MISSING}: it has no DAG"
             for row in self.rows or []
             if not row.is_off and row.stream_key not in built | static
         ]
-        detail = shortened(bad + missing) or f"{len(dags)} DAGs, one for each active row"
+        detail = shortened(bad + missing) or f"{counted(len(dags), 'DAG')}, one for each active row"
         wrong = bool(bad or missing)
         return Check("its DAGs load", not wrong, detail, self._merge if wrong else "")
 
@@ -299,7 +304,8 @@ class Checks:
         bad = [
             f"{stream.stream_key} is {stream.state}: {stream.reason}"
             for stream in platform_status(sources).streams
-            if not stream.state.well
+            # How its runs end is a check of its own.
+            if not (stream.state.well or stream.state is State.FAILING)
         ]
         yield Check(
             "Airflow has the DAGs",
@@ -316,15 +322,11 @@ class Checks:
             f"Airflow has the DAG {own[0]}, of another factory" if own else "as it should be",
             f"airflow dags delete {own[0]}, after removing its file" if own else "",
         )
-        failed = [
-            dag.dag_id
-            for dag in view.dags.values()
-            if not dag.stale and api.newest_state(dag.dag_id) == "failed"
-        ]
+        failed = [dag.dag_id for dag in view.dags.values() if dag.failure]
         yield Check(
             "the newest runs did not fail",
             not failed,
-            shortened(failed) or f"of {len(view.dags)} DAGs",
+            shortened(failed) or f"of {counted(len(view.dags), 'DAG')}",
             f"airflow dags trigger {failed[0]}, after reading the log of its run" if failed else "",
         )
 

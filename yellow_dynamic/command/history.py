@@ -22,7 +22,7 @@ from yellow_dynamic.command.merge import (
     revision_of_table,
 )
 from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.printing import print_line, print_table, shortened
+from yellow_dynamic.command.printing import counted, print_line, print_table, shortened
 from yellow_dynamic.command.rows import (
     KeyChange,
     StreamRow,
@@ -113,8 +113,9 @@ class HistoryReport:
 
     def show(self) -> None:
         for installation, changes in self.platforms:
-            title = f"{installation.name}: {len(changes)} changes of table {installation.table}"
-            headings = ("revision", "time (UTC)", "who", "how", "action", "stream", "what")
+            changed = counted(len(changes), "change")
+            title = f"{installation.name}: {changed} of table {installation.table}"
+            headings = ("revision", "time", "who", "how", "action", "stream", "what")
             cells = [
                 [
                     str(change.revision),
@@ -147,7 +148,7 @@ class RevisionReport:
             first = changes[0]
             print_line(
                 f"Revision {first.revision} of platform {installation.name}, "
-                f"{as_time(first.changed_at)} UTC, {first.who}, {first.how}",
+                f"{as_time(first.changed_at)}, {first.who}, {first.how}",
                 style="bold",
             )
             for change in changes:
@@ -252,8 +253,8 @@ class PruneReport:
     def show(self) -> None:
         for installation, count in self.platforms:
             print_line(
-                f"Removed {count} changes before {as_time(self.before)} UTC from the history of "
-                f"platform {installation.name}."
+                f"Removed {counted(count, 'change')} before {as_time(self.before)} from the "
+                f"history of platform {installation.name}."
             )
 
 

@@ -104,6 +104,8 @@ class LoadedFactory:
         error: why it cannot be imported, or None.
         reading: what it read.
         dags: its DAGs by id.
+        guessed_folder: where it looked for the snapshot, as nothing says where Airflow's are; None
+            where that is known.
     """
 
     airflow: str
@@ -112,6 +114,7 @@ class LoadedFactory:
     error: str | None
     reading: Reading
     dags: dict[str, BuiltDag]
+    guessed_folder: str | None = None
 
     @classmethod
     def of_json(cls, answer: dict[str, Any]) -> LoadedFactory:
@@ -259,6 +262,7 @@ def factory_dags(
         file = Path(path or Path(folder, name))
         if path is None:
             file.write_text(text or "", encoding="utf-8")
+        known = any(map(os.environ.get, ("AIRFLOW_HOME", "YELLOW_DYNAMIC_SNAPSHOT_DIR")))
         version = airflow_version()
         own = own_snapshots()
         copy_snapshot(own, folder, platform)
@@ -268,9 +272,7 @@ def factory_dags(
         # Any of them builds the one DAG of a task.
         files = [file] if dag_id else [file, *further_files(file)]
         bags = [dag_bag(each) for each in files]
-        errors = [
-            trace.strip().splitlines()[-1] for bag in bags for trace in bag.import_errors.values()
-        ]
+        errors = [last_line(trace) for bag in bags for trace in bag.import_errors.values()]
         readings = [reading_of(each, warnings, errors) for each in files]
         dags = {
             key: built(dag, with_form=dag_id is not None)
@@ -290,7 +292,14 @@ def factory_dags(
             error=in_place(errors[0]) if errors else None,
             reading=reading,
             dags=dags,
+            guessed_folder=None if known else str(own),
         )
+
+
+def last_line(trace: str | None) -> str:
+    """Return how a traceback of a DAG file ends, without the name that Airflow gives the module."""
+    lines = (trace or "").strip().splitlines()
+    return re.sub(r"^unusual_prefix_\w+\.", "", lines[-1].strip()) if lines else "no reason given"
 
 
 def reading_of(file: Path, warnings: list[str], errors: list[str]) -> Reading:

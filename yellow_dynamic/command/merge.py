@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection
 from yellow_dynamic import contract, history
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.printing import as_json, print_line
-from yellow_dynamic.command.rows import SIGNS, KeyChange, compare_configs
+from yellow_dynamic.command.printing import as_json, counted, print_line
+from yellow_dynamic.command.rows import SIGNS, KeyChange, as_object, compare_configs
+from yellow_dynamic.command.selection import Selection
 from yellow_dynamic.merge_store import config_table, quoted_name
 from yellow_dynamic.population import Population, compare_rows, digest_of
 
@@ -63,6 +64,7 @@ class Plan:
         revision: the one that the plan starts from, or None for a table without a history.
         rows_digest: what the rows are to be, in a short form.
         problems: why a merge would be refused.
+        selected: how many streams, of the table and of the model, it is about.
     """
 
     platform: str
@@ -72,6 +74,7 @@ class Plan:
     revision: int | None
     rows_digest: str
     problems: list[str] = field(default_factory=list)
+    selected: int = 0
 
 
 @dataclass
@@ -139,7 +142,10 @@ def show_alike(streams: list[StreamChange]) -> None:
 
 
 def plan_merge(
-    installation: Installation, model: ModelPlatform, revision: int | None = None
+    installation: Installation,
+    model: ModelPlatform,
+    revision: int | None = None,
+    selection: Selection | None = None,
 ) -> Plan:
     """Return what a merge of the model would change now, by the merge's own code.
 
@@ -147,6 +153,7 @@ def plan_merge(
         installation: the platform.
         model: its model.
         revision: compare with the rows of this revision instead of today's.
+        selection: list the changes of these streams alone.
 
     Raises:
         CommandError: the login is missing, the model has problems, which are on standard error,
@@ -163,10 +170,22 @@ def plan_merge(
             old = past_rows(connection, installation, revision)
             population = compare_rows({key: text for key, (text, _) in old.items()}, rows)
             based_on = revision
-    streams = changes_of(old, rows, population)
-    table = str(model.settings["config_table"])
-    digest = digest_of(rows)
-    return Plan(model.platform.name, table, streams, population, based_on, digest, problems)
+    texts = {**{key: text for key, (text, _) in old.items()}, **rows}
+    selected = {
+        key
+        for key, text in texts.items()
+        if selection is None or selection.has(key, as_object(text))
+    }
+    return Plan(
+        platform=model.platform.name,
+        table=str(model.settings["config_table"]),
+        streams=[each for each in changes_of(old, rows, population) if each.stream_key in selected],
+        population=population,
+        revision=based_on,
+        rows_digest=digest_of(rows),
+        problems=problems,
+        selected=len(selected),
+    )
 
 
 def changes_of(
@@ -297,7 +316,9 @@ class DriftReport:
             for stream in streams:
                 stream.show()
             colour = "red" if streams else "green"
-            print_line(f"{len(streams)} streams were edited by hand.", style=colour)
+            were = "was" if len(streams) == 1 else "were"
+            edited = f"{counted(len(streams), 'stream')} {were} edited by hand."
+            print_line(edited, style=colour)
 
 
 def find_drift(installation: Installation) -> list[StreamDrift]:

@@ -154,6 +154,7 @@ class Installation:
 def find_installations(
     names: Collection[str],
     *,
+    perhaps: Collection[str] = (),
     model: Path | None = None,
     dags: str | None = None,
     python: str = "",
@@ -161,7 +162,8 @@ def find_installations(
     """Return the named platforms, or all there are, in the order of their names.
 
     Args:
-        names: names of platforms as in the model; all where it is empty.
+        names: names of platforms as in the model; all where there are none.
+        perhaps: further names; those that are of no platform are left out.
         model: folder of the model, or None.
         dags: Airflow's DAG folder or a factory file in it, where `python` runs; or None.
         python: the command that starts Airflow's Python; empty for this machine.
@@ -188,7 +190,7 @@ def find_installations(
                 f"There is no YellowDynamicDataPlatform {name!r} in {places}; there is: "
                 f"{', '.join(sorted(known)) or 'none'}."
             )
-    wanted = names or (models if models else known)
+    wanted = [*names, *(name for name in perhaps if name in known)] or (models if models else known)
     return [
         Installation(name, known[name], models.get(name), dags, files.get(name, []), python)
         for name in sorted(set(wanted))

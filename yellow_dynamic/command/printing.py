@@ -70,6 +70,11 @@ def print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[str
     Console(width=width, height=Console().height).print(table)
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number of things, such as `1 stream` or `2 streams`."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 #: So many of many texts are shown.
 SHOWN = 5
 

@@ -20,6 +20,7 @@ from yellow_dynamic.command.in_airflow import BuiltDag
 from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import (
     as_json,
+    counted,
     print_line,
     print_table,
     print_values,
@@ -56,7 +57,7 @@ class StreamRow:
             words.append(f"by {change.who} at {as_time(change.changed_at)}")
         if until:
             over = "" if self.is_off else ", which is over"
-            words.append(f"until {until.replace('T', ' ')}{over}")
+            words.append(f"until {until.replace('T', ' ')} UTC{over}")
         reason = change and change.about.get("reason")
         return f"{', '.join(words)}{f': {reason}' if reason else ''}"
 
@@ -234,7 +235,8 @@ class StreamsReport:
 
     def show(self) -> None:
         for installation, rows in self.platforms:
-            title = f"{installation.name}: {len(rows)} streams in table {installation.table}"
+            count = counted(len(rows), "stream")
+            title = f"{installation.name}: {count} in table {installation.table}"
             headings = [
                 "stream", "status", "schedule", "ingestion", "datasets", "created", "changed"
             ]  # fmt: skip
@@ -271,7 +273,7 @@ def dataset_count(datasets: Any) -> str:
 
 
 def as_time(time: datetime | None) -> str:
-    return f"{time:%Y-%m-%d %H:%M:%S}" if time else "never"
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time else "never"
 
 
 # --- show -------------------------------------------------------------------------------------

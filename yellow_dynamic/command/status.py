@@ -1,23 +1,27 @@
-"""Whether each stream arrived: its row, the DAG built from it, and Airflow's view of that DAG."""
+"""Whether each stream delivers: its row, its DAG, Airflow's view of that, and its batches."""
 
 from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from yellow_dynamic import contract
+from yellow_dynamic import batches, contract
+from yellow_dynamic.batches import Batch, Delivery
 from yellow_dynamic.command.airflow_api import AirflowApi, AirflowView, DagView
 from yellow_dynamic.command.in_airflow import BuiltDag, LoadedFactory
 from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.printing import print_line, print_table
-from yellow_dynamic.command.rows import StreamRow, in_words, read_rows
+from yellow_dynamic.command.printing import counted, print_line, print_table, printable, shortened
+from yellow_dynamic.command.rows import StreamRow, as_time, in_words, read_rows
+from yellow_dynamic.command.selection import Selection
 
 
 class State(enum.StrEnum):
@@ -32,6 +36,8 @@ class State(enum.StrEnum):
     NOT_MERGED = "not merged"
     BROKEN = "broken"
     MISSING = "missing"
+    FAILING = "failing"
+    LATE = "late"
     LEFT_OVER = "left over"
     STATIC = "static file"
 
@@ -68,40 +74,115 @@ class StreamStatus:
     row: str | None = None
     dag: str | None = None
     airflow: str | None = None
+    newest_batch: Batch | None = None
+    good_batch: Batch | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        found = {"newest_batch": self.newest_batch, "good_batch": self.good_batch}
+        batches = {name: batch and batch.as_json() for name, batch in found.items()}
+        return {**asdict(self), **batches}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which streams are to be listed.
+
+    Attributes:
+        states: those in one of these states; in any where there is none.
+        selection: those that it has, or None for all.
+    """
+
+    states: Collection[State] = ()
+    selection: Selection | None = None
+
+    def selects(self, stream_key: str, config: dict[str, Any]) -> bool:
+        return self.selection is None or self.selection.has(stream_key, config)
+
+
+ALL = Wanted()
 
 
 @dataclass
 class PlatformStatus:
-    """All streams of a platform, and what is wrong with the platform itself."""
+    """The wanted streams of a platform, and what is wrong with the platform itself.
+
+    Attributes:
+        platform: its name in the model.
+        streams: those that are wanted.
+        problems: those of the platform.
+        selected: how many streams were asked about, in whichever state.
+        count: how many streams there are.
+    """
 
     platform: str
     streams: list[StreamStatus]
     problems: list[str] = field(default_factory=list)
+    selected: int = 0
+    count: int = 0
 
     @property
     def well(self) -> bool:
         return not self.problems and all(stream.state.well for stream in self.streams)
 
+    def as_json(self) -> dict[str, Any]:
+        streams = [stream.as_json() for stream in self.streams]
+        return {**asdict(self), "streams": streams, "well": self.well}
+
     def show(self) -> None:
+        counts = Counter(stream.state for stream in self.streams)
+        numbers = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
+        print_line(
+            f"{self.platform}: {self.shown}{f': {numbers}' if numbers else ''}.", style="bold"
+        )
         for problem in self.problems:
             print_line(problem, style="red")
-        headings = ("stream", "row", "DAG", "Airflow", "state", "reason")
-        rows: list[list[str | Text]] = [
-            [
-                stream.stream_key,
-                stream.row or "none",
-                stream.dag or "not asked",
-                stream.airflow or "not asked",
-                Text(stream.state, stream.state.colour),
-                stream.reason,
-            ]
-            for stream in self.streams
-        ]
-        print_table(f"{self.platform}: {len(rows)} streams", headings, rows)
-        counts = Counter(stream.state for stream in self.streams)
-        numbers = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-        text = f"{'All is well' if self.well else 'Not all is well'}: {numbers or 'no streams'}."
+        if self.streams:
+            print_table("", HEADINGS, [cells_of(stream) for stream in self.streams])
+        self._show_reasons()
+        self._show_end(numbers)
+
+    @property
+    def shown(self) -> str:
+        if self.problems and not self.count:
+            return "its streams are not known"
+        shown = counted(len(self.streams), "stream")
+        return shown if len(self.streams) == self.count else f"{shown} of {self.count}"
+
+    def _show_reasons(self) -> None:
+        """Print each reason once, with the streams that it is the reason for."""
+        reasons: dict[tuple[State, str], list[str]] = {}
+        for stream in self.streams:
+            if stream.reason:
+                reasons.setdefault((stream.state, stream.reason), []).append(stream.stream_key)
+        for (state, reason), keys in reasons.items():
+            of = keys[0] if len(keys) == 1 else f"{len(keys)} streams ({shortened(keys)})"
+            print_line(Text.assemble((state, state.colour), printable(f" {of}: {reason}")))
+
+    def _show_end(self, numbers: str) -> None:
+        if not self.well:
+            text = f"Not all is well: {numbers}." if numbers else "Not all is well."
+        elif len(self.streams) == self.count:
+            text = f"All is well: {numbers or 'no streams'}."
+        else:
+            text = f"Of {self.count - len(self.streams)} of them nothing is said here."
         print_line(text, style="green" if self.well else "red")
+
+
+HEADINGS = ("stream", "state", "last good batch", "rows", "now", "row", "DAG", "Airflow")
+
+
+def cells_of(stream: StreamStatus) -> list[str | Text]:
+    good, newest = stream.good_batch, stream.newest_batch
+    return [
+        stream.stream_key,
+        Text(stream.state, stream.state.colour),
+        f"{as_time(good.ended)}, {good.number}" if good else "",
+        good.rows if good else "",
+        f"batch {newest.number} {newest.status}" if newest and newest != good else "",
+        stream.row or "none",
+        stream.dag or "not asked",
+        stream.airflow or "not asked",
+    ]
 
 
 @dataclass
@@ -115,7 +196,7 @@ class StatusReport:
         return not all(each.well for each in self.platforms)
 
     def as_json(self) -> dict[str, Any]:
-        platforms = [{**asdict(each), "well": each.well} for each in self.platforms]
+        platforms = [each.as_json() for each in self.platforms]
         return {"well": not self.differs, "platforms": platforms}
 
     def show(self) -> None:
@@ -133,26 +214,46 @@ class Sources:
     factory: LoadedFactory | None = None
     static: list[str] = field(default_factory=list)
     airflow: AirflowView | None = None
+    deliveries: dict[str, Delivery] | None = None
+    late_after: datetime | None = None
     problems: list[str] = field(default_factory=list)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
+
+    @cached_property
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """The configuration of each row by its key."""
+        return {key: row.config for key, row in (self.rows or {}).items()}
 
 
-def sources_of(installation: Installation, *, load: bool, api: AirflowApi | None) -> Sources:
-    """Ask the model, the table, the factory file and Airflow.
+def sources_of(
+    installation: Installation,
+    *,
+    load: bool,
+    api: AirflowApi | None,
+    late_after: datetime | None = None,
+) -> Sources:
+    """Ask the model, the table, the batches, the factory file and Airflow.
 
     Args:
         installation: the platform.
         load: whether Airflow's Python is to load the factory file.
         api: Airflow's REST API, or None.
+        late_after: a stream without a good batch since then (UTC) is late; None is for what its
+            schedule says.
 
     Raises:
         CommandError: one of them cannot be asked; that the table cannot be read is a problem of
             the platform instead.
     """
-    sources = Sources(installation)
+    sources = Sources(installation, late_after=late_after)
     try:
         sources.rows = {row.stream_key: row for row in read_rows(installation)}
+        with installation.transaction("read the batches beside") as connection:
+            sources.deliveries = batches.read_deliveries(connection, installation.settings)
     except SQLAlchemyError as error:
         sources.problems.append(in_words(error))
+    except batches.UnreadableError as error:
+        sources.problems.append(str(error))
     if installation.model:
         sources.model = installation.model.rows
     if load:
@@ -163,8 +264,8 @@ def sources_of(installation: Installation, *, load: bool, api: AirflowApi | None
     return sources
 
 
-def platform_status(sources: Sources) -> PlatformStatus:
-    """Return the status of every stream that the model, the table, the file or Airflow knows."""
+def platform_status(sources: Sources, wanted: Wanted = ALL) -> PlatformStatus:
+    """Return the status of the wanted streams among all that anything asked knows of."""
     installation, factory, airflow = sources.installation, sources.factory, sources.airflow
     built = {
         dag.facts.stream or installation.stream_of(dag_id): dag
@@ -179,8 +280,22 @@ def platform_status(sources: Sources) -> PlatformStatus:
     problems = [*sources.problems]
     if factory and factory.error:
         problems.append(f"The factory file cannot be loaded: {factory.error}")
+        if sources.rows is None and factory.guessed_folder:
+            problems.append(
+                "What Airflow serves from its snapshot is not known: AIRFLOW_HOME is not set, and "
+                f"{factory.guessed_folder} has none that can be used. Set AIRFLOW_HOME, or "
+                "YELLOW_DYNAMIC_SNAPSHOT_DIR, as for Airflow, or let --python start Airflow's own."
+            )
     streams = [stream_status(sources, key, built.get(key), seen.get(key)) for key in sorted(keys)]
-    return PlatformStatus(installation.name, streams, problems)
+    configs = sources.configs
+    selected = [
+        each
+        for each in streams
+        if wanted.selects(each.stream_key, configs.get(each.stream_key, {}))
+    ]
+    shown = [each for each in selected if not wanted.states or each.state in wanted.states]
+    shown.sort(key=lambda stream: stream.state.well)
+    return PlatformStatus(installation.name, shown, problems, len(selected), len(streams))
 
 
 def stream_status(
@@ -188,10 +303,13 @@ def stream_status(
 ) -> StreamStatus:
     row = sources.rows.get(key) if sources.rows is not None else None
     finding = next(findings(sources, key, row, built, seen), Finding(State.HEALTHY))
+    delivery = delivery_of(sources, row)
     return StreamStatus(
         key,
         sources.installation.dag_id(key),
         *finding,
+        newest_batch=delivery and delivery.newest,
+        good_batch=delivery and delivery.good,
         row=str(row.status) if row else None,
         dag=word_of_dag(built) if sources.factory else None,
         airflow=word_of(seen) if sources.airflow else None,
@@ -229,6 +347,8 @@ def findings(
         yield from about_factory(sources, sources.factory, row, built)
     if sources.airflow is not None and row is not None:
         yield from about_airflow(sources.airflow, row, seen)
+    if row is not None:
+        yield from about_delivery(sources, row)
 
 
 def about_ending(built: BuiltDag | None, seen: DagView | None) -> Iterator[Finding]:
@@ -301,3 +421,35 @@ def about_airflow(airflow: AirflowView, row: StreamRow, seen: DagView | None) ->
         yield Finding(State.WAITING, reason)
     if seen.paused:
         yield Finding(State.PAUSED, "it is paused in Airflow")
+    if seen.failure:
+        yield Finding(State.FAILING, str(seen.failure))
+
+
+NOTHING = Delivery(None, None)
+
+
+def delivery_of(sources: Sources, row: StreamRow | None) -> Delivery | None:
+    """Return what a stream last delivered; None where that is not known, or no job says it."""
+    if row is None or sources.deliveries is None:
+        return None
+    key = contract.batch_key_of(row.config)
+    return None if key is None else sources.deliveries.get(key, NOTHING)
+
+
+def about_delivery(sources: Sources, row: StreamRow) -> Iterator[Finding]:
+    delivery = delivery_of(sources, row)
+    if delivery is None:
+        return
+    newest, good = delivery
+    if newest and newest.status == contract.FAILED:
+        reason = f"its batch {newest.number} failed at {as_time(newest.ended)}"
+        yield Finding(State.FAILING, reason)
+    due = sources.late_after or batches.due_since(row.stream_key, sources.configs, sources.now)
+    since = good.ended if good else row.created_at
+    if due and since and since < due:
+        text = f"no good batch since {as_time(since)}"
+        if good is None:
+            text = f"no good batch yet, and its row is there since {as_time(since)}"
+        if newest and newest != good:
+            text += f"; batch {newest.number} is {newest.status} since {as_time(newest.started)}"
+        yield Finding(State.LATE, text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 import sqlalchemy
@@ -16,60 +15,8 @@ from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import print_line
 from yellow_dynamic.command.rows import StreamRow, find_stream, in_words, read_each
+from yellow_dynamic.command.selection import Selection, require_some
 from yellow_dynamic.merge_store import config_table, execute_locking, quoted_name
-
-WILDCARDS = set("*?[")
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which streams a command is about: those for which all that is given holds.
-
-    Attributes:
-        patterns: keys of streams, or shell patterns of them.
-        store: the name of a store, or a shell pattern.
-        source_credential: the name of a source's credential, or a shell pattern.
-        everything: whether it is about all streams.
-    """
-
-    patterns: tuple[str, ...] = ()
-    store: str | None = None
-    source_credential: str | None = None
-    everything: bool = False
-
-    @property
-    def by_value(self) -> dict[str, str]:
-        """The patterns of values, by their keys in a configuration."""
-        given = {"store_name": self.store, "source_credential_name": self.source_credential}
-        return {key: pattern for key, pattern in given.items() if pattern is not None}
-
-    @property
-    def single(self) -> str | None:
-        """The key of a stream where no more than this one was named."""
-        one = self.patterns[0] if len(self.patterns) == 1 else None
-        return None if one is None or self.by_value or WILDCARDS & set(one) else one
-
-    def check(self) -> None:
-        """Raise CommandError where it does not say which streams."""
-        chosen = bool(self.patterns or self.by_value)
-        if chosen == self.everything:
-            raise CommandError(
-                "Say which streams: STREAM (a key or a pattern such as 'Erp_*'), --store or "
-                "--source-credential; or --all, alone, for every stream."
-            )
-
-    def has(self, row: StreamRow) -> bool:
-        config = contract.with_credential_names(row.config)
-        keys = self.patterns or ("*",)
-        return any(
-            row.stream_key == key or fnmatchcase(row.stream_key, key) for key in keys
-        ) and all(
-            fnmatchcase(str(config.get(key, "")), pattern) for key, pattern in self.by_value.items()
-        )
-
-    def __str__(self) -> str:
-        words = [*map(repr, self.patterns), *(f"{key} {it!r}" for key, it in self.by_value.items())]
-        return ", ".join(words)
 
 
 @dataclass(frozen=True)
@@ -220,19 +167,18 @@ def find_selected(installations: list[Installation], selection: Selection) -> Fo
         found = [(installation, [row])]
     else:
         answers, failures = read_each(installations)
-        found = [(each, [row for row in rows if selection.has(row)]) for each, rows in answers]
+        found = [
+            (each, [row for row in rows if selection.has(row.stream_key, row.config)])
+            for each, rows in answers
+        ]
     if failures:
         raise CommandError(
             f"Other platforms may have a stream {selection.single or 'like these'!r} too and "
             "cannot be asked, so nothing was changed. Name its platform with --platform. "
             + " ".join(failures)
         )
-    if not any(rows for _, rows in found):
-        names = ", ".join(each.name for each, _ in found)
-        raise CommandError(
-            f"No stream of {names} is selected by {selection}. The command `streams` lists them "
-            "all."
-        )
+    count = sum(len(rows) for _, rows in found)
+    require_some(selection, count, [each.name for each, _ in found])
     return found
 
 

@@ -1,0 +1,253 @@
+"""Whether the data came: the record that DataSurface's jobs keep of their batches.
+
+Each platform has two tables of DataSurface's in its merge store, which the jobs write: a counter
+with the number of each stream's current batch, and a row for each batch. This module only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import sqlalchemy
+from croniter import croniter
+from sqlalchemy.engine import Connection
+
+from yellow_dynamic.contract import (
+    BATCH_COLUMNS,
+    BATCH_TABLES,
+    COMMITTED,
+    DEFAULT_SCHEDULE,
+    NO_SCHEDULE,
+    PRESETS,
+)
+
+#: A stream is late when it should have delivered so many times since it last did.
+MISSED = 3
+#: What croniter does not know of Airflow's presets; the others have no times.
+QUARTERLY = {"@quarterly": "0 0 1 1,4,7,10 *"}
+
+
+class Batch(NamedTuple):
+    """One batch of a stream; times are UTC, and None is what the job has not written yet.
+
+    Attributes:
+        number: counts the stream's batches from 1.
+        status: `started`, `ingested`, `committed` or `failed`.
+        inserted: how many rows came into the merge tables.
+        updated: how many changed there.
+        deleted: how many went.
+        total: how many the source had.
+        started: when its job began it.
+        ended: when it was committed or failed.
+    """
+
+    number: int
+    status: str
+    inserted: int | None
+    updated: int | None
+    deleted: int | None
+    total: int | None
+    started: datetime | None
+    ended: datetime | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs, times as ISO 8601."""
+        return {
+            name: value.isoformat(timespec="seconds") if isinstance(value, datetime) else value
+            for name, value in self._asdict().items()
+        }
+
+    @property
+    def rows(self) -> str:
+        """The rows that came, changed and went; empty before the batch is committed."""
+        if self.inserted is None:
+            return ""
+        return f"+{self.inserted} ~{self.updated or 0} -{self.deleted or 0}"
+
+
+class Delivery(NamedTuple):
+    """The newest batch of a stream, and the newest one that was committed."""
+
+    newest: Batch | None
+    good: Batch | None
+
+
+class UnreadableError(Exception):
+    """The batches cannot be read; the text says why, and what to do."""
+
+
+def read_deliveries(connection: Connection, settings: dict[str, Any]) -> dict[str, Delivery]:
+    """Return what each stream of a platform last delivered, by its key in the batch tables.
+
+    Args:
+        connection: to the merge store.
+        settings: what the platform's factory file carries.
+
+    Returns:
+        An empty dict where no job has run yet: the first one makes the tables.
+
+    Raises:
+        UnreadableError: this role may not read the tables, or the settings do not name them.
+    """
+    if not is_readable(connection, settings):
+        return {}
+    counter, batches = tables_of(settings)
+    newest, good = batches.alias("newest"), batches.alias("good")
+    last_good = newest_of(good, counter, 1, good.c.batch_status == COMMITTED)
+    of_counter = sqlalchemy.and_(
+        newest.c.key == counter.c.key, newest.c.batch_id == counter.c.currentBatch
+    )
+    query = sqlalchemy.select(counter.c.key, *columns_of(newest), *columns_of(last_good))
+    query = query.select_from(
+        counter.outerjoin(newest, of_counter).outerjoin(last_good, sqlalchemy.true())
+    )
+    width = len(Batch._fields)
+    return {
+        key: Delivery(batch_of(values[:width]), batch_of(values[width:]))
+        for key, *values in connection.execute(query)
+    }
+
+
+def read_batches(
+    connection: Connection, settings: dict[str, Any], keys: Collection[str], limit: int
+) -> list[tuple[str, Batch]]:
+    """Return the newest batches of some streams by key, the newest of all first.
+
+    Args:
+        connection: to the merge store.
+        settings: what the platform's factory file carries.
+        keys: those of the streams in the batch tables.
+        limit: so many at most.
+
+    Raises:
+        UnreadableError: see `read_deliveries`.
+    """
+    if not is_readable(connection, settings):
+        return []
+    counter, batches = tables_of(settings)
+    of_key = newest_of(batches, counter, limit)
+    query = sqlalchemy.select(counter.c.key, *columns_of(of_key))
+    query = query.select_from(counter.join(of_key, sqlalchemy.true()))
+    newest_first = (of_key.c.batch_start_time.desc(), counter.c.key, of_key.c.batch_id.desc())
+    query = query.where(counter.c.key.in_(keys)).order_by(*newest_first).limit(limit)
+    return [(key, Batch(*values)) for key, *values in connection.execute(query)]
+
+
+def is_readable(connection: Connection, settings: dict[str, Any]) -> bool:
+    """Tell whether the batch tables are there; UnreadableError says what keeps them from us."""
+    if BATCH_TABLES - settings.keys():
+        raise UnreadableError(
+            "The factory file is of an earlier release, and does not name the tables of the "
+            "batches. Run bootstrap with --ringLevel 0, and copy the new one."
+        )
+    names = [table.name for table in tables_of(settings)]
+    quote = connection.dialect.identifier_preparer.quote
+    privilege = sqlalchemy.func.has_table_privilege
+    may = [privilege(sqlalchemy.func.to_regclass(quote(name)), "SELECT") for name in names]
+    answers = connection.execute(sqlalchemy.select(*may, sqlalchemy.func.current_user())).one()
+    if None in answers:
+        return False
+    *allowed, role = answers
+    if not all(allowed):
+        tables = ", ".join(map(quote, names))
+        raise UnreadableError(
+            f"What the streams delivered is not known: GRANT SELECT ON {tables} TO {quote(role)};"
+        )
+    return True
+
+
+def tables_of(settings: dict[str, Any]) -> tuple[sqlalchemy.TableClause, sqlalchemy.TableClause]:
+    """Return the counter and the batches of a platform."""
+    names = ("key", *BATCH_COLUMNS.values(), *TIMES)
+    return (
+        sqlalchemy.table(
+            settings["batch_counter_table"],
+            sqlalchemy.column("key"),
+            sqlalchemy.column("currentBatch"),
+        ),
+        sqlalchemy.table(settings["batch_metrics_table"], *map(sqlalchemy.column, names)),
+    )
+
+
+def newest_of(batches: Any, counter: Any, limit: int, *conditions: Any) -> Any:
+    """Return the newest batches of each key of the counter: a look each by the primary key."""
+    query = sqlalchemy.select(batches).where(batches.c.key == counter.c.key, *conditions)
+    return query.order_by(batches.c.batch_id.desc()).limit(limit).lateral()
+
+
+TIMES = ("batch_start_time", "batch_end_time")
+
+
+def columns_of(batches: Any) -> list[Any]:
+    """Return the columns of a batch in the order of `Batch`, times as UTC.
+
+    A job writes the time of its session, whose time zone is the one that its role has there.
+    """
+    own_zone = (
+        sqlalchemy.select(sqlalchemy.column("reset_val"))
+        .select_from(sqlalchemy.table("pg_settings"))
+        .where(sqlalchemy.column("name") == "TimeZone")
+        .scalar_subquery()
+    )
+    zone = sqlalchemy.func.timezone
+    return [
+        *(batches.c[name] for name in BATCH_COLUMNS.values()),
+        *(zone("UTC", zone(own_zone, batches.c[name])).label(name) for name in TIMES),
+    ]
+
+
+def batch_of(values: list[Any]) -> Batch | None:
+    return None if values[0] is None else Batch(*values)
+
+
+# --- When a stream is late --------------------------------------------------------------------
+
+
+def due_since(key: str, configs: dict[str, dict[str, Any]], now: datetime) -> datetime | None:
+    """Return since when a stream must have delivered lest it is late; None is for no such time.
+
+    Args:
+        key: the stream's.
+        configs: the configurations of its platform's rows, by key.
+        now: in UTC.
+
+    Returns:
+        When it was due for the third time before now (UTC). A stream that others start is due as
+        often as the one of them that is due least often.
+    """
+    return due_of(key, configs, now, frozenset())
+
+
+def due_of(
+    key: str, configs: dict[str, dict[str, Any]], now: datetime, asked: frozenset[str]
+) -> datetime | None:
+    config = configs.get(key)
+    if config is None:
+        return None
+    starters = config.get("started_by")
+    if isinstance(starters, list) and key not in asked:
+        dues = [due_of(each, configs, now, asked | {key}) for each in starters]
+        known = [due for due in dues if due is not None]
+        return min(known) if known and len(known) == len(dues) else None
+    schedule = config.get("schedule_string", DEFAULT_SCHEDULE)
+    if schedule in NO_SCHEDULE or not isinstance(schedule, str):
+        return None
+    return time_before(QUARTERLY.get(schedule, schedule), now.replace(second=0, microsecond=0))
+
+
+@lru_cache(maxsize=1000)
+def time_before(schedule: str, now: datetime) -> datetime | None:
+    """Return the time of a schedule that is the MISSED-th before now, or None for no times."""
+    if schedule in PRESETS:
+        return None
+    try:
+        times = croniter(schedule, now.replace(tzinfo=UTC))
+        for _ in range(MISSED):
+            found: datetime = times.get_prev(datetime)
+    except (ValueError, KeyError):
+        # A schedule that is not valid is said elsewhere.
+        return None
+    return found.replace(tzinfo=None)
