@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from processors import DagProcessor
 
 import one_machine
 from one_machine import ChildProcess, Postgres, stop_together
+
+
+def as_object(value: Any) -> Any:
+    """Return what JSON text holds, and any other value as it is."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 class Airflow3(one_machine.Airflow):
@@ -42,6 +52,17 @@ class Airflow3(one_machine.Airflow):
 
     def tags(self, dag_id: str) -> set[str]:
         return {tag["name"] for tag in self.get(f"dags/{dag_id}/details")["tags"]}
+
+    def record(self, dag_id: str, run_id: str, task_id: str, key: str) -> tuple[Any, Any]:
+        """Return an XCom of a task, and the rendered field of its name."""
+        task = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}"
+        xcom = self.get(f"{task}/xcomEntries/{key}", deserialize=False)["value"]
+        return as_object(xcom), as_object(self.get(task)["rendered_fields"].get(key))
+
+    def asset_events(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the events of all Assets, each with what it carries."""
+        events = self.get("assets/events", limit=100)["asset_events"]
+        return [(event["uri"], event["extra"]) for event in events]
 
 
 class Airflow2(DagProcessor):
@@ -151,6 +172,24 @@ class Airflow2(DagProcessor):
             }
             for run_id, run_type, state, *moments, duration, conf in rows
         ]
+
+    def record(self, dag_id: str, run_id: str, task_id: str, key: str) -> tuple[Any, Any]:
+        """Return an XCom of a task, and the rendered field of its name."""
+        [(xcom, rendered)] = self._rows(
+            "SELECT value, rendered_fields "
+            "FROM xcom JOIN rendered_task_instance_fields USING (dag_id, run_id, task_id) "
+            "WHERE dag_id = %s AND run_id = %s AND task_id = %s AND key = %s",
+            [dag_id, run_id, task_id, key],
+        )
+        return json.loads(bytes(xcom)), as_object(as_object(rendered)[key])
+
+    def asset_events(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the events of all Datasets, each with what it carries."""
+        rows = self._rows(
+            "SELECT uri, event.extra FROM dataset_event AS event "
+            "JOIN dataset ON dataset.id = event.dataset_id ORDER BY event.id"
+        )
+        return [(uri, as_object(extra)) for uri, extra in rows]
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         rows = self._rows(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow_names import IS_AIRFLOW_2
 from checkouts import Checkouts
 from datasurface_host import PYTHON, python_path
 from merge_command import TESTS, Commands
@@ -31,7 +33,24 @@ transform(model, source={source!r})
 model.stores[1].datasets = ["x"]
 for store in model.stores:
     store.trigger = ExternallyTriggered("By hand")
+model.platformArguments["assets"] = True
 """
+#: A DAG of somebody else, who waits for two datasets, as dbt would.
+CONSUMER = """
+from datetime import datetime
+try:
+    from airflow.sdk import DAG, Asset
+    from airflow.providers.standard.operators.empty import EmptyOperator
+except ImportError:
+    from airflow import DAG
+    from airflow.datasets import Dataset as Asset
+    from airflow.operators.empty import EmptyOperator
+waits_for = [Asset(f"datasurface://yellowlive/{name}") for name in ("Store1/customers", "Each/x")]
+start = datetime(2025, 1, 1)
+with DAG("reports", schedule=waits_for, start_date=start, is_paused_upon_creation=False):
+    EmptyOperator(task_id="build")
+"""
+REPORTS = "reports"
 STREAMS = ("Store1", "Each_x", TRANSFORMER, OUTPUT)
 TABLES = ("customers", "addresses", "x")
 
@@ -78,6 +97,7 @@ class WholePlatform(Installation):
             succeeded(commands.bootstrap(ring, **self._login))
         for file in (commands.output / self.model.platform).glob("*.py"):
             file.rename(self.dags / file.name)
+        (self.dags / "reports.py").write_text(CONSUMER)
         self.checkouts.check_in(self.folder / "model")
 
     def fill_cluster(self) -> None:
@@ -90,8 +110,8 @@ class WholePlatform(Installation):
         self.kube.create_secret(NAMESPACE, "git", {"token": "none"})
 
     def wait_for_dags(self, streams: tuple[str, ...], seconds: float = 60) -> None:
-        """Wait until Airflow has these streams' DAGs, and the infrastructure DAG, and no other."""
-        expected = {INFRASTRUCTURE, *(dag_id_of("yellowlive", key) for key in streams)}
+        """Wait until Airflow has these streams' DAGs, and the two others, and no more."""
+        expected = {INFRASTRUCTURE, REPORTS, *(dag_id_of("yellowlive", key) for key in streams)}
 
         def exactly_these() -> None:
             self.airflow.raise_if_ended()
@@ -181,6 +201,8 @@ def test_click_merges_the_model_and_every_dag_runs_to_success(
     assert wait_until(merged, seconds=120, every=0.5) == [(1, "ANN"), (2, "BOB")]
     for table in ("store1_customers", "store1_addresses", "each_x"):
         assert platform.rows(f"yellowlive_{table}_merge") == [(1, "ann"), (2, "bob")]
+    assert_runs_are_on_record(platform)
+    assert_datasets_start_who_waits_for_them(platform)
     states = {
         run["dag_id"]: run["state"]
         for dag_id in sorted(platform.airflow.dag_ids())
@@ -188,3 +210,34 @@ def test_click_merges_the_model_and_every_dag_runs_to_success(
     }
     assert set(states.values()) <= {"success", "running", "queued"}
     assert states.keys() == platform.airflow.dag_ids()
+
+
+def assert_runs_are_on_record(platform: WholePlatform) -> None:
+    """What a run ran with, and the batch that it brought, stand in Airflow."""
+    dag_id = dag_id_of("yellowlive", "Store1")
+    # DataSurface's jobs commit a batch in a later run than the one that begins it.
+    last = platform.airflow.runs(dag_id)[0]["dag_run_id"]
+    platform.states_of_ended(dag_id, last)
+    xcom, rendered = platform.airflow.record(dag_id, last, "snapshot_merge_job", "ran_with")
+
+    # Airflow 2 keeps the fields as they are when the task begins.
+    assert rendered == {key: xcom[key] for key in rendered}
+    assert xcom.keys() - rendered.keys() == ({"batch"} if IS_AIRFLOW_2 else set())
+    assert (xcom["stream"], xcom["row"], xcom["image"]) == ("Store1", "database", IMAGE)
+    assert "--store-name" in xcom["arguments"]
+    batch = xcom["batch"]
+    assert (batch["number"], batch["status"], batch["inserted"]) == (1, "committed", 4)
+
+
+def assert_datasets_start_who_waits_for_them(platform: WholePlatform) -> None:
+    """Each dataset had one event, with its batch, and the DAG that waits for two ran once."""
+    platform.states_of_ended(REPORTS)
+    events = dict(platform.airflow.asset_events())
+    names = ("Store1/customers", "Store1/addresses", "Each/x")
+    counts = Counter(uri for uri, _ in platform.airflow.asset_events())
+
+    assert len(platform.airflow.runs(REPORTS)) == 1
+    for name in names:
+        uri = f"datasurface://yellowlive/{name}"
+        assert counts[uri] == 1
+        assert (events[uri]["number"], events[uri]["status"]) == (1, "committed")
