@@ -214,9 +214,8 @@ REVISION_END = " (revision {})"
 
 def revision_described(description: str | None) -> str | None:
     """Return the revision with which the description of a DAG ends, or None for none."""
-    found = re.search(
-        re.escape(REVISION_END).replace(r"\{\}", "([0-9a-f]{12})$"), description or ""
-    )
+    end = re.escape(REVISION_END).replace(r"\{\}", "([0-9a-f]{12})")
+    found = re.search(f"{end}$", description or "")
     return found[1] if found else None
 
 

@@ -16,7 +16,8 @@ TEXT = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 PAGE = " ".join(TEXT.replace("`", "").split())
 PACKAGE = ROOT / "yellow_dynamic"
 PLUGIN, CONTRACT, *OTHERS = (
-    f"{name}.py" for name in ("plugin", "contract", "merge_store", "population", "history")
+    f"{name}.py"
+    for name in ("plugin", "contract", "merge_store", "population", "history", "batches")
 )
 FACTORY, INFRASTRUCTURE = "yellowlive_factory_dag.py", "yellowlive_infrastructure_dag.py"
 

@@ -259,3 +259,13 @@ def test_each_pattern_limit_and_secret_key_is_written_once() -> None:
         assert tree.count(f'"maxLength": {limit}') == 1
     for name in {key for rule in KEYS.values() for key in rule.get("secretKeys", {}).values()}:
         assert tree.count(f'"{name}"') == 1, name
+
+
+def test_revision_is_read_from_the_description_that_has_it(factory: ModuleType) -> None:
+    revision = contract.revision_of("{}")
+
+    assert contract.revision_described(f"Ingests it{factory.REVISION_END.format(revision)}") == (
+        revision
+    )
+    for other in (None, "", "Ingests it", f"{contract.REVISION_END.format(revision)} and more"):
+        assert contract.revision_described(other) is None

@@ -39,7 +39,7 @@ case $2 in
     {slow})
         [ ! -e running ] || touch overlap
         touch running; sleep 6; rm running;;
-    {broken}) echo "The source is on fire."; code=-1;;
+    {broken}) echo '{{"level": "ERROR", "message": "The source is on fire."}}'; code=-1;;
     {fragile}) [ "$runs" != 1 ] || exec sleep 600;;
 esac
 echo "DATASURFACE_RESULT_CODE=$code"

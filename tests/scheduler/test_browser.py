@@ -111,18 +111,33 @@ def test_list_shows_the_ingestion_dags_and_no_factory(
     assert set(links.all_inner_texts()) == expected
     for stream, tags in (
         (STEADY, f"{STEADY}, datasurface, ingestion, yellowlive"),
-        (bad_row, "config-error, datasurface, yellowlive"),
+        (bad_row, f"{bad_row}, config-error, datasurface, +2 more"),
     ):
         playwright.expect(rows.filter(has_text=dag_id(stream))).to_contain_text(tags)
     assert "factory" not in browser.page.inner_text("main, #root").lower()
     browser.take_picture("dags.png")
 
 
+def test_home_page_counts_the_stream_whose_row_is_not_valid(
+    installation: Installation, browser: Browser, bad_row: str
+) -> None:
+    installation.ended(bad_row)
+
+    browser.open("")
+    failed = browser.page.get_by_role("link", name=re.compile("Failed Dags"))
+    failed.first.wait_for()
+    browser.take_picture("home.png")
+    failed.first.click()
+
+    browser.page.get_by_role("link", name=dag_id(bad_row)).first.wait_for()
+    browser.take_picture("failed.png")
+
+
 def test_hovering_over_a_dag_says_what_it_does(browser: Browser) -> None:
     browser.open("dags")
     browser.page.get_by_role("link", name=dag_id(STEADY)).first.hover()
 
-    description = f"Ingests {STEADY} into the merge store of YellowLive"
+    description = f"Ingests {STEADY} into the merge store of YellowLive (revision "
     browser.page.get_by_role("tooltip").get_by_text(description).wait_for()
 
 

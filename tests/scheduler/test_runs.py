@@ -104,7 +104,7 @@ def test_stream_that_reports_an_error_fails_alone(installation: Installation) ->
         assert states["check_result"] == "failed"
         assert states["reschedule_immediately"] == states["wait_for_trigger"] == "upstream_failed"
     log = installation.log(failed[0], "check_result")
-    assert "The job reported an error (DATASURFACE_RESULT_CODE=-1)." in log
+    assert "The job reported an error (DATASURFACE_RESULT_CODE=-1): The source is on fire." in log
     assert "The source is on fire." in installation.log(failed[0], "snapshot_merge_job")
     for stream in (STEADY, BUSY, SLOW):
         assert {run["state"] for run in installation.ended(stream)} == {"success"}
@@ -163,21 +163,22 @@ def test_merge_alone_brings_a_new_stream_and_takes_a_removed_one_away(
     assert len(files) == 1
 
 
-def test_stream_whose_row_is_corrected_runs_without_being_unpaused(
+def test_stream_whose_row_is_not_valid_fails_by_its_schedule_until_it_is_corrected(
     installation: Installation,
 ) -> None:
-    with installation.row("Receipts", schedule_string="every day"):
-        assert "config-error" in installation.airflow.tags(dag_id("Receipts"))
-        failed = installation.airflow.trigger(dag_id("Receipts"))
+    # Its own schedule, each minute, can be used.
+    with installation.row("Receipts", namespace_name="No Name"):
+        tags = installation.airflow.tags(dag_id("Receipts"))
+        assert tags == {"config-error", "datasurface", "ingestion", "yellowlive", "Receipts"}
 
-        [run] = installation.ended("Receipts")
-        assert (run["dag_run_id"], run["state"]) == (failed, "failed")
-        assert "'every day' is not a cron expression" in installation.log(run, "config_error")
+        [run, *_] = installation.ended("Receipts")
+        assert (run["run_type"], run["state"]) == ("scheduled", "failed")
+        assert "'No Name' is not a Kubernetes name" in installation.log(run, "config_error")
 
         installation.insert_row("Receipts")
 
         def runs_by_schedule() -> None:
-            runs = {(run["run_type"], run["state"]) for run in installation.runs("Receipts")}
+            runs = [(run["run_type"], run["state"]) for run in installation.runs("Receipts")]
             if ("scheduled", "success") not in runs:
                 raise NotYetError(f"The runs of the corrected stream are {runs}.")
 

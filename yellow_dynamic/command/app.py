@@ -20,7 +20,6 @@ from yellow_dynamic.command import CommandError, airflow
 from yellow_dynamic.command.airflow_api import AirflowApi
 from yellow_dynamic.command.batches import BatchesReport, PlatformBatches, find_batches
 from yellow_dynamic.command.checks import CheckReport, Checks
-from yellow_dynamic.command.cluster import Cluster, cluster_checks
 from yellow_dynamic.command.history import (
     HistoryReport,
     PruneReport,
@@ -763,6 +762,9 @@ def check(
 
     Example: yellow-dynamic check --model model --dags /opt/airflow/dags --namespace airflow
     """
+    # The client of Kubernetes takes half a second to import, and no other command needs it.
+    from yellow_dynamic.command.cluster import Cluster, cluster_checks
+
     found = options.find(more)
     cluster = Cluster(namespace) if namespace else None
     checked = []
