@@ -82,15 +82,15 @@ def make_bad_unstorable(task: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policies", "reason"),
+    ("policies", "reason", "keeps_its_tags"),
     [
-        ({"dag_policy": refuse_bad}, "streams of Bad need an owner"),
-        ({"task_policy": break_bad}, "KeyError: 'cost_centre'"),
+        ({"dag_policy": refuse_bad}, "streams of Bad need an owner", False),
+        ({"task_policy": break_bad}, "KeyError: 'cost_centre'", True),
     ],
     ids=["refused", "broken policy"],
 )
 def test_dag_that_a_policy_refuses_costs_only_its_own_stream(
-    two: Site, apply: Apply, policies: dict[str, Any], reason: str
+    two: Site, apply: Apply, policies: dict[str, Any], reason: str, keeps_its_tags: bool
 ) -> None:
     apply(**policies)
 
@@ -99,6 +99,7 @@ def test_dag_that_a_policy_refuses_costs_only_its_own_stream(
     assert found.import_errors == {}
     assert "config-error" not in found.dags[GOOD].tags
     assert "config-error" in found.dags[BAD].tags
+    assert ("ingestion" in found.dags[BAD].tags) == keeps_its_tags
     assert reason in found.dags[BAD].doc_md
 
 
