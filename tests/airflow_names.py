@@ -27,6 +27,7 @@ __all__ = [
     "AirflowSkipException",
     "DagSerialization",
     "OutletEventAccessors",
+    "assets_of",
     "check_as_airflow_does",
     "schedule_of",
 ]
@@ -35,6 +36,14 @@ __all__ = [
 def schedule_of(dag: Any) -> Any:
     """Return the schedule that the DAG was made with."""
     return dag.schedule_interval if IS_AIRFLOW_2 else dag.schedule
+
+
+def assets_of(dag: Any) -> set[str]:
+    """Return what must have been delivered for Airflow to start the DAG."""
+    condition = dag.timetable.dataset_condition if IS_AIRFLOW_2 else dag.timetable.asset_condition
+    # All of them, and not any.
+    assert type(condition).__name__.endswith("All")
+    return {asset.uri for asset in condition.objects}
 
 
 def check_as_airflow_does(dag: Any) -> None:

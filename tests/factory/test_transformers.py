@@ -7,7 +7,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-from airflow_names import IS_AIRFLOW_2, DagSerialization, check_as_airflow_does
+from airflow_names import IS_AIRFLOW_2, DagSerialization, assets_of, check_as_airflow_does
 from conftest import Site
 from deployment_files import KUBERNETES_VERSIONS
 from pod_runs import Cluster, pod_of, run_job
@@ -28,14 +28,6 @@ def transforming(site: Site) -> Site:
     site.bootstrap()
     site.merge_cleanly()
     return site
-
-
-def assets_of(dag: Any) -> set[str]:
-    """Return what must have been delivered for Airflow to start the DAG."""
-    condition = dag.timetable.dataset_condition if IS_AIRFLOW_2 else dag.timetable.asset_condition
-    # All of them, and not any.
-    assert type(condition).__name__.endswith("All")
-    return {asset.uri for asset in condition.objects}
 
 
 def announced_by(dag: Any) -> set[str]:
