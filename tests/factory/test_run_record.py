@@ -97,6 +97,25 @@ def test_role_that_may_not_read_the_batches_costs_no_run(
     assert "Run yellowlive-airflow-reader.sql" in caplog.text
 
 
+def test_record_that_airflow_does_not_keep_costs_no_run(
+    installed: Site, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refusing(TaskInstance):
+        def xcom_push(self, key: str, value: Any) -> None:
+            if key == "ran_with":
+                raise OSError("no space")
+            super().xcom_push(key, value)
+
+    cluster.job_is("echo DATASURFACE_RESULT_CODE=0")
+    job, _ = prepared(installed, cluster)
+    ti = Refusing(job)
+
+    job.execute(context_of(job, ti))
+
+    assert ti.xcoms["result_code"] == "0"
+    assert "Airflow does not keep ran_with of this run: OSError('no space')." in caplog.text
+
+
 def test_no_value_of_the_row_is_a_template(installed: Site, cluster: Cluster) -> None:
     branch = "{{ conf }}{% for x in y %}"
     installed.sql(

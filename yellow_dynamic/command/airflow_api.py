@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ import httpx
 
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.in_airflow import Facts, facts_of, last_line
+from yellow_dynamic.command.rows import as_time
 from yellow_dynamic.contract import (
     FAILURE,
     dag_id_of,
@@ -32,12 +34,12 @@ class Failure:
 
     Attributes:
         run_id: its id in Airflow.
-        ended: when, as Airflow writes it.
+        ended: when, as the command writes times.
         reason: what its task said, or which task failed; None where Airflow was not asked.
     """
 
     run_id: str
-    ended: str | None
+    ended: str
     reason: str | None = None
 
     def __str__(self) -> str:
@@ -148,7 +150,8 @@ class AirflowApi:
         runs = self._get(path, order_by="-start_date", state=ended, limit="1")["dag_runs"]
         if not runs or runs[0]["state"] != "failed":
             return None
-        return dag_id, Failure(runs[0]["dag_run_id"], as_time(runs[0]["end_date"]))
+        at = datetime.fromisoformat(runs[0]["end_date"]).astimezone(UTC)
+        return dag_id, Failure(runs[0]["dag_run_id"], as_time(at))
 
     def _add_reason(self, dag_id: str, failure: Failure) -> None:
         """Ask for the reason of a failed run: what its task said, or else which task failed."""
@@ -158,10 +161,10 @@ class AirflowApi:
             return
         task = failed[0]["task_id"]
         failure.reason = f"see the log of its task {task}"
-        path = f"{self._path}/{run}/{task}/xcomEntries/{FAILURE}"
-        answer = self._send("GET", path)
-        if answer.status_code != httpx.codes.NOT_FOUND:
-            failure.reason = str(self._checked(answer, path)["value"])
+        answer = self._send("GET", f"{self._path}/{run}/{task}/xcomEntries/{FAILURE}")
+        # A task that was killed has none, and not every user may read them.
+        if answer.is_success:
+            failure.reason = str(answer.json()["value"])
 
     def _stale_too(self) -> dict[str, str]:
         return {"only_active": "false"} if self._path == "/api/v1" else {"exclude_stale": "false"}
@@ -235,8 +238,3 @@ class AirflowApi:
             raise CommandError(
                 f"Airflow at {self.url} answered {answer.status_code} to {path}: {answer.text:.200}"
             ) from None
-
-
-def as_time(text: str | None) -> str | None:
-    """Return a time as Airflow writes it, as the command writes times."""
-    return text and f"{text.partition('.')[0].rstrip('Z').replace('T', ' ')} UTC"
