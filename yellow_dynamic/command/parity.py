@@ -20,6 +20,7 @@ BY_DESIGN = {
     "tasks.snapshot_merge_job.template_fields": "a run keeps what it ran with",
     "tasks.snapshot_merge_job.template_fields_renderers": "a run keeps what it ran with",
     "dag.description": "it ends with the revision of the stream's configuration",
+    "dag._description": "the same on Airflow 2",
     "dag.disable_bundle_versioning": "a run takes the file of now, as it takes the rows of now",
 }
 
