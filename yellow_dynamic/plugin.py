@@ -770,9 +770,14 @@ def create_batch_tables(
 
     Airflow's role can be given the right to before any job has run.
     """
-    jobs = JobUtilities(eco, dp.getCredentialStore(), dp)
+    jobs = job_utilities(dp, eco)
     for table in (jobs.getBatchCounterTable(), jobs.getBatchMetricsTable()):
         table.create(connection, checkfirst=True)
+
+
+def job_utilities(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> JobUtilities:
+    """Return what DataSurface's jobs know of the platform's tables."""
+    return JobUtilities(eco, dp.getCredentialStore(), dp)
 
 
 def create_in_own_schema(connection: Connection, table: Table) -> None:
@@ -898,7 +903,7 @@ def platform_settings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamCo
 
 def batch_tables(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, str]:
     """Return the names of the tables in which DataSurface's jobs keep the platform's batches."""
-    jobs = JobUtilities(eco, dp.getCredentialStore(), dp)
+    jobs = job_utilities(dp, eco)
     return {
         "batch_counter_table": jobs.getPhysBatchCounterTableName(),
         "batch_metrics_table": jobs.getPhysBatchMetricsTableName(),

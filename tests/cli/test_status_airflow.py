@@ -231,8 +231,32 @@ def test_checklist_names_missing_dags_a_factory_dag_and_failed_runs(watched: Wat
 
     assert checks["Airflow has the DAGs"]["detail"].startswith("Pair_a is ")
     assert "yellowlive_factory_dag" in checks["the factory file is no DAG itself"]["detail"]
-    assert checks["the newest runs did not fail"]["detail"] == failed
+    stream = failed.removeprefix("yellowlive__").removesuffix("_ingestion")
+    detail = checks["the newest runs did not fail"]["detail"]
+    assert detail.startswith(f"{stream} is failing: its run ")
     assert f"airflow dags trigger {failed}" in checks["the newest runs did not fail"]["mend"]
+
+
+def test_stream_is_failing_until_a_later_run_has_ended_well(watched: Watched) -> None:
+    dag_id = "yellowlive__Store1_ingestion"
+    first, second = watched.airflow.trigger(dag_id), watched.airflow.trigger(dag_id)
+    watched.end_run(dag_id, first, "failed")
+    failing = watched.wait_for_states(Pair_a="healthy", Pair_b="healthy", Store1="failing")
+    # There is no scheduler here to start it.
+    watched.site.postgres.execute(
+        "UPDATE dag_run SET state = 'running', start_date = now() WHERE run_id = %s",
+        [second],
+        database="airflow_of_status",
+    )
+
+    while_another_runs = watched.wait_for_states(
+        Pair_a="healthy", Pair_b="healthy", Store1="failing"
+    )
+    watched.end_run(dag_id, second, "success")
+    watched.wait_for_states(Pair_a="healthy", Pair_b="healthy", Store1="healthy")
+
+    assert failing["Store1"].startswith(f"its run {first} failed at 2")
+    assert while_another_runs == failing
 
 
 def test_file_that_airflow_cannot_import_is_the_reason(watched: Watched) -> None:

@@ -264,3 +264,15 @@ def test_later_datasurface_is_refused_by_its_release(methods: tuple[str, ...]) -
     assert done.returncode == 1
     assert "supports DataSurface 0.0.35 to 0.0.38" in done.stderr
     assert "installed here, datasurface 0.0.57, is a later one" in done.stderr
+
+
+def test_ring_1_makes_the_tables_of_batches_where_the_host_leaves_them_to_its_jobs(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As DataSurface 0.0.35 to 0.0.38 do.
+    monkeypatch.setattr(YellowDataPlatform, "generateBootstrapArtifacts", lambda *_: {})
+    eco = site.model.build()
+
+    eco.getDataPlatformOrThrow(site.model.platform).generateBootstrapArtifacts(eco, 1)
+
+    assert site.sql("SELECT * FROM yellowlive_batch_counter, yellowlive_batch_metrics") == []

@@ -136,10 +136,10 @@ class AirflowApi:
         return [dag["dag_id"] for dag in self._list("dags", dag_id_pattern=start)]
 
     def _perhaps_failed(self, start: str) -> list[str]:
-        """Return the DAGs whose last run failed, or is running after one that may have failed."""
+        """Return the DAGs whose last run failed, or may go on after one that has failed."""
         return [
             dag["dag_id"]
-            for state in ("failed", "running")
+            for state in ("failed", "running", "queued")
             for dag in self._list("dags", dag_id_pattern=start, last_dag_run_state=state)
         ]
 

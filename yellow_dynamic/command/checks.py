@@ -322,12 +322,19 @@ class Checks:
             f"Airflow has the DAG {own[0]}, of another factory" if own else "as it should be",
             f"airflow dags delete {own[0]}, after removing its file" if own else "",
         )
-        failed = [dag.dag_id for dag in view.dags.values() if dag.failure]
+        failed = {
+            dag.dag_id: f"{self.installation.stream_of(dag.dag_id)} is {State.FAILING}: "
+            f"{dag.failure}"
+            for dag in view.dags.values()
+            if dag.failure
+        }
         yield Check(
             "the newest runs did not fail",
             not failed,
-            shortened(failed) or f"of {counted(len(view.dags), 'DAG')}",
-            f"airflow dags trigger {failed[0]}, after reading the log of its run" if failed else "",
+            shortened([*failed.values()]) or f"of {counted(len(view.dags), 'DAG')}",
+            f"airflow dags trigger {next(iter(failed))}, after reading the log of its run"
+            if failed
+            else "",
         )
 
     # --- the commands that mend
