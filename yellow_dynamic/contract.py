@@ -210,12 +210,12 @@ def revision_of(config_json: str | None) -> str:
 
 # How the description of a stream's DAG ends, which Airflow lists where it does not list the page.
 REVISION_END = " (revision {})"
+DESCRIBED = re.compile(re.escape(REVISION_END).replace(r"\{\}", "([0-9a-f]{12})") + "$")
 
 
 def revision_described(description: str | None) -> str | None:
     """Return the revision with which the description of a DAG ends, or None for none."""
-    end = re.escape(REVISION_END).replace(r"\{\}", "([0-9a-f]{12})")
-    found = re.search(f"{end}$", description or "")
+    found = DESCRIBED.search(description or "")
     return found[1] if found else None
 
 

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from yellow_dynamic import __version__
 from yellow_dynamic.contract import Cause, cause_of
-from yellow_dynamic.merge_store import STREAM_KEY_CHARACTERS, execute_locking, quoted_name
+from yellow_dynamic.merge_store import (
+    STREAM_KEY_CHARACTERS,
+    config_table,
+    execute_locking,
+    quoted_name,
+)
 
 log = logging.getLogger(__name__)
 
@@ -454,7 +460,7 @@ class Change:
     status_after: str | None
     disabled_until: datetime | None
 
-    @property
+    @cached_property
     def about(self) -> dict[str, Any]:
         """What the command said of itself; anybody may say anything, unlike of his login."""
         said = json.loads(self.about_text or "{}")
@@ -514,6 +520,29 @@ def find_changes(
         .limit(limit)
     )
     return [Change(*row) for row in connection.execute(query)]
+
+
+def newest_changes(connection: Connection, table: str) -> dict[str, Change]:
+    """Return the newest change of each row that is there, without its configurations, by key."""
+    rows, history = config_table(table), history_table(table)
+    of_row = (
+        sqlalchemy.select(history)
+        .where(history.c.stream_key == rows.c.stream_key)
+        .order_by(history.c.revision.desc(), history.c.number.desc())
+        .limit(1)
+        .lateral()
+    )
+    # Those of thousands of streams are much to send.
+    left_out = ("config_before", "config_after")
+    columns = [
+        sqlalchemy.null().label(column.name) if column.name in left_out else column
+        for column in of_row.c
+        if column.name != "transaction_id"
+    ]
+    query = sqlalchemy.select(*columns).select_from(rows.join(of_row, sqlalchemy.true()))
+    return {
+        change.stream_key: change for change in (Change(*row) for row in connection.execute(query))
+    }
 
 
 def commits(connection: Connection, table: str) -> list[tuple[int, str]]:

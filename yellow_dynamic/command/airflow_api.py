@@ -70,6 +70,16 @@ class AirflowView:
     import_errors: dict[str, str]
 
 
+def dag_ids_start(airflow_name: str) -> str:
+    """Return how the ids of a platform's DAGs begin, and perhaps some of others too."""
+    return dag_id_of(airflow_name, "\0").partition("\0")[0]
+
+
+def reason_without_record(task_id: str) -> str:
+    """Return what is to be said of a failed run whose task left no reason."""
+    return f"see the log of its task {task_id}"
+
+
 class AirflowApi:
     """A connection to Airflow's REST API.
 
@@ -106,7 +116,7 @@ class AirflowApi:
         Raises:
             CommandError: Airflow cannot be reached, or refuses.
         """
-        start = dag_id_of(airflow_name, "\0").partition("\0")[0]
+        start = dag_ids_start(airflow_name)
         listed = [
             dag
             for dag in self._list("dags", dag_id_pattern=start, **self._stale_too())
@@ -147,7 +157,7 @@ class AirflowApi:
         """Return a DAG's id and its last run, if that has failed."""
         ended = ["success", "failed"]
         path = f"dags/{dag_id}/dagRuns"
-        runs = self._get(path, order_by="-start_date", state=ended, limit="1")["dag_runs"]
+        runs = self._get(path, order_by="-end_date", state=ended, limit="1")["dag_runs"]
         if not runs or runs[0]["state"] != "failed":
             return None
         at = datetime.fromisoformat(runs[0]["end_date"]).astimezone(UTC)
@@ -160,7 +170,7 @@ class AirflowApi:
         if not failed:
             return
         task = failed[0]["task_id"]
-        failure.reason = f"see the log of its task {task}"
+        failure.reason = reason_without_record(task)
         answer = self._send("GET", f"{self._path}/{run}/{task}/xcomEntries/{FAILURE}")
         # A task that was killed has none, and not every user may read them.
         if answer.is_success:

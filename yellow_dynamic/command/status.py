@@ -206,7 +206,10 @@ class StatusReport:
 
 @dataclass
 class Sources:
-    """All that is known of a platform; None is what could not, or should not, be asked."""
+    """All that is known of a platform; None is what could not, or should not, be asked.
+
+    `unread` says that the table cannot be read, and of when its rows are then.
+    """
 
     installation: Installation
     rows: dict[str, StreamRow] | None = None
@@ -217,6 +220,7 @@ class Sources:
     deliveries: dict[str, Delivery] | None = None
     late_after: datetime | None = None
     problems: list[str] = field(default_factory=list)
+    unread: str | None = None
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
 
     @cached_property
@@ -247,13 +251,9 @@ def sources_of(
     """
     sources = Sources(installation, late_after=late_after)
     try:
-        sources.rows = {row.stream_key: row for row in read_rows(installation)}
-        with installation.transaction("read the batches beside") as connection:
-            sources.deliveries = batches.read_deliveries(connection, installation.settings)
+        read_store(sources)
     except SQLAlchemyError as error:
         sources.problems.append(in_words(error))
-    except batches.UnreadableError as error:
-        sources.problems.append(str(error))
     if installation.model:
         sources.model = installation.model.rows
     if load:
@@ -262,6 +262,22 @@ def sources_of(
     if api:
         sources.airflow = api.view(installation.airflow_name)
     return sources
+
+
+def read_store(sources: Sources) -> None:
+    """Read the table and the batches; that these may not be read is a problem of the platform.
+
+    Raises:
+        CommandError: the login is missing.
+        sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
+    """
+    installation = sources.installation
+    sources.rows = {row.stream_key: row for row in read_rows(installation)}
+    try:
+        with installation.transaction("read the batches beside") as connection:
+            sources.deliveries = batches.read_deliveries(connection, installation.settings)
+    except batches.UnreadableError as error:
+        sources.problems.append(str(error))
 
 
 def platform_status(sources: Sources, wanted: Wanted = ALL) -> PlatformStatus:
@@ -303,7 +319,7 @@ def stream_status(
 ) -> StreamStatus:
     row = sources.rows.get(key) if sources.rows is not None else None
     finding = next(findings(sources, key, row, built, seen), Finding(State.HEALTHY))
-    delivery = delivery_of(sources, row)
+    delivery = delivery_of(sources, key)
     return StreamStatus(
         key,
         sources.installation.dag_id(key),
@@ -343,12 +359,14 @@ def findings(
     yield from about_row(sources, key, row, seen)
     if row is not None and row.is_off:
         return
-    if sources.factory is not None and (row is not None or sources.rows is None):
-        yield from about_factory(sources, sources.factory, row, built)
-    if sources.airflow is not None and row is not None:
-        yield from about_airflow(sources.airflow, row, seen)
+    if row is not None or sources.rows is None:
+        if sources.factory is not None:
+            yield from about_factory(sources, sources.factory, row, built)
+        if sources.airflow is not None:
+            yield from about_airflow(sources.airflow, row, seen)
     if row is not None:
         yield from about_delivery(sources, row)
+    yield from about_reading(sources)
 
 
 def about_ending(built: BuiltDag | None, seen: DagView | None) -> Iterator[Finding]:
@@ -362,7 +380,8 @@ def about_row(
     sources: Sources, key: str, row: StreamRow | None, seen: DagView | None
 ) -> Iterator[Finding]:
     if sources.rows is None:
-        if not (sources.factory and sources.factory.reading.source == "snapshot"):
+        in_service = seen is not None and not seen.stale
+        if not (in_service or (sources.factory and sources.factory.reading.source == "snapshot")):
             yield Finding(State.BROKEN, "the table cannot be read")
     elif row is None:
         if key in (sources.model or {}):
@@ -388,9 +407,7 @@ def about_factory(
 ) -> Iterator[Finding]:
     if factory.error:
         yield Finding(State.BROKEN, "the factory file cannot be loaded; see above")
-    elif factory.reading.reason:
-        yield Finding(State.SNAPSHOT, factory.reading.reason)
-    elif built is None and row is not None:
+    elif built is None and row is not None and not factory.reading.reason:
         file = f"{sources.installation.dag_id(row.stream_key)}.py"
         for path in sources.static:
             if PurePath(path).name == file:
@@ -399,12 +416,19 @@ def about_factory(
         yield Finding(State.MISSING, "the factory file does not find its row where it reads")
     elif built and built.facts.problem:
         yield Finding(State.BROKEN, built.facts.problem)
-    elif built and row and built.facts.revision != contract.revision_of(row.config_json):
+    elif (
+        built
+        and row
+        and not factory.reading.reason
+        and built.facts.revision != contract.revision_of(row.config_json)
+    ):
         reason = "the factory file reads another configuration than this table's"
         yield Finding(State.WAITING, reason)
 
 
-def about_airflow(airflow: AirflowView, row: StreamRow, seen: DagView | None) -> Iterator[Finding]:
+def about_airflow(
+    airflow: AirflowView, row: StreamRow | None, seen: DagView | None
+) -> Iterator[Finding]:
     for file, error in airflow.import_errors.items():
         if seen is None or seen.stale or seen.import_errors:
             yield Finding(State.BROKEN, f"Airflow could not import {file}: {error}")
@@ -413,7 +437,7 @@ def about_airflow(airflow: AirflowView, row: StreamRow, seen: DagView | None) ->
         return
     if seen.facts and seen.facts.problem:
         yield Finding(State.BROKEN, seen.facts.problem)
-    elif seen.facts and seen.facts.revision != contract.revision_of(row.config_json):
+    elif seen.facts and row and seen.facts.revision != contract.revision_of(row.config_json):
         reason = (
             f"Airflow has another revision of it, from its parse at {seen.last_parsed}; its "
             f"row was changed at {row.updated_at} UTC"
@@ -425,19 +449,30 @@ def about_airflow(airflow: AirflowView, row: StreamRow, seen: DagView | None) ->
         yield Finding(State.FAILING, str(seen.failure))
 
 
+def about_reading(sources: Sources) -> Iterator[Finding]:
+    factory = sources.factory
+    if factory and factory.reading.reason:
+        yield Finding(State.SNAPSHOT, factory.reading.reason)
+    elif sources.unread:
+        yield Finding(State.SNAPSHOT, sources.unread)
+    elif sources.rows is None:
+        yield Finding(State.SNAPSHOT, "the table cannot be read, and Airflow has its DAG")
+
+
 NOTHING = Delivery(None, None)
 
 
-def delivery_of(sources: Sources, row: StreamRow | None) -> Delivery | None:
+def delivery_of(sources: Sources, stream_key: str) -> Delivery | None:
     """Return what a stream last delivered; None where that is not known, or no job says it."""
-    if row is None or sources.deliveries is None:
+    config = sources.configs.get(stream_key)
+    if config is None or sources.deliveries is None:
         return None
-    key = contract.batch_key_of(row.config)
+    key = contract.batch_key_of(config)
     return None if key is None else sources.deliveries.get(key, NOTHING)
 
 
 def about_delivery(sources: Sources, row: StreamRow) -> Iterator[Finding]:
-    delivery = delivery_of(sources, row)
+    delivery = delivery_of(sources, row.stream_key)
     if delivery is None:
         return
     newest, good = delivery

@@ -1,0 +1,50 @@
+"""An Airflow that parses DAG files and answers, and runs nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conftest import Site
+
+from one_machine import Airflow
+
+
+class WatchingAirflow(Airflow):
+    """A DAG processor and an API server, for the DAG folder of a site.
+
+    Args:
+        site: the platform, whose folder has `dags`.
+        database: an empty one for Airflow itself, on the site's server.
+        env: further environment variables.
+    """
+
+    def __init__(self, site: Site, database: str, **env: str) -> None:
+        address = {
+            "postgres_USER": site.postgres.user,
+            "postgres_PASSWORD": site.postgres.password,
+            "PGHOSTADDR": site.postgres.address,
+            # Changes arrive, and DAGs leave, as soon as Airflow can.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "1",
+            "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "4",
+        }
+        super().__init__(
+            site.folder / "airflow",
+            site.folder / "dags",
+            site.postgres.url(database),
+            env={**address, **env},
+        )
+        self._components = ["api-server", "dag-processor"]
+
+    def pause(self, dag_id: str, paused: bool) -> None:
+        """Pause a DAG, or let it run again."""
+        self._request("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
+
+    def end_run(self, dag_id: str, run_id: str, state: str) -> None:
+        """Let a run have ended like this."""
+        self._request("PATCH", f"dags/{dag_id}/dagRuns/{run_id}", json={"state": state})
+
+    def keep(self, dag_id: str, run_id: str, task_id: str, key: str, value: Any) -> None:
+        """Keep an XCom of a task, as the task itself would."""
+        run = f"dags/{dag_id}/dagRuns/{run_id}"
+        content = {"key": key, "value": value}
+        self._request("POST", f"{run}/taskInstances/{task_id}/xcomEntries", json=content)

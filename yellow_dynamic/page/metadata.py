@@ -1,0 +1,203 @@
+"""What Airflow's own database says of the platforms: their factory files, DAGs and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from airflow import __version__ as airflow_version
+from airflow.models.dag import DagModel
+from airflow.models.dagcode import DagCode
+from airflow.models.dagrun import DagRun
+from airflow.models.errors import ParseImportError
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy.orm import Session, aliased
+
+from yellow_dynamic.command.airflow_api import (
+    REASONS,
+    AirflowView,
+    DagView,
+    Failure,
+    dag_ids_start,
+    reason_without_record,
+)
+from yellow_dynamic.command.in_airflow import Facts, facts_of, last_line, settings_of
+from yellow_dynamic.command.platform import Installation
+from yellow_dynamic.command.rows import as_time
+from yellow_dynamic.contract import (
+    FAILURE,
+    RAN_WITH,
+    factory_name_of,
+    revision_described,
+    stream_key_of,
+)
+
+#: What the names of factory files are like, in SQL; DataSurface has files of such names too.
+FACTORY_FILES = r"%\_factory\_dag%.py"
+SUCCESS, FAILED = "success", "failed"
+#: Among so many of the newest runs one is looked for that says where its row came from.
+NEWEST_RUNS = 20
+
+
+class Factory(NamedTuple):
+    """A platform of which Airflow has a factory file, and one of the DAGs of that file."""
+
+    installation: Installation
+    dag_id: str
+
+
+class RunRecord(NamedTuple):
+    """Where a run's row came from, in its own words, and when it said so."""
+
+    row: str
+    at: str
+
+
+def find_factories(session: Session) -> list[Factory]:
+    """Return the platforms whose factory files have DAGs in service, by their names.
+
+    The settings come from the text of the file as Airflow keeps it.
+    """
+    of_files = (
+        select(func.min(DagModel.dag_id))
+        .where(
+            DagModel.fileloc.like(FACTORY_FILES, escape="\\"),
+            or_(~DagModel.is_stale, DagModel.has_import_errors),
+        )
+        .group_by(DagModel.fileloc)
+        .order_by(func.max(DagModel.last_parsed_time))
+    )
+    found = {}
+    for dag_id in session.scalars(of_files).all():
+        code = DagCode.get_latest_dagcode(dag_id, session=session)
+        settings = settings_of(code.source_code) if code else None
+        if settings:
+            name = str(settings["original_platform_name"])
+            found[name] = Factory(Installation(name, settings), dag_id)
+    return [found[name] for name in sorted(found)]
+
+
+def import_errors(session: Session) -> dict[str, str]:
+    """Return why Airflow could not import factory files, by file."""
+    columns = (ParseImportError.filename, ParseImportError.stacktrace)
+    name = func.concat("/", ParseImportError.filename)
+    query = select(*columns).where(name.like(FACTORY_FILES, escape="\\"))
+    return {str(file): last_line(trace) for file, trace in session.execute(query)}
+
+
+def view_of(session: Session, airflow_name: str, errors: dict[str, str]) -> AirflowView:
+    """Return what Airflow has of a platform.
+
+    Args:
+        session: of Airflow's database.
+        airflow_name: the platform's name in the ids of its DAGs.
+        errors: those of all factory files, by file.
+    """
+    views = {view.dag_id: view for view in dag_views(session, airflow_name)}
+    for dag_id, failure in failures(session, airflow_name):
+        if dag_id in views and not views[dag_id].stale:
+            views[dag_id].failure = failure
+    add_reasons(session, [view for view in views.values() if view.failure])
+    own = {file: why for file, why in errors.items() if factory_name_of(airflow_name) in file}
+    return AirflowView(str(airflow_version), views, own)
+
+
+def dag_views(session: Session, airflow_name: str) -> Iterator[DagView]:
+    query = select(
+        DagModel.dag_id,
+        DagModel.is_stale,
+        DagModel.is_paused,
+        DagModel.has_import_errors,
+        DagModel.fileloc,
+        DagModel.last_parsed_time,
+        DagModel.description,
+    ).where(DagModel.dag_id.startswith(dag_ids_start(airflow_name), autoescape=True))
+    undescribed = {}
+    for dag_id, stale, paused, errors, file, parsed, description in session.execute(query):
+        key = stream_key_of(airflow_name, dag_id)
+        if key is None:
+            continue
+        at = parsed.isoformat() if parsed else None
+        view = DagView(dag_id, bool(stale), bool(paused), bool(errors), file, at, facts=None)
+        if revision := revision_described(description):
+            view.facts = Facts(key, revision, problem=None)
+        elif not stale:
+            undescribed[dag_id] = view
+        yield view
+    if undescribed:
+        add_pages(session, undescribed)
+
+
+def add_pages(session: Session, views: dict[str, DagView]) -> None:
+    """Add what the pages of DAGs say whose descriptions do not say it."""
+    of_ids = SerializedDagModel.get_latest_serialized_dags(dag_ids=list(views), session=session)
+    for serialized in of_ids:
+        page = (serialized.data or {}).get("dag", {}).get("doc_md")
+        views[serialized.dag_id].facts = facts_of(page) if page else None
+
+
+def failures(session: Session, airflow_name: str) -> Iterator[tuple[str, Failure]]:
+    """Yield the DAGs whose last run that ended has failed, and that run."""
+    failed, later = aliased(DagRun), aliased(DagRun)
+    overcome = (
+        select(later.id)
+        .where(
+            later.dag_id == failed.dag_id,
+            later.state.in_((SUCCESS, FAILED)),
+            later.end_date > failed.end_date,
+        )
+        .exists()
+    )
+    query = select(failed.dag_id, failed.run_id, failed.end_date).where(
+        failed.state == FAILED,
+        failed.dag_id.startswith(dag_ids_start(airflow_name), autoescape=True),
+        ~overcome,
+    )
+    for dag_id, run_id, ended in session.execute(query.order_by(failed.end_date)):
+        yield dag_id, Failure(run_id, as_time(ended))
+
+
+def add_reasons(session: Session, views: list[DagView]) -> None:
+    """Add to failed runs what their tasks said, or else which task failed."""
+    runs = {(view.dag_id, view.failure.run_id): view.failure for view in views if view.failure}
+    for (dag_id, run_id), said in said_by_tasks(session, list(runs)[-REASONS:]):
+        runs[dag_id, run_id].reason = said
+
+
+def said_by_tasks(
+    session: Session, runs: Iterable[tuple[str, str]]
+) -> Iterator[tuple[tuple[str, str], str]]:
+    tasks = select(TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id).where(
+        tuple_(TaskInstance.dag_id, TaskInstance.run_id).in_(runs), TaskInstance.state == FAILED
+    )
+    for dag_id, run_id, task_id in session.execute(tasks):
+        yield (dag_id, run_id), reason_without_record(task_id)
+    records = select(XComModel).where(
+        tuple_(XComModel.dag_id, XComModel.run_id).in_(runs), XComModel.key == FAILURE
+    )
+    for record in session.scalars(records):
+        yield (record.dag_id, record.run_id), str(XComModel.deserialize_value(record))
+
+
+def newest_record(session: Session, airflow_name: str) -> RunRecord | None:
+    """Return what one of a platform's newest runs says of where its row came from."""
+    newest = (
+        select(DagRun.id)
+        .where(DagRun.dag_id.startswith(dag_ids_start(airflow_name), autoescape=True))
+        .order_by(DagRun.id.desc())
+        .limit(NEWEST_RUNS)
+        .subquery()
+    )
+    query = (
+        select(XComModel)
+        .join(newest, XComModel.dag_run_id == newest.c.id)
+        .where(XComModel.key == RAN_WITH)
+        .order_by(XComModel.timestamp.desc())
+        .limit(1)
+    )
+    record: Any = session.scalar(query)
+    said = XComModel.deserialize_value(record) if record else None
+    return RunRecord(str(said["row"]), as_time(record.timestamp)) if said else None

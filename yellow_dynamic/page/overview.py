@@ -1,0 +1,181 @@
+"""What the page says of all platforms: the same as `yellow-dynamic status`, asked by a server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Lock
+
+from airflow.utils.session import create_session
+from sqlalchemy.exc import SQLAlchemyError
+
+from yellow_dynamic.command import CommandError
+from yellow_dynamic.command.airflow_api import AirflowView
+from yellow_dynamic.command.platform import Installation
+from yellow_dynamic.command.rows import as_time, in_words
+from yellow_dynamic.command.status import PlatformStatus, Sources, platform_status
+from yellow_dynamic.page import metadata
+from yellow_dynamic.page.metadata import Factory
+from yellow_dynamic.page.shapes import stream_as_json
+from yellow_dynamic.page.store import Table, read_table
+
+#: An answer that is older is asked for anew. For the new one nobody waits longer than
+#: PATIENCE_SECONDS, unless the old one is older than OLD_SECONDS.
+FRESH_SECONDS = 5
+PATIENCE_SECONDS = 0.3
+OLD_SECONDS = 600
+AT_ONCE = 8
+
+log = logging.getLogger(__name__)
+as_text = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What is known of one platform.
+
+    Attributes:
+        factory: its settings, and a DAG of its factory file.
+        status: all of its streams.
+        texts: each of its streams as JSON text, by the id of its DAG.
+        airflow: what Airflow has of it.
+        table: what was read of its merge store last; None where it could not be read yet.
+        outage: why its table cannot be read now, since when, and what Airflow does; or None.
+    """
+
+    factory: Factory
+    status: PlatformStatus
+    texts: dict[str, str]
+    airflow: AirflowView
+    table: Table | None
+    outage: str | None
+
+    @property
+    def installation(self) -> Installation:
+        return self.factory.installation
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All platforms at one time.
+
+    Attributes:
+        at: when Airflow was asked, UTC.
+        platforms: those of which Airflow has a factory file.
+        import_errors: why Airflow could not import factory files of no platform, by file.
+    """
+
+    at: datetime
+    platforms: list[Platform]
+    import_errors: dict[str, str]
+
+    @property
+    def is_old(self) -> bool:
+        """Whether a newer answer is on its way."""
+        return (datetime.now(UTC) - self.at).total_seconds() > FRESH_SECONDS + PATIENCE_SECONDS
+
+
+@dataclass
+class Overview:
+    """Asks Airflow's database and the merge stores, and keeps the answer for a few seconds.
+
+    While a merge store cannot be read, what was read of it last is said again, as such.
+    """
+
+    _lock: Lock = field(default_factory=Lock)
+    _answer: Answer | None = None
+    _asked: float = -OLD_SECONDS
+    _coming: Future[Answer] | None = None
+    _tables: dict[str, Table] = field(default_factory=dict)
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "streams"))
+
+    def answer(self) -> Answer:
+        """Return what was known a few seconds ago, if it can be had at once; else an older answer.
+
+        Who gets an older one can ask again soon: a newer one is on its way.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: Airflow's own database cannot be read.
+        """
+        with self._lock:
+            age = time.monotonic() - self._asked
+            if self._coming is None and age > FRESH_SECONDS:
+                self._coming = self._pool.submit(self._ask)
+            coming, answer = self._coming, self._answer
+        if coming is None:
+            assert answer is not None
+            return answer
+        if answer is None or age > OLD_SECONDS:
+            return coming.result()
+        try:
+            return coming.result(PATIENCE_SECONDS)
+        except TimeoutError:
+            return answer
+
+    def _ask(self) -> Answer:
+        try:
+            answer = self._ask_all()
+        except BaseException:
+            with self._lock:
+                self._coming = None
+            raise
+        with self._lock:
+            self._answer, self._asked, self._coming = answer, time.monotonic(), None
+        return answer
+
+    def _ask_all(self) -> Answer:
+        at = datetime.now(UTC)
+        with ThreadPoolExecutor(AT_ONCE) as pool, create_session(scoped=False) as session:
+            factories = metadata.find_factories(session)
+            tables = [pool.submit(read_table, each.installation) for each in factories]
+            errors = metadata.import_errors(session)
+            names = [each.installation.airflow_name for each in factories]
+            views = [metadata.view_of(session, name, errors) for name in names]
+            records = [metadata.newest_record(session, name) for name in names]
+        platforms = list(map(self._platform, factories, tables, views, records))
+        of_platforms = {file for view in views for file in view.import_errors}
+        others = {file: why for file, why in errors.items() if file not in of_platforms}
+        return Answer(at, platforms, others)
+
+    def _platform(
+        self,
+        factory: Factory,
+        reading: Future[Table],
+        view: AirflowView,
+        record: metadata.RunRecord | None,
+    ) -> Platform:
+        installation = factory.installation
+        table: Table | None = None
+        outage: str | None = None
+        try:
+            table = self._tables[installation.name] = reading.result()
+        except (CommandError, SQLAlchemyError) as error:
+            outage = in_words(error)
+            log.warning("The page Streams cannot read a platform's table: %s", outage)
+            table = self._tables.get(installation.name)
+        sources = copy(table.sources) if table else Sources(installation)
+        sources.airflow, sources.now = view, datetime.now(UTC).replace(tzinfo=None)
+        if outage and table:
+            sources.unread = f"its row is that of {as_time(table.at)}, when the table was read last"
+        status = platform_status(sources)
+        said = outage and about_outage(outage, table, record)
+        # Not for each request anew: of 10,000 streams it takes a quarter of a second.
+        texts = {stream.dag_id: as_text(stream_as_json(stream, table)) for stream in status.streams}
+        return Platform(factory, status, texts, view, table, said)
+
+
+def about_outage(reason: str, table: Table | None, record: metadata.RunRecord | None) -> str:
+    """Return what it means that a table cannot be read: since when, and what Airflow does."""
+    read = f"It was read here last at {as_time(table.at)}" if table else "It was not read here yet"
+    runs = "no run has said yet where its row came from"
+    if record:
+        runs = f"the newest run that says so, at {record.at}, had its row from: {record.row}"
+    return (
+        f"{reason} {read}; {runs}. The DAGs stay as they are, as long as the DAG processor serves "
+        "them from its snapshot of the table. A change of the model arrives when it can be read."
+    )
