@@ -16,9 +16,9 @@ AIRFLOW2_TESTS := tests/plugin tests/history tests/factory tests/reliability/tes
 	tests/reliability/test_snapshot_writers.py \
 	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
 	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py \
-	tests/embedded/test_transformer_job.py
+	tests/embedded/test_transformer_job.py tests/page/test_plugin.py
 UPSTREAM_TESTS := tests/plugin tests/history tests/factory tests/cli tests/deployment tests/examples tests/docs \
-	tests/reliability
+	tests/reliability tests/page
 # A real scheduler runs all DAGs of a platform with DataSurface's own jobs.
 WHOLE_PLATFORM := tests/scheduler/test_whole_platform.py
 # What DataSurface 0.0.35 to 0.0.57 pin; SQLALCHEMY='sqlalchemy>=2.1' tests with the newest.

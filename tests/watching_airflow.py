@@ -27,13 +27,19 @@ class WatchingAirflow(Airflow):
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "1",
             "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "4",
         }
+        self.dags_dir = site.folder / "dags"
         super().__init__(
             site.folder / "airflow",
-            site.folder / "dags",
+            self.dags_dir,
             site.postgres.url(database),
             env={**address, **env},
         )
         self._components = ["api-server", "dag-processor"]
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of its processes."""
+        return self._env
 
     def pause(self, dag_id: str, paused: bool) -> None:
         """Pause a DAG, or let it run again."""

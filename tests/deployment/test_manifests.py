@@ -79,6 +79,18 @@ def test_chart_can_carry_every_variable_of_the_values(files: dict[str, str]) -> 
             )
 
 
+def test_page_has_its_part_of_the_values_for_who_wants_it() -> None:
+    text = deployment_of(Model())["-airflow-values.yaml"]
+
+    lines = text[text.index("# apiServer:") :].splitlines()
+
+    # As the file says: without the signs of a comment.
+    values = yaml.safe_load("\n".join(line.removeprefix("# ") for line in lines))
+    assert values.keys() == {"apiServer"}
+    assert login(values["apiServer"]) == READS
+    assert values["apiServer"].keys() == {"env"}
+
+
 def patched(patch: Manifest) -> Manifest:
     """Return a workload after a strategic merge of the patch: lists merge by name or path."""
     name = patch["metadata"]["name"]

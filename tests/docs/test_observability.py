@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
+from batch_rows import write_batch
 from conftest import Site
 from doc_blocks import ROOT, blocks
+
+from yellow_dynamic.command.airflow_api import AirflowView
+from yellow_dynamic.command.in_airflow import settings_of
+from yellow_dynamic.command.platform import Installation
+from yellow_dynamic.command.status import platform_status
+from yellow_dynamic.page import gauges, metadata, overview, store
 
 DOCUMENT = ROOT / "docs" / "observability.md"
 
@@ -25,28 +33,48 @@ def shown(key: str) -> dict[str, Any]:
 
 
 def exported(site: Site) -> dict[str, dict[str, str]]:
-    """Return the labels of what the mapping makes of each gauge of a parse, by its name."""
-    module: Any = site.module()
+    """Return the labels of what the mappings make of each gauge, by its name."""
     gauges: list[str] = []
-    module.airflow_stats = lambda: type(
-        "Stats", (), {"gauge": lambda self, name, value: gauges.append(f"airflow.{name}")}
-    )()
+    stats = SimpleNamespace(gauge=lambda name, value: gauges.append(f"airflow.{name}"))
+    module: Any = site.module()
+    module.airflow_stats = lambda: stats
     module.register_all()
-    [mapping] = shown("mappings")["mappings"]
-    pattern = re.escape(mapping["match"]).replace(r"\*", "([^.]*)")
-    made = {}
-    for gauge in gauges:
-        found = re.fullmatch(pattern, gauge)
-        assert found, gauge
-        parts = {f"${number}": part for number, part in enumerate(found.groups(), 1)}
-        name = "".join(parts.get(piece, piece) for piece in re.split(r"(\$\d)", mapping["name"]))
-        made[name] = {label: parts[part] for label, part in mapping["labels"].items()}
-    return made
+    send_of_the_page(site, stats)
+    return dict(map(mapped, gauges))
+
+
+def send_of_the_page(site: Site, stats: Any) -> None:
+    """Send what the API server sends of a platform that has delivered."""
+    settings = contract_settings(site)
+    write_batch(site, "Store1", 1)
+    table = store.read_table(Installation(site.model.platform, settings))
+    table.sources.airflow = AirflowView("3.3", {}, {})
+    status = platform_status(table.sources)
+    factory = metadata.Factory(table.sources.installation, "")
+    gauges.send(stats, overview.Platform(factory, status, {}, table.sources.airflow, table, None))
+
+
+def contract_settings(site: Site) -> dict[str, Any]:
+    settings = settings_of(site.factory_file.read_text(encoding="utf-8"))
+    assert settings is not None
+    return settings
+
+
+def mapped(gauge: str) -> tuple[str, dict[str, str]]:
+    """Return the name and the labels that the first mapping that fits makes of a gauge."""
+    for mapping in shown("mappings")["mappings"]:
+        pattern = re.escape(mapping["match"]).replace(r"\*", "([^.]*)")
+        if found := re.fullmatch(pattern, gauge):
+            parts = {f"${number}": part for number, part in enumerate(found.groups(), 1)}
+            pieces = re.split(r"(\$\d)", mapping["name"])
+            name = "".join(parts.get(piece, piece) for piece in pieces)
+            return name, {label: parts[part] for label, part in mapping["labels"].items()}
+    raise AssertionError(f"No mapping fits {gauge}.")
 
 
 def test_alerts_ask_for_metrics_that_the_mapping_makes_of_a_parse(installed: Site) -> None:
     metrics = exported(installed)
-    assert set(map(str, metrics.values())) == {"{'platform': 'yellowlive', 'file': '1'}"}
+    assert {labels["platform"] for labels in metrics.values()} == {"yellowlive"}
 
     [group] = shown("groups")["groups"]
     asked = set()
@@ -59,15 +87,17 @@ def test_alerts_ask_for_metrics_that_the_mapping_makes_of_a_parse(installed: Sit
         labels = set(re.findall(r"\$labels\.(\w+)", str(rule["annotations"])))
         grouped = set(re.findall(r"\w+", "".join(re.findall(r"by \(([^)]*)\)", rule["expr"]))))
         assert labels <= grouped
+        assert all(grouped <= metrics[name].keys() for name in named)
     assert asked == set(metrics)
 
 
 def test_every_metric_is_described(installed: Site) -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
 
-    for name in exported(installed):
+    for name, labels in exported(installed).items():
         figure = name.removeprefix("airflow_yellow_dynamic_")
-        assert f"`yellow_dynamic.{{platform}}.{{file}}.{figure}`" in text
+        parts = ".".join(f"{{{label}}}" for label in labels)
+        assert f"`yellow_dynamic.{parts}.{figure}`" in text
 
 
 def test_the_log_lines_are_as_shown(installed: Site) -> None:

@@ -34,6 +34,7 @@ def rendered() -> dict[str, str]:
 #: What writes messages into logs, models' problems and DAGs, by its name.
 SOURCES = {
     **{name: (PACKAGE / name).read_text("utf-8") for name in (PLUGIN, CONTRACT, *OTHERS)},
+    **{f"page/{file.name}": file.read_text("utf-8") for file in PACKAGE.glob("page/*.py")},
     **rendered(),
 }
 
@@ -91,6 +92,7 @@ def test_every_advice_has_its_entry(advice: str) -> None:
 
 def test_page_quotes_no_message_that_nobody_raises() -> None:
     sources = " ".join(" ".join(all_texts(text)) for text in SOURCES.values())
+    sources += " ".join(file.read_text("utf-8") for file in PACKAGE.glob("page/static/*.js"))
     # The words of a rule stand at the end of a message.
     for rule in KEYS.values():
         title = rule.get("title")

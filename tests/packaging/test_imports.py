@@ -61,13 +61,19 @@ def rendered_factory() -> ast.Module:
 
 
 BASE = modules("yellow_dynamic")
-#: The rest is the command's, for which the extra `cli` is installed.
+COMMAND, PAGE = (
+    {path: tree for path, tree in BASE.items() if path.startswith(f"yellow_dynamic/{part}/")}
+    for part in ("command", "page")
+)
+#: Of the rest, the command's has the extra `cli`, and that of Airflow's page the extra `airflow`.
 ALWAYS_LOADED = {
-    path: tree for path, tree in BASE.items() if not path.startswith("yellow_dynamic/command/")
+    path: tree for path, tree in BASE.items() if path not in COMMAND and path not in PAGE
 }
 FACTORY = rendered_factory()
 #: What an Airflow image has beside the declared packages: Airflow, and what it needs itself.
 AIRFLOW = {"airflow", "pydantic", "tenacity", "urllib3"}
+#: What its API server has besides.
+API_SERVER = {"fastapi", "starlette"}
 
 
 def declared(section: str, key: str) -> set[str]:
@@ -79,6 +85,7 @@ def declared(section: str, key: str) -> set[str]:
 
 HARD = declared("options", "install_requires")
 CLI = declared("options.extras_require", "cli")
+AIRFLOW_EXTRA = declared("options.extras_require", "airflow")
 
 
 def third_party(tree: ast.Module) -> set[str]:
@@ -89,7 +96,9 @@ def third_party(tree: ast.Module) -> set[str]:
 
 @pytest.mark.parametrize("path", BASE)
 def test_every_import_is_declared(path: str) -> None:
-    assert third_party(BASE[path]) <= (HARD if path in ALWAYS_LOADED else HARD | CLI)
+    extra = CLI if path in COMMAND else AIRFLOW | API_SERVER if path in PAGE else set()
+
+    assert third_party(BASE[path]) <= HARD | extra
 
 
 def test_every_import_of_the_factory_file_is_declared_or_of_airflow() -> None:
@@ -101,6 +110,19 @@ def test_nothing_is_declared_that_is_not_imported() -> None:
     anywhere = set().union(always, *map(third_party, BASE.values()))
     assert always >= HARD
     assert anywhere >= CLI
+
+
+def test_page_needs_no_more_than_the_extra_and_what_an_api_server_has() -> None:
+    loaded, new = set(PAGE), set(PAGE)
+    while new:
+        names = set().union(*(imported(run_on_import(BASE[path])) for path in new))
+        paths = {name.replace(".", "/") for name in names}
+        new = {it for path in paths for it in (f"{path}.py", f"{path}/__init__.py")} & BASE.keys()
+        new -= loaded
+        loaded |= new
+
+    needed = set().union(*(third_party(BASE[path]) for path in loaded))
+    assert needed - HARD - AIRFLOW - API_SERVER == AIRFLOW_EXTRA
 
 
 # --- Who knows of whom ------------------------------------------------------------------------

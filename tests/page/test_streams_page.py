@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from browsing import Browser, browser_of, require_browser
 from processors import IS_AIRFLOW_2
+from statsd_server import StatsD
 from typer.testing import CliRunner
 
+from one_machine import Airflow, NotYetError, wait_until
 from yellow_dynamic.command.app import app
 
 from .conftest import PASSWORD, STATES, Pages, dag_id
@@ -175,6 +178,43 @@ def test_file_that_airflow_cannot_import_is_said_to_who_may_see_import_errors(
     pages.wait_for(lambda _: not pages.get("api/streams").json()["problems"])
 
 
+# --- Metrics ----------------------------------------------------------------------------------
+
+
+class AnotherServer(Airflow):
+    """One more API server of the same Airflow, whose metrics go somewhere."""
+
+    def __init__(self, pages: Pages, home: Path, statsd: StatsD) -> None:
+        where = {
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+            "AIRFLOW__METRICS__STATSD_PORT": str(statsd.port),
+        }
+        postgres, first = pages.site.postgres, pages.airflow
+        super().__init__(home, first.dags_dir, postgres.url("airflow_of_pages"))
+        kept = ("AIRFLOW_HOME", "AIRFLOW__API__PORT", "AIRFLOW__API__BASE_URL")
+        self._env = {**first.env, **{name: self._env[name] for name in kept}, **where}
+        self._components = ["api-server"]
+
+
+def test_metrics_have_how_many_streams_fail_and_are_late_and_when_data_came_last(
+    pages: Pages, tmp_path: Path
+) -> None:
+    with closing(StatsD()) as statsd, AnotherServer(pages, tmp_path / "airflow", statsd):
+
+        def arrived() -> dict[str, float]:
+            figures = statsd.figures("airflow.yellow_dynamic.yellowlive.")
+            if "late_streams" not in figures:
+                raise NotYetError(f"There are only {figures}.")
+            return figures
+
+        figures = wait_until(arrived, seconds=60)
+
+    age = figures.pop("last_good_batch_age_seconds")
+    assert figures == {"failing_streams": 2, "late_streams": 1}
+    assert 600 <= age < 3600
+
+
 # --- In the browser ---------------------------------------------------------------------------
 
 
@@ -205,7 +245,7 @@ def test_navigation_leads_to_all_streams_and_the_ill_ones_are_first(
 
     assert set(keys) == set(STATES)
     assert set(keys[-3:]) == {"Healthy", "Off", "Paused"}
-    browser.take_picture("streams.png")
+    browser.take_picture("streams-page.png")
 
 
 def test_streams_are_filtered_by_state_and_by_words(pages: Pages, browser: Browser) -> None:
@@ -233,7 +273,7 @@ def test_stream_leads_to_its_dag_its_runs_and_its_history(pages: Pages, browser:
     batches = browser.page.get_by_role("table", name="Newest batches")
     expect(batches).to_contain_text("committed")
     expect(browser.page.get_by_role("table", name="Newest changes")).to_contain_text("merge")
-    browser.take_picture("stream.png")
+    browser.take_picture("stream-tab.png")
     browser.page.go_back()
     row.get_by_role("link", name="Runs").click()
     browser.page.wait_for_url(f"**/dags/{dag_id('Failing')}/runs")

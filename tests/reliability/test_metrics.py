@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,6 +12,7 @@ import pytest
 from conftest import Site
 from fault_table import FaultTable
 from processors import AIRFLOW_VERSION, IS_AIRFLOW_2, DagProcessor
+from statsd_server import StatsD
 from yellow_models import Store
 
 from one_machine import NotYetError, Postgres, wait_until
@@ -20,36 +20,6 @@ from one_machine import NotYetError, Postgres, wait_until
 pytestmark = pytest.mark.slow
 #: Airflow's prefix, the platform and the number of the factory file.
 START = "airflow.yellow_dynamic.yellowlive.1."
-
-
-class StatsD:
-    """A StatsD server, which keeps the last value of each gauge."""
-
-    def __init__(self) -> None:
-        self.gauges: dict[str, float] = {}
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
-        threading.Thread(target=self._receive, daemon=True).start()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def _receive(self) -> None:
-        while self._socket.fileno() != -1:
-            try:
-                packet = self._socket.recv(65536)
-            except OSError:
-                return
-            for line in packet.decode().splitlines():
-                name, _, value = line.partition(":")
-                if value.endswith("|g"):
-                    self.gauges[name] = float(value.removesuffix("|g"))
-
-    def figures(self) -> dict[str, float]:
-        """Return the gauges of the factory file."""
-        gauges = self.gauges.copy()
-        return {name.removeprefix(START): gauges[name] for name in gauges if name.startswith(START)}
 
 
 @pytest.fixture
@@ -154,7 +124,7 @@ def test_opentelemetry_gets_the_figures_too(
 
 def wait_for(statsd: StatsD, **wanted: float) -> dict[str, float]:
     def arrived() -> dict[str, float]:
-        figures = statsd.figures()
+        figures = statsd.figures(START)
         if any(figures.get(name) != value for name, value in wanted.items()):
             raise NotYetError(f"StatsD has {figures}, not {wanted}.")
         return figures
@@ -163,7 +133,7 @@ def wait_for(statsd: StatsD, **wanted: float) -> dict[str, float]:
 
 
 def from_snapshot(statsd: StatsD) -> float:
-    age = statsd.figures()["snapshot_age_seconds"]
+    age = statsd.figures(START)["snapshot_age_seconds"]
     if age == 0:
         raise NotYetError("The database still serves.")
     return age

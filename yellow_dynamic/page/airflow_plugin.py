@@ -14,27 +14,48 @@ from airflow.plugins_manager import AirflowPlugin
 #: Where the page's own server is, below Airflow's address; `streams.js` has it too.
 PATH = "yellow-dynamic"
 STATIC = f"{PATH}/static"
+FIRST_AIRFLOW = (3, 3)
 
 Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
-async def server(
-    scope: Message,
-    receive: Callable[[], Awaitable[Message]],
-    send: Callable[[Message], Awaitable[None]],
-) -> None:
+async def server(scope: Message, receive: Receive, send: Send) -> None:
     """Answer a request to the page; an ASGI application."""
     from yellow_dynamic.page.server import app
 
     await app(scope, receive, send)
 
 
+class Gauges:
+    """Sends figures of the streams to Airflow's metrics; as middleware, it does nothing.
+
+    Airflow makes its middleware when an API server starts, and nowhere else.
+    """
+
+    def __init__(self, app: Application) -> None:
+        from yellow_dynamic.page import gauges
+
+        self._app = app
+        gauges.start()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        await self._app(scope, receive, send)
+
+
 class StreamsPlugin(AirflowPlugin):
-    """Adds the page Streams to Airflow's navigation, and a tab Stream to the page of each DAG."""
+    """Adds the page Streams to Airflow's navigation, and a tab Stream to the page of each DAG.
+
+    An older Airflow has no place for them, or lacks what the server needs; it gets nothing.
+    """
 
     name = "yellow_dynamic"
-    if int(airflow_version.partition(".")[0]) >= 3:
+    if tuple(map(int, airflow_version.split(".")[:2])) >= FIRST_AIRFLOW:
         fastapi_apps = [{"app": server, "url_prefix": f"/{PATH}", "name": "Streams"}]
+        fastapi_root_middlewares = [{"middleware": Gauges, "name": "gauges of yellow_dynamic"}]
         react_apps = [
             {
                 "name": "Streams",

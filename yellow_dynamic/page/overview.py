@@ -94,10 +94,13 @@ class Overview:
     _tables: dict[str, Table] = field(default_factory=dict)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "streams"))
 
-    def answer(self) -> Answer:
+    def answer(self, patience: float | None = PATIENCE_SECONDS) -> Answer:
         """Return what was known a few seconds ago, if it can be had at once; else an older answer.
 
         Who gets an older one can ask again soon: a newer one is on its way.
+
+        Args:
+            patience: so many seconds the newer one is waited for; None is without end.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: Airflow's own database cannot be read.
@@ -113,7 +116,7 @@ class Overview:
         if answer is None or age > OLD_SECONDS:
             return coming.result()
         try:
-            return coming.result(PATIENCE_SECONDS)
+            return coming.result(patience)
         except TimeoutError:
             return answer
 
@@ -159,7 +162,7 @@ class Overview:
             log.warning("The page Streams cannot read a platform's table: %s", outage)
             table = self._tables.get(installation.name)
         sources = copy(table.sources) if table else Sources(installation)
-        sources.airflow, sources.now = view, datetime.now(UTC).replace(tzinfo=None)
+        sources.airflow = view
         if outage and table:
             sources.unread = f"its row is that of {as_time(table.at)}, when the table was read last"
         status = platform_status(sources)
@@ -179,3 +182,7 @@ def about_outage(reason: str, table: Table | None, record: metadata.RunRecord | 
         f"{reason} {read}; {runs}. The DAGs stay as they are, as long as the DAG processor serves "
         "them from its snapshot of the table. A change of the model arrives when it can be read."
     )
+
+
+#: The one of this process, for the page and the metrics.
+OVERVIEW = Overview()

@@ -29,7 +29,7 @@ from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.history import as_json as change_as_json
 from yellow_dynamic.command.rows import in_words
 from yellow_dynamic.command.status import State, StreamStatus
-from yellow_dynamic.page.overview import Answer, Overview, Platform
+from yellow_dynamic.page.overview import OVERVIEW, Answer, Platform
 
 #: So many batches and changes of one stream are shown.
 SHOWN = 20
@@ -46,13 +46,12 @@ class Files(StaticFiles):
 
 app = FastAPI(title="Streams of yellow_dynamic", docs_url=None, redoc_url=None, openapi_url=None)
 app.mount("/static", Files(directory=Path(__file__).parent / "static"))
-overview = Overview()
 
 
 @app.get("/api/streams")
 def list_streams(user: GetUserDep) -> Response:
     """Return all streams that the user may read, by platform."""
-    answer = overview.answer()
+    answer = OVERVIEW.answer()
     platforms = [
         platform_as_text(platform, streams, user)
         for platform in answer.platforms
@@ -70,7 +69,7 @@ def show_stream(dag_id: str, user: GetUserDep) -> dict[str, Any]:
     Raises:
         HTTPException: 404, no stream of a platform has this DAG.
     """
-    answer = overview.answer()
+    answer = OVERVIEW.answer()
     for platform in answer.platforms:
         for stream in platform.status.streams:
             if stream.dag_id == dag_id:
