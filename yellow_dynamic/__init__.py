@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from yellow_dynamic.plugin import YellowDynamicDataPlatform
+    from yellow_dynamic.plugin import EMail, SlackWebhook, YellowDynamicDataPlatform
 
-__all__ = ["YellowDynamicDataPlatform", "__version__"]
+__all__ = ["EMail", "SlackWebhook", "YellowDynamicDataPlatform", "__version__"]
 __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import the plugin when it is asked for: the command works without DataSurface too."""
-    if name != "YellowDynamicDataPlatform":
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from yellow_dynamic.plugin import YellowDynamicDataPlatform
+    from yellow_dynamic import plugin
 
-    return YellowDynamicDataPlatform
+    return getattr(plugin, name)

@@ -13,8 +13,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -136,11 +137,68 @@ STREAMS_PER_SHARD = 1_000
 MOST_SHARDS = 1_000
 #: What DataSurface loads a model from.
 MODEL_FILE = "eco.py"
+#: What Airflow takes for the id of a connection.
+CONNECTION_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}", re.ASCII)
+MAIL_ADDRESS = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+")
 
 StreamConfig = dict[str, Any]
 
 
 # --- The platform -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SlackWebhook:
+    """Lets Airflow tell a Slack channel of each run that failed; an `onFailure` of the platform.
+
+    Args:
+        connectionId: id of the Airflow connection of type Slack Incoming Webhook. Airflow's image
+            needs apache-airflow-providers-slack.
+    """
+
+    connectionId: str
+
+    @property
+    def settings(self) -> StreamConfig:
+        return {"on_failure_slack_connection": self.connectionId}
+
+    def problems(self) -> Iterator[str]:
+        yield from connection_problems(self.connectionId)
+
+
+@dataclass(frozen=True)
+class EMail:
+    """Lets Airflow send a mail for each run that failed; an `onFailure` of the platform.
+
+    Args:
+        to: the addresses.
+        connectionId: id of the Airflow connection of type SMTP, which has the sender too.
+    """
+
+    to: str | Sequence[str]
+    connectionId: str = "smtp_default"
+
+    @property
+    def addresses(self) -> list[str]:
+        return [self.to] if isinstance(self.to, str) else list(self.to)
+
+    @property
+    def settings(self) -> StreamConfig:
+        return {
+            "on_failure_mail_connection": self.connectionId,
+            "on_failure_mail_to": ",".join(self.addresses),
+        }
+
+    def problems(self) -> Iterator[str]:
+        yield from connection_problems(self.connectionId)
+        for address in self.addresses or [""]:
+            if not (isinstance(address, str) and MAIL_ADDRESS.fullmatch(address)):
+                yield f"it has {address!a:.100}, which is no mail address"
+
+
+def connection_problems(connection_id: str) -> Iterator[str]:
+    if not (isinstance(connection_id, str) and CONNECTION_ID.fullmatch(connection_id)):
+        yield f"it has {connection_id!a:.100}, which cannot be the id of a connection of Airflow"
 
 
 class YellowDynamicDataPlatform(YellowDataPlatform):
@@ -166,6 +224,8 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
             None leaves that to whoever starts the infrastructure DAG, or the Job.
         assets: make each dataset an Asset of Airflow (2.11: Dataset),
             `datasurface://{platform}/{store}/{dataset}`, with an event for each committed batch.
+        onFailure: how Airflow tells of each run that failed, a `SlackWebhook` or an `EMail`; None
+            is not at all.
         **kwargs: the base class's keyword arguments, unchanged.
     """
 
@@ -179,6 +239,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         factoryShards: int = 1,
         infrastructureSchedule: str | None = None,
         assets: bool = False,
+        onFailure: SlackWebhook | EMail | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -189,6 +250,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         self.factoryShards = factoryShards
         self.infrastructureSchedule = infrastructureSchedule
         self.assets = assets
+        self.onFailure = onFailure
         self._model_folder = model_folder()
 
     def lint(self, eco: Ecosystem, tree: ValidationTree) -> None:
@@ -834,6 +896,14 @@ def argument_problems(dp: YellowDynamicDataPlatform) -> Iterator[str]:
         )
     if not isinstance(dp.assets, bool):
         yield f"assets of platform {dp.name!r} is {dp.assets!r:.100}; it must be True or False."
+    told = dp.onFailure
+    if told is not None and not isinstance(told, (SlackWebhook, EMail)):
+        yield (
+            f"onFailure of platform {dp.name!r} is {told!r:.100}; it must be a SlackWebhook or an "
+            "EMail."
+        )
+    for wrong in told.problems() if isinstance(told, (SlackWebhook, EMail)) else ():
+        yield f"onFailure of platform {dp.name!r}: {wrong}."
     rule = KEYS["schedule_string"]
     if problem := value_problem("infrastructureSchedule", schedule, rule):
         yield f"Platform {dp.name!r}: {problem}."
@@ -898,7 +968,7 @@ def platform_settings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamCo
         settings["slack_channel_name"] = dp.slackChannel
     if dp.assets:
         settings["assets"] = True
-    return settings
+    return settings | (dp.onFailure.settings if dp.onFailure else {})
 
 
 def batch_tables(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, str]:

@@ -49,6 +49,9 @@ OF_THE_FACTORY_ALONE = {
     "batch_metrics_table",
     "config_table",
     "factory_shards",
+    "on_failure_mail_connection",
+    "on_failure_mail_to",
+    "on_failure_slack_connection",
     "plugin_version",
 }
 

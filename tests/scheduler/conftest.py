@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from told import slack_webhook
 
 from one_machine import Postgres
+from yellow_dynamic import SlackWebhook
 
 from .installation import Installation
 
@@ -17,10 +19,18 @@ FIGURES = pytest.StashKey[dict[str, float]]()
 def installation(
     postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
-    """The platform, installed and running, with a DAG for each of its streams."""
-    whole = Installation(postgres, tmp_path_factory.mktemp("installation"))
-    with whole.running():
-        yield whole
+    """The platform, installed and running, with a DAG for each of its streams.
+
+    Whoever is told of failed runs, is told in a Slack channel, `told`.
+    """
+    with slack_webhook() as (told, connection):
+        settings = {"AIRFLOW_CONN_SLACK_FAILURES": connection}
+        folder = tmp_path_factory.mktemp("installation")
+        whole = Installation(postgres, folder, airflow_settings=settings)
+        whole.model.platformArguments["onFailure"] = SlackWebhook("slack_failures")
+        whole.told = told
+        with whole.running():
+            yield whole
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ class Installation:
         self.streams = streams
         self.job = job
         self.triggers = triggers or {}
+        self.told: list[str] = []
         self.jobs = folder / "jobs"
         self.model = Model(database=f"merge_{folder.name}")
         self.kube = LocalKube(folder / "kube", {IMAGE: folder / "bin", **(images or {})}, {})

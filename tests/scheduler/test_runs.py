@@ -110,6 +110,23 @@ def test_stream_that_reports_an_error_fails_alone(installation: Installation) ->
         assert {run["state"] for run in installation.ended(stream)} == {"success"}
 
 
+def test_slack_channel_is_told_of_a_failed_run_and_why(installation: Installation) -> None:
+    installation.ended(BROKEN)
+
+    def told() -> str:
+        found = [text for text in installation.told if f"stream {BROKEN} failed" in text]
+        if not found:
+            raise NotYetError(f"The channel has {installation.told}.")
+        return found[0]
+
+    first, why, link = wait_until(told, seconds=60).splitlines()
+
+    run = first.split()[-1].rstrip(".")
+    assert run in {each["dag_run_id"] for each in installation.runs(BROKEN)}
+    assert "(DATASURFACE_RESULT_CODE=-1): The source is on fire. Its output is in" in why
+    assert f"/dags/{dag_id(BROKEN)}/" in link
+
+
 def test_killed_pod_fails_its_run_with_the_reason_and_the_run_can_be_repeated(
     installation: Installation,
 ) -> None:

@@ -21,6 +21,7 @@ BY_DESIGN = {
     "tasks.snapshot_merge_job.template_fields_renderers": "a run keeps what it ran with",
     "dag.description": "it ends with the revision of the stream's configuration",
     "dag._description": "the same on Airflow 2",
+    "dag.has_on_failure_callback": "people are told of runs that failed, where onFailure says how",
     "dag.disable_bundle_versioning": "a run takes the file of now, as it takes the rows of now",
 }
 
