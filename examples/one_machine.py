@@ -758,7 +758,8 @@ class Airflow(Service):
     def _spawn(self, *command: str) -> ChildProcess:
         logs = self.home / "logs"
         logs.mkdir(exist_ok=True)
-        argv = [sys.executable, "-m", "airflow", *command]
+        # Without the folder that this runs in: a source tree there would be a second installation.
+        argv = [sys.executable, "-P", "-m", "airflow", *command]
         log = logs / f"{'-'.join(command)}.log"
         return ChildProcess(f"`airflow {' '.join(command)}`", argv, env=self._env, log=log)
 

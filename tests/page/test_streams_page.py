@@ -83,6 +83,10 @@ def test_dag_of_no_stream_is_told_as_such(pages: Pages) -> None:
     assert "some_other_dag is of no stream" in answer.json()["detail"]
 
 
+def test_airflow_has_taken_the_plugin_without_an_error(pages: Pages) -> None:
+    assert pages.airflow.get("plugins/importErrors")["import_errors"] == []
+
+
 # --- Who may see it ---------------------------------------------------------------------------
 
 

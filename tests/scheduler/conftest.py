@@ -21,13 +21,14 @@ def installation(
 ) -> Iterator[Installation]:
     """The platform, installed and running, with a DAG for each of its streams.
 
-    Whoever is told of failed runs, is told in a Slack channel, `told`.
+    Its datasets are Assets. Who is told of failed runs is told in a Slack channel, `told`.
     """
     with slack_webhook() as (told, connection):
         settings = {"AIRFLOW_CONN_SLACK_FAILURES": connection}
         folder = tmp_path_factory.mktemp("installation")
         whole = Installation(postgres, folder, airflow_settings=settings)
-        whole.model.platformArguments["onFailure"] = SlackWebhook("slack_failures")
+        tells = {"onFailure": SlackWebhook("slack_failures")}
+        whole.model.platformArguments |= {**tells, "assets": True}
         whole.told = told
         with whole.running():
             yield whole

@@ -82,7 +82,21 @@ def test_home_page_counts_the_stream_whose_row_is_not_valid(
     failed.first.click()
 
     browser.page.get_by_role("link", name=dag_id(bad_row)).first.wait_for()
-    browser.take_picture("failed.png")
+
+
+def test_assets_page_has_each_dataset_and_the_job_that_brings_it(
+    installation: Installation, browser: Browser
+) -> None:
+    installation.ended(STEADY)
+
+    browser.open("assets")
+    link = browser.page.get_by_role("link", name=f"datasurface://yellowlive/{STEADY}/")
+    link.first.wait_for()
+    browser.take_picture("assets.png")
+    link.first.click()
+
+    # The job that brings it, at its newest event.
+    browser.page.get_by_role("link", name=dag_id(STEADY)).first.wait_for()
 
 
 def test_hovering_over_a_dag_says_what_it_does(browser: Browser) -> None:
