@@ -90,6 +90,7 @@ pictures: $(VENV)/.dev  ## Record the pictures of the command in docs/images ane
 bench: $(VENV_BENCH)/.bench  ## Compare with other ways, write docs/performance.md; QUICK=1 for less
 	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick)
 	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks.year
+	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks.page
 
 lint: $(VENV)/.dev $(FACTORY)  ## Check format, style and types, of the rendered DAG files too
 	$(VENV)/bin/ruff format --check $(SOURCES) $(dir $(FACTORY))

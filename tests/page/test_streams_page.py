@@ -234,10 +234,9 @@ def browser(pages: Pages, tmp_path: Path) -> Iterator[Browser]:
 
 def rows_of(browser: Browser) -> list[str]:
     """Return the streams that the page lists, once it lists any."""
-    links = browser.page.get_by_role("table", name="Streams").locator("[aria-rowindex] a").first
-    links.wait_for()
-    rows = browser.page.locator("[aria-rowindex]")
-    return [row.get_by_role("link").first.inner_text() for row in rows.all()]
+    rows = browser.page.get_by_role("table", name="Streams").locator("[aria-rowindex]")
+    rows.first.wait_for()
+    return [row.get_by_role("cell").first.inner_text() for row in rows.all()]
 
 
 def test_navigation_leads_to_all_streams_and_the_ill_ones_are_first(
@@ -277,13 +276,38 @@ def test_stream_leads_to_its_dag_its_runs_and_its_history(pages: Pages, browser:
     batches = browser.page.get_by_role("table", name="Newest batches")
     expect(batches).to_contain_text("committed")
     expect(browser.page.get_by_role("table", name="Newest changes")).to_contain_text("merge")
-    browser.take_picture("stream-tab.png")
     browser.page.go_back()
     row.get_by_role("link", name="Runs").click()
     browser.page.wait_for_url(f"**/dags/{dag_id('Failing')}/runs")
     browser.page.go_back()
     row.get_by_role("link", name="Failing").click()
     browser.page.wait_for_url(f"**/dags/{dag_id('Failing')}")
+
+
+def test_page_of_a_dag_has_a_tab_for_its_stream(pages: Pages, browser: Browser) -> None:
+    expect = require_browser().expect
+    browser.open(f"dags/{dag_id('Failing')}")
+
+    browser.page.get_by_role("link", name="Stream", exact=True).click()
+
+    expect(browser.page.get_by_text("its batch 5 failed at")).to_be_visible()
+    expect(browser.page.get_by_role("table", name="Newest batches")).to_contain_text("failed")
+    browser.take_picture("stream-tab.png")
+
+
+def test_stream_without_a_dag_has_its_history_too(pages: Pages, browser: Browser) -> None:
+    expect = require_browser().expect
+    browser.open("plugin/streams?q=Off")
+    rows_of(browser)
+    row = browser.page.locator("[aria-rowindex]").first
+
+    assert row.get_by_role("link").all_inner_texts() == ["History"]
+    row.get_by_role("link", name="History").click()
+    changes = browser.page.get_by_role("table", name="Newest changes")
+    expect(changes).to_contain_text("disabled")
+    expect(changes).to_contain_text('status: "active"')
+    browser.page.get_by_role("link", name="All streams").click()
+    assert set(rows_of(browser)) == set(STATES)
 
 
 def test_outage_is_on_the_page(pages: Pages, browser: Browser) -> None:

@@ -322,7 +322,8 @@ def stream_status(
     delivery = delivery_of(sources, key)
     return StreamStatus(
         key,
-        sources.installation.dag_id(key),
+        # That of a bad row may be another one than its key's.
+        seen.dag_id if seen else sources.installation.dag_id(key),
         *finding,
         newest_batch=delivery and delivery.newest,
         good_batch=delivery and delivery.good,

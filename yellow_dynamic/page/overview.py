@@ -168,7 +168,10 @@ class Overview:
         status = platform_status(sources)
         said = outage and about_outage(outage, table, record)
         # Not for each request anew: of 10,000 streams it takes a quarter of a second.
-        texts = {stream.dag_id: as_text(stream_as_json(stream, table)) for stream in status.streams}
+        texts = {
+            stream.dag_id: as_text(stream_as_json(stream, table, view.dags.get(stream.dag_id)))
+            for stream in status.streams
+        }
         return Platform(factory, status, texts, view, table, said)
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from yellow_dynamic import batches, contract, history
+from yellow_dynamic.command.airflow_api import DagView
 from yellow_dynamic.command.status import StreamStatus
 from yellow_dynamic.page.store import Table
 
 
-def stream_as_json(stream: StreamStatus, table: Table | None) -> dict[str, Any]:
+def stream_as_json(
+    stream: StreamStatus, table: Table | None, dag: DagView | None
+) -> dict[str, Any]:
     """Return what the list shows of a stream.
 
     Args:
         stream: its status.
         table: what its merge store says; None where that was never read.
+        dag: its DAG as Airflow has it, or None.
     """
     key = stream.stream_key
     row = ((table and table.sources.rows) or {}).get(key)
@@ -24,6 +28,7 @@ def stream_as_json(stream: StreamStatus, table: Table | None) -> dict[str, Any]:
     return {
         "key": key,
         "dag_id": stream.dag_id,
+        "has_dag": dag is not None and not dag.stale,
         "state": stream.state,
         "colour": stream.state.colour,
         "reason": stream.reason,

@@ -105,7 +105,11 @@ const Row = React.memo(({ stream, now, index, start }) => {
       style: { ...ROW, transform: `translateY(${start}px)` },
     },
     cell(
-      h("div", { style: LINE, title: dagId }, h(Link, { to: `/dags/${dagId}` }, stream.key)),
+      h(
+        "div",
+        { style: LINE, title: dagId },
+        stream.has_dag ? h(Link, { to: `/dags/${dagId}` }, stream.key) : stream.key,
+      ),
       stream.store !== stream.key && small(stream.store),
     ),
     cell(h(StateBadge, { state: stream.state, colour: stream.colour }), small(stream.reason)),
@@ -118,8 +122,9 @@ const Row = React.memo(({ stream, now, index, start }) => {
       change && small(`${asTime(change.at)}, ${change.how}`),
     ),
     cell(
-      h(Link, { to: `/dags/${dagId}/runs`, mr: 3 }, "Runs"),
-      h(Link, { to: `/dags/${dagId}/plugin/stream` }, "History"),
+      stream.has_dag && h(Link, { to: `/dags/${dagId}/runs`, mr: 3 }, "Runs"),
+      // Not the tab of its DAG: who disabled a stream is asked when it has none.
+      h(Link, { to: `?stream=${encodeURIComponent(dagId)}` }, "History"),
     ),
   );
 });
@@ -271,6 +276,25 @@ function List({ answer }) {
 }
 
 function Streams() {
+  const [params] = ReactRouterDOM.useSearchParams();
+  const stream = params.get("stream");
+  return stream ? h(OneStream, { dagId: stream }) : h(AllStreams);
+}
+
+const OneStream = ({ dagId }) =>
+  h(
+    Flex,
+    { direction: "column", gap: 2, p: 2 },
+    h(
+      HStack,
+      { gap: 4 },
+      h(Link, { to: "." }, "All streams"),
+      h(Link, { to: `/dags/${dagId}` }, dagId),
+    ),
+    h(Stream, { dagId }),
+  );
+
+function AllStreams() {
   const { answer, error } = useAnswer("streams");
   return h(
     Flex,
