@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from airflow import __version__ as airflow_version
+from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 #: Where the page's own server is, below Airflow's address; `streams.js` has it too.
@@ -36,10 +37,11 @@ class Gauges:
     """
 
     def __init__(self, app: Application) -> None:
-        from yellow_dynamic.page import gauges
-
         self._app = app
-        gauges.start()
+        if any(conf.getboolean("metrics", key, fallback=False) for key in ("statsd_on", "otel_on")):
+            from yellow_dynamic.page import gauges
+
+            gauges.start()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on."""

@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from threading import Thread
 from typing import Any
 
-from airflow.configuration import conf
-
 from yellow_dynamic.command.status import State
 from yellow_dynamic.page.overview import OVERVIEW, Platform
 
@@ -24,9 +22,8 @@ log = logging.getLogger(__name__)
 
 
 def start() -> None:
-    """Send the figures from now on, if Airflow's metrics go anywhere."""
-    if any(conf.getboolean("metrics", key, fallback=False) for key in ("statsd_on", "otel_on")):
-        Thread(target=send_for_ever, name="gauges of yellow_dynamic", daemon=True).start()
+    """Send the figures from now on, beside what this process does."""
+    Thread(target=send_for_ever, name="gauges of yellow_dynamic", daemon=True).start()
 
 
 def send_for_ever() -> None:
