@@ -1,4 +1,4 @@
-"""Record the operator's command for the documentation: `plan`, `streams` and `check` at work.
+"""Record the operator's command for the documentation: `plan`, `status` and others at work.
 
 Each picture in docs/images is the real output of the command on a real PostgreSQL, the model
 nycflights and this environment's Airflow.
@@ -6,6 +6,7 @@ nycflights and this environment's Airflow.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -20,10 +21,25 @@ from rich.text import Text
 
 import demo
 from one_machine import Postgres, clean_environment
+from yellow_dynamic.contract import batch_key_of
 
 IMAGES = demo.PROJECT / "docs" / "images"
-COLUMNS = 124
+COLUMNS = 132
 ON_PLATFORM = "--platform NycLive"
+TABLE = "nyclive_airflow_dsg"
+WRITE_BATCH = """\
+INSERT INTO nyclive_batch_metrics (
+    key, batch_id, batch_status, batch_start_time, batch_end_time,
+    records_inserted, records_updated, records_deleted, total_records
+)
+VALUES (
+    %s, %s, %s, now()::timestamp - (%s + 0.1) * interval '1 hour',
+    now()::timestamp - %s * interval '1 hour', 1200, 30, 4, 52000
+)
+"""
+WRITE_COUNTER = """\
+INSERT INTO nyclive_batch_counter (key, "currentBatch") VALUES (%s, 2)
+"""
 
 
 def main() -> None:
@@ -42,6 +58,8 @@ def main() -> None:
         datasurface("handleModelMerge", environment)
         run(f"yellow-dynamic disable NycReference --dags dags {ON_PLATFORM}", environment)
         record("streams", f"streams --dags dags {ON_PLATFORM}", environment)
+        deliver(postgres)
+        record("status", f"status --dags dags {ON_PLATFORM}", environment)
         record("check", f"check --model model --dags dags {ON_PLATFORM}", environment)
 
 
@@ -64,6 +82,19 @@ def install(postgres: Postgres) -> dict[str, str]:
     Path("dags").mkdir()
     run("cp build/NycLive/nyclive_factory_dag.py dags", environment)
     return environment
+
+
+def deliver(postgres: Postgres) -> None:
+    """Let the streams have delivered, but for one whose batch failed and one that is late."""
+    query = f"SELECT config_json FROM {TABLE} ORDER BY stream_key"  # noqa: S608 - our own name
+    rows = postgres.execute(query, database=demo.MERGE)
+    keys = [batch_key_of(json.loads(text)) for (text,) in rows]
+    for number, key in enumerate(filter(None, keys)):
+        for batch in (1, 2):
+            failed = number == 1 and batch == 2
+            status, hours = ("failed", 0.2) if failed else ("committed", 100 if number == 2 else 2)
+            postgres.execute(WRITE_BATCH, [key, batch, status, hours, hours], database=demo.MERGE)
+        postgres.execute(WRITE_COUNTER, [key], database=demo.MERGE)
 
 
 def datasurface(command: str, environment: dict[str, str]) -> None:

@@ -137,7 +137,9 @@ class PlatformStatus:
         for problem in self.problems:
             print_line(problem, style="red")
         if self.streams:
-            print_table("", HEADINGS, [cells_of(stream) for stream in self.streams])
+            columns = [*zip(HEADINGS, *map(cells_of, self.streams), strict=True)]
+            headings, *rows = zip(*filter(was_asked, columns), strict=True)
+            print_table("", map(str, headings), rows)
         self._show_reasons()
         self._show_end(numbers)
 
@@ -168,6 +170,7 @@ class PlatformStatus:
         print_line(text, style="green" if self.well else "red")
 
 
+NOT_ASKED = "not asked"
 HEADINGS = ("stream", "state", "last good batch", "rows", "now", "row", "DAG", "Airflow")
 
 
@@ -180,9 +183,14 @@ def cells_of(stream: StreamStatus) -> list[str | Text]:
         good.rows if good else "",
         f"batch {newest.number} {newest.status}" if newest and newest != good else "",
         stream.row or "none",
-        stream.dag or "not asked",
-        stream.airflow or "not asked",
+        stream.dag or NOT_ASKED,
+        stream.airflow or NOT_ASKED,
     ]
+
+
+def was_asked(column: tuple[str | Text, ...]) -> bool:
+    """Tell whether a column, after its heading, says anything."""
+    return set(map(str, column[1:])) != {NOT_ASKED}
 
 
 @dataclass
