@@ -132,6 +132,8 @@ BATCH_COLUMNS = {
 COMMITTED, FAILED = "committed", "failed"
 # The XComs of a run: what its job ran with, and why a task of it failed.
 RAN_WITH, FAILURE = "ran_with", "failure"
+# How the settings begin that say who is told of a run that failed.
+ON_FAILURE = "on_failure_"
 DEFAULT_SCHEDULE = "@hourly"
 # Rows of DataSurface's own factory carry the text "None" for an external trigger.
 NO_SCHEDULE = (None, "", "None")

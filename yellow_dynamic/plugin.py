@@ -179,8 +179,8 @@ class EMail:
     connectionId: str = "smtp_default"
 
     @property
-    def addresses(self) -> list[str]:
-        return [self.to] if isinstance(self.to, str) else list(self.to)
+    def addresses(self) -> list[Any]:
+        return list(self.to) if isinstance(self.to, (list, tuple)) else [self.to]
 
     @property
     def settings(self) -> StreamConfig:
@@ -191,7 +191,7 @@ class EMail:
 
     def problems(self) -> Iterator[str]:
         yield from connection_problems(self.connectionId)
-        for address in self.addresses or [""]:
+        for address in self.addresses or [None]:
             if not (isinstance(address, str) and MAIL_ADDRESS.fullmatch(address)):
                 yield f"it has {address!a:.100}, which is no mail address"
 

@@ -50,7 +50,7 @@ def send_of_the_page(site: Site, stats: Any) -> None:
     table = store.read_table(Installation(site.model.platform, settings))
     table.sources.airflow = AirflowView("3.3", {}, {})
     status = platform_status(table.sources)
-    factory = metadata.Factory(table.sources.installation, "")
+    factory = metadata.Factory(table.sources.installation, "", True)
     gauges.send(stats, overview.Platform(factory, status, {}, table.sources.airflow, table, None))
 
 

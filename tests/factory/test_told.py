@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from airflow_names import AirflowException
-from conftest import Site
+from conftest import Site, import_file, registered_dags
 from told import mail_server, slack_webhook
 
 from yellow_dynamic import EMail, SlackWebhook
@@ -92,8 +92,26 @@ def test_stream_whose_row_is_not_valid_is_told_too(site: Site) -> None:
     assert "yellowlive__Broken_ingestion" in dags
 
 
+def test_dag_that_merges_the_model_tells_the_same_people(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.model.platformArguments["onFailure"] = SlackWebhook("slack_failures")
+    files = site.bootstrap()
+    file = site.folder / "yellowlive_infrastructure_dag.py"
+    file.write_text(files[file.name], encoding="utf-8")
+    [dag] = registered_dags(import_file(file)).values()
+    with slack_webhook() as (texts, connection):
+        monkeypatch.setenv("AIRFLOW_CONN_SLACK_FAILURES", connection)
+        fail(dag, reason="task_failure")
+
+    first, reason = texts[0].splitlines()[:2]
+    assert first.startswith("YellowLive: DAG yellowlive_infrastructure failed in the run manual__")
+    assert reason == "task_failure"
+
+
 def test_nobody_is_told_unless_the_platform_says_who(installed: Site) -> None:
     assert not installed.parse()[DAG_ID].on_failure_callback
+    assert "TELLS = False" in installed.bootstrap()["yellowlive_infrastructure_dag.py"]
 
 
 def test_missing_provider_costs_no_dag_and_is_named(
@@ -128,7 +146,8 @@ def test_no_parse_imports_a_notifier(site: Site) -> None:
         ("slack_failures", "it must be a SlackWebhook or an EMail"),
         (SlackWebhook("no connection\n"), "which cannot be the id of a connection of Airflow"),
         (EMail("nobody"), "it has 'nobody', which is no mail address"),
-        (EMail([]), "it has '', which is no mail address"),
+        (EMail([]), "it has None, which is no mail address"),
+        (EMail(None), "it has None, which is no mail address"),  # type: ignore[arg-type]
         (EMail("a@b.org,c@d.org"), "which is no mail address"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
@@ -75,6 +76,13 @@ def dag_ids_start(airflow_name: str) -> str:
     return dag_id_of(airflow_name, "\0").partition("\0")[0]
 
 
+def is_factory_file(airflow_name: str, file: str) -> bool:
+    """Tell whether a path is that of a factory file of a platform."""
+    name = PurePath(file).stem
+    first = factory_name_of(airflow_name)
+    return name == first or (name.startswith(f"{first}_") and name[len(first) + 1 :].isdecimal())
+
+
 def reason_without_record(task_id: str) -> str:
     """Return what is to be said of a failed run whose task left no reason."""
     return f"see the log of its task {task_id}"
@@ -137,7 +145,7 @@ class AirflowApi:
         errors = {
             str(error["filename"]): last_line(error["stack_trace"])
             for error in self._list("importErrors", "import_errors")
-            if factory_name_of(airflow_name) in str(error["filename"])
+            if is_factory_file(airflow_name, str(error["filename"]))
         }
         return AirflowView(self.version, views, errors)
 

@@ -13,7 +13,7 @@ from airflow.models.errors import ParseImportError
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import case, func, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from yellow_dynamic.command.airflow_api import (
@@ -22,6 +22,7 @@ from yellow_dynamic.command.airflow_api import (
     DagView,
     Failure,
     dag_ids_start,
+    is_factory_file,
     reason_without_record,
 )
 from yellow_dynamic.command.in_airflow import Facts, facts_of, last_line, settings_of
@@ -30,7 +31,6 @@ from yellow_dynamic.command.rows import as_time
 from yellow_dynamic.contract import (
     FAILURE,
     RAN_WITH,
-    factory_name_of,
     revision_described,
     stream_key_of,
 )
@@ -43,10 +43,17 @@ NEWEST_RUNS = 20
 
 
 class Factory(NamedTuple):
-    """A platform of which Airflow has a factory file, and one of the DAGs of that file."""
+    """A platform of which Airflow has a factory file.
+
+    Attributes:
+        installation: the platform, as the file says.
+        dag_id: one of its DAGs.
+        in_service: whether any DAG of the file is; else the platform may be gone.
+    """
 
     installation: Installation
     dag_id: str
+    in_service: bool
 
 
 class RunRecord(NamedTuple):
@@ -57,26 +64,26 @@ class RunRecord(NamedTuple):
 
 
 def find_factories(session: Session) -> list[Factory]:
-    """Return the platforms whose factory files have DAGs in service, by their names.
+    """Return the platforms of which Airflow has a factory file, by their names.
 
     The settings come from the text of the file as Airflow keeps it.
     """
+    serves = or_(~DagModel.is_stale, DagModel.has_import_errors)
     of_files = (
-        select(func.min(DagModel.dag_id))
-        .where(
-            DagModel.fileloc.like(FACTORY_FILES, escape="\\"),
-            or_(~DagModel.is_stale, DagModel.has_import_errors),
-        )
+        select(func.min(DagModel.dag_id), func.max(case((serves, 1), else_=0)))
+        .where(DagModel.fileloc.like(FACTORY_FILES, escape="\\"))
         .group_by(DagModel.fileloc)
         .order_by(func.max(DagModel.last_parsed_time))
     )
-    found = {}
-    for dag_id in session.scalars(of_files).all():
+    found: dict[str, Factory] = {}
+    for dag_id, in_service in session.execute(of_files).all():
         code = DagCode.get_latest_dagcode(dag_id, session=session)
         settings = settings_of(code.source_code) if code else None
         if settings:
             name = str(settings["original_platform_name"])
-            found[name] = Factory(Installation(name, settings), dag_id)
+            before = found.get(name)
+            if not (before and before.in_service and not in_service):
+                found[name] = Factory(Installation(name, settings), dag_id, bool(in_service))
     return [found[name] for name in sorted(found)]
 
 
@@ -101,7 +108,7 @@ def view_of(session: Session, airflow_name: str, errors: dict[str, str]) -> Airf
         if dag_id in views and not views[dag_id].stale:
             views[dag_id].failure = failure
     add_reasons(session, [view for view in views.values() if view.failure])
-    own = {file: why for file, why in errors.items() if factory_name_of(airflow_name) in file}
+    own = {file: why for file, why in errors.items() if is_factory_file(airflow_name, file)}
     return AirflowView(str(airflow_version), views, own)
 
 

@@ -139,8 +139,9 @@ class Overview:
             errors = metadata.import_errors(session)
             names = [each.installation.airflow_name for each in factories]
             views = [metadata.view_of(session, name, errors) for name in names]
-            records = [metadata.newest_record(session, name) for name in names]
-        platforms = list(map(self._platform, factories, tables, views, records))
+        known = map(self._platform, factories, tables, views)
+        # A platform without a DAG in service is there as long as its table is.
+        platforms = [it for it in known if it.factory.in_service or not it.outage]
         of_platforms = {file for view in views for file in view.import_errors}
         others = {file: why for file, why in errors.items() if file not in of_platforms}
         return Answer(at, platforms, others)
@@ -150,7 +151,6 @@ class Overview:
         factory: Factory,
         reading: Future[Table],
         view: AirflowView,
-        record: metadata.RunRecord | None,
     ) -> Platform:
         installation = factory.installation
         table: Table | None = None
@@ -158,21 +158,26 @@ class Overview:
         try:
             table = self._tables[installation.name] = reading.result()
         except (CommandError, SQLAlchemyError) as error:
-            outage = in_words(error)
-            log.warning("The page Streams cannot read a platform's table: %s", outage)
             table = self._tables.get(installation.name)
+            outage = about_outage(in_words(error), table, newest_record(installation))
+            if factory.in_service:
+                log.warning("The page Streams cannot read a platform's table: %s", outage)
         sources = copy(table.sources) if table else Sources(installation)
         sources.airflow = view
         if outage and table:
             sources.unread = f"its row is that of {as_time(table.at)}, when the table was read last"
         status = platform_status(sources)
-        said = outage and about_outage(outage, table, record)
         # Not for each request anew: of 10,000 streams it takes a quarter of a second.
         texts = {
             stream.dag_id: as_text(stream_as_json(stream, table, view.dags.get(stream.dag_id)))
             for stream in status.streams
         }
-        return Platform(factory, status, texts, view, table, said)
+        return Platform(factory, status, texts, view, table, outage)
+
+
+def newest_record(installation: Installation) -> metadata.RunRecord | None:
+    with create_session(scoped=False) as session:
+        return metadata.newest_record(session, installation.airflow_name)
 
 
 def about_outage(reason: str, table: Table | None, record: metadata.RunRecord | None) -> str:
