@@ -19,6 +19,7 @@ from bad_rows import BAD_CHANGES, BAD_TEXTS, good_config
 from conftest import Site
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pod_runs import TaskInstance
 from yellow_models import Store
 
 KEYS = ["Good1", "Good2"]
@@ -259,6 +260,9 @@ def assert_only_bad_is_broken(site: Site, reason: str) -> None:
     assert schedule_of(bad) is not None
     assert reason in bad.doc_md
     [task] = bad.tasks
+    ti = TaskInstance(task)
     with pytest.raises(AirflowFailException) as failure:
-        task.execute({})
+        task.execute({"ti": ti})
     assert reason in str(failure.value)
+    # Who is told of the run reads it there.
+    assert " ".join(reason.split()) in ti.xcoms["failure"]
