@@ -23,11 +23,10 @@ from yellow_dynamic.contract import (
     NO_SCHEDULE,
     PRESETS,
 )
+from yellow_dynamic.schedules import CRON_OF_PRESET
 
 #: A stream is late when it should have delivered so many times since it last did.
 MISSED = 3
-#: What croniter does not know of Airflow's presets; the others have no times.
-QUARTERLY = {"@quarterly": "0 0 1 1,4,7,10 *"}
 
 
 class Batch(NamedTuple):
@@ -235,12 +234,13 @@ def due_of(
     schedule = config.get("schedule_string", DEFAULT_SCHEDULE)
     if schedule in NO_SCHEDULE or not isinstance(schedule, str):
         return None
-    return time_before(QUARTERLY.get(schedule, schedule), now.replace(second=0, microsecond=0))
+    return time_before(CRON_OF_PRESET.get(schedule, schedule), now.replace(second=0, microsecond=0))
 
 
 @lru_cache(maxsize=1000)
 def time_before(schedule: str, now: datetime) -> datetime | None:
     """Return the time of a schedule that is the MISSED-th before now, or None for no times."""
+    # "@once" and "@continuous" have no times.
     if schedule in PRESETS:
         return None
     try:

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import importlib.util
 import json
-import pprint
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -33,8 +32,13 @@ def rules_by_key(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
     def resolved(rule: dict[str, Any]) -> dict[str, Any]:
         kind = rule.get("$ref", "").rpartition("/")[2]
         whole = {**(resolved(schema["$defs"][kind]) if kind else {}), **rule}
-        if "items" in whole:
-            whole["items"] = resolved(whole["items"])
+        for word in ("items", "additionalProperties"):
+            if isinstance(whole.get(word), dict):
+                whole[word] = resolved(whole[word])
+        if "properties" in whole:
+            whole["properties"] = {
+                name: resolved(part) for name, part in whole["properties"].items()
+            }
         return {word: whole[word] for word in whole if word not in ("$ref", "description")}
 
     return {
@@ -50,6 +54,10 @@ SCHEMA: dict[str, Any] = json.loads(
 #: The rule of each key of a configuration, as each factory file has it too.
 KEYS = rules_by_key(SCHEMA)
 
+#: The key of a row by the argument of RunSettings that it comes from.
+RUN_KEYS: dict[str, str] = {
+    rule["runSetting"]: key for key, rule in KEYS.items() if "runSetting" in rule
+}
 
 #: The settings that name the two tables in which DataSurface's jobs keep a platform's batches.
 BATCH_TABLES = {"batch_counter_table", "batch_metrics_table"}
@@ -71,6 +79,8 @@ def secret_keys(role: str) -> dict[str, str]:
 # --- The factory file -------------------------------------------------------------------------
 
 
+#: The container of a job's pod that runs the job; others stand beside it.
+JOB_CONTAINER = "base"
 FIRST_OF_FACTORY = "# --- Ids, and what a row may hold"
 
 
@@ -79,8 +89,8 @@ def factory_text_of(settings: dict[str, Any]) -> str:
     own_text = PACKAGE.joinpath("contract.py").read_text("utf-8")
     template = templates().get_template("yellow_platform_factory_dag.py.j2")
     return template.render(
-        platform_literal=python_literal(settings),
-        keys_literal=pprint.pformat(KEYS, width=96, sort_dicts=False),
+        platform_literal=python_literal(dict(sorted(settings.items()))),
+        keys_literal=python_literal(KEYS),
         contract=own_text[own_text.rindex(FIRST_OF_FACTORY) :].rstrip("\n"),
     )
 
@@ -95,16 +105,27 @@ def templates(**filters: Callable[[Any], str]) -> Environment:
         trim_blocks=True,
     )
     environment.filters |= filters
+    environment.globals |= {"job_container": JOB_CONTAINER, "model_volume": MODEL_VOLUME}
     return environment
 
 
-def python_literal(settings: dict[str, Any]) -> str:
-    """Return a dict of texts, numbers and booleans as Python source, one key a line.
+def python_literal(value: Any, indent: int = 0) -> str:
+    """Return a dict of texts, numbers, booleans, lists and such dicts as Python source.
 
+    The outermost has one key a line, and so have those within that would make a long line.
     `ascii` quotes every value, so none of them can become code.
     """
-    lines = [f"    {key!a}: {settings[key]!a},\n" for key in sorted(settings)]
-    return "{\n" + "".join(lines) + "}"
+    plain = ascii(value)
+    if not isinstance(value, dict) or (indent and indent + len(plain) < LONGEST_LITERAL):
+        return plain
+    inner = indent + 4
+    lines = [
+        f"{' ' * inner}{key!a}: {python_literal(part, inner)},\n" for key, part in value.items()
+    ]
+    return "{\n" + "".join(lines) + " " * indent + "}"
+
+
+LONGEST_LITERAL = 70
 
 
 # --- Ids, and what a row may hold -------------------------------------------------------------
@@ -337,6 +358,8 @@ def value_problem(key: str, value: Any, rule: dict[str, Any]) -> str | None:
         return text_problem(key, value, rule)
     if kind == "integer":
         return number_problem(key, value, rule)
+    if kind == "object" and isinstance(value, dict):
+        return object_problem(key, value, rule)
     if kind == "array" and isinstance(value, list) and value:
         problems = (text_problem(key, item, rule["items"]) for item in value)
         return next(filter(None, problems), None)
@@ -352,6 +375,19 @@ def number_problem(key: str, value: Any, rule: dict[str, Any]) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return None
     return f"{key} is {value!r:.50}, not a whole number from {least} to {most}"
+
+
+def object_problem(key: str, value: dict[str, Any], rule: dict[str, Any]) -> str | None:
+    parts = rule.get("properties", {})
+    for name, part in value.items():
+        of_part = parts.get(name, rule.get("additionalProperties", True))
+        if of_part is False:
+            return f"{key} has {name!a:.50}, which is none of {', '.join(parts)}"
+        path = f"{key}.{name if name.isprintable() else ascii(name)}"
+        problem = None if of_part is True else value_problem(path, part, of_part)
+        if problem:
+            return problem
+    return None
 
 
 def text_problem(key: str, value: Any, rule: dict[str, Any]) -> str | None:
@@ -506,6 +542,8 @@ def with_schemas(advice: str, schemas: list[str]) -> str:
 
 # Where Jobs keep copies of the model in their containers.
 MODEL_FOLDER = "/cache/git-models"
+# The volumes that a job's pod may have itself: of the model, and of a transformer's code.
+MODEL_VOLUME, WORKING_VOLUME = "git-model-cache", "datatransformer"
 
 
 def model_claim_of(ecosystem_k8s_name: str) -> str:

@@ -8,14 +8,17 @@ second.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from fnmatch import fnmatchcase
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ from yellow_dynamic.contract import (
     CREDENTIAL_NAMES,
     DEFAULT_SCHEDULE,
     KEYS,
+    RUN_KEYS,
     SCHEMAS,
     TRANSFORMER,
     factory_name_of,
@@ -61,6 +65,7 @@ from yellow_dynamic.merge_store import (
     table_transaction,
     write_comment,
 )
+from yellow_dynamic.pods import resource_problems, template_problems, with_job_container
 from yellow_dynamic.population import (
     PLAN_FILE,
     Guards,
@@ -73,6 +78,7 @@ from yellow_dynamic.population import (
     size_problems,
     write_difference,
 )
+from yellow_dynamic.schedules import moved_schedule, offset_of
 
 try:
     from datasurface.md import (
@@ -201,6 +207,81 @@ def connection_problems(connection_id: str) -> Iterator[str]:
         yield f"it has {connection_id!a:.100}, which cannot be the id of a connection of Airflow"
 
 
+@dataclass(frozen=True)
+class RunSettings:
+    """How the jobs of a platform, or of some of its streams, run: `runs` and `runsOf`.
+
+    What is None is as it is without RunSettings, or as less exact RunSettings have it.
+
+    Args:
+        resources: what the job's container asks for and may take at most, as Kubernetes has it:
+            `{"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}`.
+        podTemplate: a PodTemplateSpec of Kubernetes as a dict, with what the job's pod is to have
+            besides its own: a service account, pull secrets, node selectors, tolerations, labels,
+            volumes, further containers. The job's container is the one named `base`; the image,
+            the command and the variables of the job win.
+        retries: how often a job is tried again whose pod failed, or that reported an error.
+        retryDelay: how long Airflow waits before it tries again.
+        timeout: how long the job's pod may be on its node; then Kubernetes ends it, and the task
+            fails and says so.
+        startTimeout: how long the pod may take until it runs, image and all; 15 minutes otherwise.
+        dagRunTimeout: how long a run may take with all its tasks and tries.
+        pool: the pool of Airflow from which the job takes its slots. It must exist:
+            `yellow-dynamic pools` makes it.
+        poolPerSource: take as pool the host of the stream's source, so that no source has more
+            jobs at once than its pool has slots. A stream without such a host has the default pool.
+        poolSlots: how many slots the job takes.
+        priorityWeight: its priority among the tasks that wait for a slot; 1 otherwise.
+        queue: the queue of Airflow's executor for the job's task.
+        spread: the number of minutes over which the streams of one schedule are spread. Each
+            starts by its own number of minutes later, which its key decides: up to the end of the
+            day, or of the hour where the schedule names several minutes of certain hours.
+    """
+
+    resources: Mapping[str, Mapping[str, str]] | None = None
+    podTemplate: Mapping[str, Any] | None = None
+    retries: int | None = None
+    retryDelay: timedelta | None = None
+    timeout: timedelta | None = None
+    startTimeout: timedelta | None = None
+    dagRunTimeout: timedelta | None = None
+    pool: str | None = None
+    poolPerSource: bool | None = None
+    poolSlots: int | None = None
+    priorityWeight: int | None = None
+    queue: str | None = None
+    spread: int | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The arguments that are given, by their names."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with the arguments, each with its name."""
+        given = self.given
+        for name in sorted(DURATIONS & given.keys()):
+            if not isinstance(given[name], timedelta):
+                yield f"{name} is {given[name]!r:.100}, not a timedelta"
+                del given[name]
+        if not isinstance(given.pop("poolPerSource", False), bool):
+            yield f"poolPerSource is {self.poolPerSource!r:.100}, not True or False"
+        if self.pool is not None and self.poolPerSource:
+            yield "it has both pool and poolPerSource"
+        for name, value in given.items():
+            if problem := value_problem(name, row_value(value), KEYS[RUN_KEYS[name]]):
+                yield problem
+            elif name == "resources":
+                yield from resource_problems(value)
+            elif name == "podTemplate":
+                yield from template_problems(value)
+
+
+#: The arguments of RunSettings that are times.
+DURATIONS = {"retryDelay", "timeout", "startTimeout", "dagRunTimeout"}
+
+
 class YellowDynamicDataPlatform(YellowDataPlatform):
     """A YellowDataPlatform whose DAGs Airflow builds from the rows of a table.
 
@@ -226,6 +307,9 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
             `datasurface://{platform}/{store}/{dataset}`, with an event for each committed batch.
         onFailure: how Airflow tells of each run that failed, a `SlackWebhook` or an `EMail`; None
             is not at all.
+        runs: how the jobs run.
+        runsOf: how those of some streams run, by their keys or by patterns such as `Erp_*`. What
+            the most exact one gives wins, argument by argument.
         **kwargs: the base class's keyword arguments, unchanged.
     """
 
@@ -240,6 +324,8 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         infrastructureSchedule: str | None = None,
         assets: bool = False,
         onFailure: SlackWebhook | EMail | None = None,
+        runs: RunSettings | None = None,
+        runsOf: Mapping[str, RunSettings] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -251,6 +337,8 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         self.infrastructureSchedule = infrastructureSchedule
         self.assets = assets
         self.onFailure = onFailure
+        self.runs = RunSettings() if runs is None else runs
+        self.runsOf = {} if runsOf is None else runsOf
         self._model_folder = model_folder()
 
     def lint(self, eco: Ecosystem, tree: ValidationTree) -> None:
@@ -424,6 +512,13 @@ def stream_configs(
     for config in configs:
         if config["stream_key"] in starters:
             config["starts_others"] = True
+        store = graph.eco.cache_getDatastoreOrThrow(config["store_name"]).datastore
+        config |= run_config(dp, config, store, tree)
+    for pattern in dp.runsOf:
+        if not any(is_meant(pattern, config["stream_key"]) for config in configs):
+            tree.addProblem(
+                f"runsOf of platform {dp.name!r} has {pattern!a:.300}, which is no stream of it."
+            )
     return configs
 
 
@@ -558,6 +653,79 @@ def schedule_of(trigger: StepTrigger, about: str, tree: ValidationTree) -> str |
             "an ExternallyTriggered."
         )
     return None
+
+
+def run_config(
+    dp: YellowDynamicDataPlatform, config: StreamConfig, store: Datastore, tree: ValidationTree
+) -> StreamConfig:
+    """Return what RunSettings make of a stream's config: its keys, and a schedule that is spread.
+
+    Args:
+        dp: the platform.
+        config: the stream's own config so far.
+        store: its store.
+        tree: takes settings that contradict each other.
+    """
+    given = run_settings_of(dp, config["stream_key"], tree)
+    if given.pop("poolPerSource", False) and (host := source_host(store)):
+        given["pool"] = host
+    minutes = given.pop("spread", 0)
+    if "podTemplate" in given:
+        given["podTemplate"] = with_job_container(given["podTemplate"])
+    own = {RUN_KEYS[name]: row_value(value) for name, value in given.items()}
+    schedule = config.get("schedule_string")
+    if schedule and (offset := offset_of(config["stream_key"], schedule, minutes)):
+        own["spread_minutes"] = offset
+        own["schedule_string"] = moved_schedule(schedule, offset)
+    return own
+
+
+def run_settings_of(
+    dp: YellowDynamicDataPlatform, key: str, tree: ValidationTree
+) -> dict[str, Any]:
+    """Return the arguments of RunSettings that hold for a stream, the most exact of each."""
+
+    def exactness(pattern: str) -> tuple[bool, int]:
+        return pattern == key, sum(character not in "*?[]" for character in pattern)
+
+    patterns = sorted((each for each in dp.runsOf if is_meant(each, key)), key=exactness)
+    for one, other in itertools.pairwise(patterns):
+        both = dp.runsOf[one].given, dp.runsOf[other].given
+        if exactness(one) == exactness(other) and any(
+            both[0][name] != both[1][name] for name in both[0].keys() & both[1].keys()
+        ):
+            tree.addProblem(
+                f"runsOf of platform {dp.name!r} has {one!a:.300} and {other!a:.300}, which are "
+                f"as exact as each other and contradict each other for stream {key!a:.300}. Give "
+                "it an entry of its own."
+            )
+    given: dict[str, Any] = {}
+    for settings in (dp.runs, *(dp.runsOf[pattern] for pattern in patterns)):
+        if not POOLS.isdisjoint(settings.given):
+            given = {name: value for name, value in given.items() if name not in POOLS}
+        given |= settings.given
+    return given
+
+
+#: The arguments of RunSettings of which one takes the place of the other.
+POOLS = {"pool", "poolPerSource"}
+
+
+def is_meant(pattern: str, key: str) -> bool:
+    return pattern == key or fnmatchcase(key, pattern)
+
+
+def row_value(value: Any) -> Any:
+    """Return the value of an argument of RunSettings as rows have it, times in seconds."""
+    return round(value.total_seconds()) if isinstance(value, timedelta) else value
+
+
+def source_host(store: Datastore) -> str | None:
+    """Return the host that a store is read from; None for the output of a transformer."""
+    container = getattr(store.cmd, "dataContainer", None)
+    brokers = getattr(getattr(container, "bootstrapServers", None), "pairs", [None])
+    address = getattr(container, "hostPortPair", brokers[0])
+    return None if address is None else str(address.hostName)
 
 
 def common_config(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
@@ -904,9 +1072,24 @@ def argument_problems(dp: YellowDynamicDataPlatform) -> Iterator[str]:
         )
     for wrong in told.problems() if isinstance(told, (SlackWebhook, EMail)) else ():
         yield f"onFailure of platform {dp.name!r}: {wrong}."
+    yield from run_problems(dp)
     rule = KEYS["schedule_string"]
     if problem := value_problem("infrastructureSchedule", schedule, rule):
         yield f"Platform {dp.name!r}: {problem}."
+
+
+def run_problems(dp: YellowDynamicDataPlatform) -> Iterator[str]:
+    """Yield what is wrong with the platform's RunSettings."""
+    if not isinstance(dp.runsOf, Mapping):
+        yield f"runsOf of platform {dp.name!r} is {dp.runsOf!r:.100}; it must be a dict."
+    else:
+        given = {f"runsOf[{pattern!a:.300}]": runs for pattern, runs in dp.runsOf.items()}
+        for name, runs in {"runs": dp.runs, **given}.items():
+            if not isinstance(runs, RunSettings):
+                yield f"{name} of platform {dp.name!r} is {runs!r:.100}; it must be a RunSettings."
+                continue
+            for wrong in runs.problems():
+                yield f"{name} of platform {dp.name!r}: {wrong}."
 
 
 def stream_count(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> int | None:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -61,12 +61,14 @@ class Facts:
         revision: of its configuration.
         problem: why the stream has no ingestion DAG.
         ending: whether the DAG is there only until the stream's last run has ended.
+        settings: the keys of its configuration that come from RunSettings.
     """
 
     stream: str | None
     revision: str | None
     problem: str | None
     ending: bool = False
+    settings: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -390,7 +392,8 @@ def facts_of(page: str | None) -> Facts:
         return facts_of_0_1_0(page or "")
     said = json.loads(found[-1])
     stream, revision, problem = (said.get(name) for name in ("stream", "revision", "problem"))
-    return Facts(stream, revision, problem, bool(said.get("ending")))
+    ending, settings = bool(said.get("ending")), said.get("settings", [])
+    return Facts(stream, revision, problem, ending, settings)
 
 
 def facts_of_0_1_0(page: str) -> Facts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,17 +25,44 @@ BY_DESIGN = {
     "dag.disable_bundle_versioning": "a run takes the file of now, as it takes the rows of now",
 }
 
+#: In what the DAGs differ for a key of a row that comes from RunSettings.
+BY_SETTING = {
+    "resources": ["pods.snapshot_merge_job.spec.containers.base.resources"],
+    "pod_template": ["pods.snapshot_merge_job"],
+    "retries": ["tasks.snapshot_merge_job.retries"],
+    "retry_delay_seconds": ["tasks.snapshot_merge_job.retry_delay"],
+    "timeout_seconds": [
+        "tasks.snapshot_merge_job.execution_timeout",
+        "pods.snapshot_merge_job.spec.activeDeadlineSeconds",
+    ],
+    "dag_run_timeout_seconds": ["dag.dagrun_timeout"],
+    "pool": ["tasks.snapshot_merge_job.pool"],
+    "pool_slots": ["tasks.snapshot_merge_job.pool_slots"],
+    "priority_weight": ["tasks.snapshot_merge_job.priority_weight"],
+    "queue": ["tasks.snapshot_merge_job.queue"],
+    "spread_minutes": ["dag.timetable", "dag.schedule_interval"],
+}
+
 #: How the two forms of a DAG may compare.
-GOOD = ("equal", "no static form")
+EQUAL, BUT_FOR_SETTINGS, DIFFERS = "equal", "equal but for settings", "differs"
+GOOD = (EQUAL, BUT_FOR_SETTINGS, "no static form")
 
 
 @dataclass
 class Difference:
-    """One key in which the two forms of a DAG differ; a form without the key has None."""
+    """One key in which the two forms of a DAG differ; a form without the key has None.
+
+    Attributes:
+        key: the key, with those around it.
+        static: its value in the static DAG.
+        dynamic: its value in the dynamic one.
+        setting: the key of the row, from RunSettings, that brings the difference; else None.
+    """
 
     key: str
     static: Any
     dynamic: Any
+    setting: str | None = None
 
 
 @dataclass
@@ -80,10 +107,10 @@ class Parity:
         for stream in self.streams:
             if stream.differences:
                 values = [
-                    [each.key, as_text(each.static), as_text(each.dynamic)]
+                    [each.key, as_text(each.static), as_text(each.dynamic), each.setting or ""]
                     for each in stream.differences
                 ]
-                print_table(stream.dag_id, ["key", "static", "dynamic"], values)
+                print_table(stream.dag_id, ["key", "static", "dynamic", "by setting"], values)
         print_line("Not counted, as the dynamic DAGs have them by design:")
         for key, reason in BY_DESIGN.items():
             print_line(f"  {key}: {reason}")
@@ -147,15 +174,31 @@ def compare_dag(dag_id: str, static: BuiltDag, dynamic: BuiltDag) -> Stream:
     if dynamic.facts.problem:
         # Such a DAG has nothing in common with the static one but its id.
         reason = Difference("configuration", None, dynamic.facts.problem)
-        return Stream(dag_id, "differs", [reason])
+        return Stream(dag_id, DIFFERS, [reason])
     before, after = static.form or {}, without_announcements(dynamic.form or {})
     found = [
         difference
         for part in ("dag", "tasks", "pods")
         for difference in differences(part, before.get(part), after.get(part))
-        if not any(f"{difference.key}.".startswith(f"{key}.") for key in BY_DESIGN)
+        if not is_below(difference.key, BY_DESIGN)
     ]
-    return Stream(dag_id, "differs" if found else "equal", found)
+    for difference in found:
+        difference.setting = setting_of(difference, dynamic.facts.settings)
+    if not found:
+        return Stream(dag_id, EQUAL)
+    brought = all(difference.setting for difference in found)
+    return Stream(dag_id, BUT_FOR_SETTINGS if brought else DIFFERS, found)
+
+
+def is_below(key: str, keys: Iterable[str]) -> bool:
+    """Tell whether a key is one of these, or within one of them."""
+    return any(f"{key}.".startswith(f"{each}.") for each in keys)
+
+
+def setting_of(difference: Difference, settings: list[str]) -> str | None:
+    """Return which of a row's keys from RunSettings brings a difference."""
+    found = (key for key in settings if is_below(difference.key, BY_SETTING.get(key, ())))
+    return next(found, None)
 
 
 def without_announcements(form: dict[str, Any]) -> dict[str, Any]:
