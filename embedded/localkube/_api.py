@@ -22,6 +22,13 @@ from typing import Any
 from aiohttp import web
 
 from localkube import _selectors as selectors
+from localkube._admission import (
+    check_fields,
+    check_quota,
+    check_quotas,
+    check_service_account,
+    doubled_variables,
+)
 from localkube._errors import ApiError, Json, Problems, bad_request, conflict, other_uid
 from localkube._kubelet import Kubelet
 from localkube._pods import check_pod, check_pod_change
@@ -38,16 +45,36 @@ from localkube._validation import (
     without_nulls,
 )
 
-KINDS = {"namespaces": "Namespace", "pods": "Pod", "secrets": "Secret", "events": "Event"}
-_SHORT_NAMES = {"namespaces": ["ns"], "pods": ["po"], "secrets": [], "events": ["ev"]}
+KINDS = {
+    "namespaces": "Namespace",
+    "pods": "Pod",
+    "secrets": "Secret",
+    "events": "Event",
+    "serviceaccounts": "ServiceAccount",
+    "resourcequotas": "ResourceQuota",
+}
+_SHORT_NAMES = {
+    "namespaces": ["ns"],
+    "pods": ["po"],
+    "secrets": [],
+    "events": ["ev"],
+    "serviceaccounts": ["sa"],
+    "resourcequotas": ["quota"],
+}
 _VERBS = {
     "namespaces": ["create", "get", "list", "watch"],
     "pods": ["create", "delete", "get", "list", "patch", "watch"],
     "secrets": ["create", "delete", "get", "list", "patch", "update", "watch"],
     "events": ["get", "list", "watch"],
+    "serviceaccounts": ["create", "delete", "get", "list"],
+    "resourcequotas": ["create", "delete", "get", "list"],
 }
 _SECRET_LIMIT = 1024 * 1024
 _SECRET_SHAPE: Shape = {"metadata": META, "data": MAP, "stringData": MAP, "type": str}
+_PLAIN_SHAPES: dict[str, Shape] = {
+    "serviceaccounts": {"metadata": META},
+    "resourcequotas": {"metadata": META, "spec": {"hard": MAP}},
+}
 _OPTIONS_SHAPE: Shape = {"gracePeriodSeconds": int, "preconditions": {"uid": str}}
 _GRACE = 30
 #: What a log request may ask for; the rest of the real API's list would be ignored silently.
@@ -133,7 +160,7 @@ class Api:
             router.add_get(f"{core}/{resource}", self._list(resource))
         router.add_post(f"{core}/namespaces", self._create_namespace)
         router.add_get(f"{core}/namespaces/{{name}}", self._get("namespaces"))
-        for resource in ("pods", "secrets", "events"):
+        for resource in KINDS.keys() - {"namespaces"}:
             path = f"{core}/namespaces/{{namespace}}/{resource}"
             router.add_get(path, self._list(resource))
             router.add_get(f"{path}/{{name}}", self._get(resource))
@@ -146,7 +173,11 @@ class Api:
         router.add_post(secrets, self._create_secret)
         router.add_put(f"{secrets}/{{name}}", self._replace_secret)
         router.add_patch(f"{secrets}/{{name}}", self._patch_secret)
-        router.add_delete(f"{secrets}/{{name}}", self._delete_secret)
+        router.add_delete(f"{secrets}/{{name}}", self._delete("secrets"))
+        for resource, shape in _PLAIN_SHAPES.items():
+            path = f"{core}/namespaces/{{namespace}}/{resource}"
+            router.add_post(path, self._create_plain(resource, shape))
+            router.add_delete(f"{path}/{{name}}", self._delete(resource))
 
     # Reading, the same for every resource
 
@@ -241,12 +272,29 @@ class Api:
         body = await _new_object(request, "Pod", {"metadata": META})
         self._place(request, body)
         check_pod(body)
+        if request.query.get("fieldValidation") == "Strict":
+            check_fields(body)
+        self._admit(body)
         spec = {"terminationGracePeriodSeconds": _GRACE, **body["spec"]}
         pod = {"kind": "Pod", "apiVersion": "v1", "metadata": body["metadata"]}
         pod |= {"spec": spec, "status": {"phase": "Pending"}}
         created = self._store.create("pods", pod)
         self._kubelet.run(created)
-        return _answer(created, 201)
+        answer = _answer(created, 201)
+        for warning in doubled_variables(created):
+            answer.headers.add("Warning", f"299 - {json.dumps(warning)}")
+        return answer
+
+    def _admit(self, pod: Json) -> None:
+        """Refuse a pod without a service account, or beyond a quota."""
+        namespace = pod["metadata"]["namespace"]
+
+        def there(resource: str) -> list[Json]:
+            return self._store.list(resource, namespace)
+
+        accounts = (each["metadata"]["name"] for each in there("serviceaccounts"))
+        check_service_account(pod, accounts)
+        check_quotas(pod, there("resourcequotas"), there("pods"))
 
     async def _patch_pod(self, request: web.Request) -> web.StreamResponse:
         def check(old: Json, new: Json) -> None:
@@ -332,13 +380,32 @@ class Api:
 
         return _answer(await self._patch(request, "secrets", check))
 
-    async def _delete_secret(self, request: web.Request) -> web.StreamResponse:
-        await _delete_options(request)
-        namespace, name = request.match_info["namespace"], request.match_info["name"]
-        gone = self._store.delete("secrets", namespace, name)
-        details = {"name": name, "kind": "secrets", "uid": gone["metadata"]["uid"]}
-        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
-        return _answer({**status, "details": details})
+    # Service accounts and quotas, which only pods are checked against
+
+    def _create_plain(self, resource: str, shape: Shape) -> Handler:
+        async def create(request: web.Request) -> web.StreamResponse:
+            body = await _new_object(request, KINDS[resource], shape)
+            self._place(request, body)
+            problems = Problems()
+            check_meta(problems, body["metadata"])
+            problems.raise_if_any(KINDS[resource], body["metadata"].get("name", ""))
+            if resource == "resourcequotas":
+                check_quota(body)
+            kind = {"kind": KINDS[resource], "apiVersion": "v1"}
+            return _answer(self._store.create(resource, {**kind, **body}), 201)
+
+        return create
+
+    def _delete(self, resource: str) -> Handler:
+        async def delete(request: web.Request) -> web.StreamResponse:
+            await _delete_options(request)
+            namespace, name = request.match_info["namespace"], request.match_info["name"]
+            gone = self._store.delete(resource, namespace, name)
+            details = {"name": name, "kind": resource, "uid": gone["metadata"]["uid"]}
+            status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+            return _answer({**status, "details": details})
+
+        return delete
 
     # Changes
 

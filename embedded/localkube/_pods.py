@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from localkube._admission import check_resources
 from localkube._errors import Json, Problems
 from localkube._validation import (
     LABEL_RULE,
+    MAP,
     MAX_INT,
     META,
     SUBDOMAIN_RULE,
@@ -34,6 +36,7 @@ _CONTAINER: Shape = {
     "workingDir": str,
     "env": [_ENV],
     "envFrom": [{"prefix": str, "secretRef": {"name": str, "optional": bool}}],
+    "resources": {"requests": MAP, "limits": MAP},
     "volumeMounts": [{"name": str, "mountPath": str, "subPath": str}],
 }
 _POD: Shape = {
@@ -43,6 +46,7 @@ _POD: Shape = {
         "initContainers": [{}],
         "ephemeralContainers": [{}],
         "restartPolicy": str,
+        "serviceAccountName": str,
         "activeDeadlineSeconds": int,
         "terminationGracePeriodSeconds": int,
         "volumes": [{"name": str, "persistentVolumeClaim": {"claimName": str}, "emptyDir": {}}],
@@ -137,6 +141,7 @@ def _check_container(problems: Problems, container: Json, path: str, spec: Json)
     if not container.get("command"):
         why = "an image is a folder of executables here and has no command of its own"
         problems.required(f"{path}.command", why)
+    check_resources(problems, container, path)
     for index, variable in enumerate(container.get("env", [])):
         _check_variable(problems, variable, f"{path}.env[{index}]")
     for index, source in enumerate(container.get("envFrom", [])):

@@ -11,6 +11,8 @@ Match = Callable[[Json], bool]
 
 #: The fields that may be selected on; the real API has a fixed list for each resource too.
 SELECTABLE = {
+    "serviceaccounts": {"metadata.name", "metadata.namespace"},
+    "resourcequotas": {"metadata.name", "metadata.namespace"},
     "pods": {
         "metadata.name",
         "metadata.namespace",

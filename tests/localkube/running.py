@@ -107,6 +107,13 @@ class Cluster:
 
         return self.wait(name, waiting)
 
+    def wait_gone(self, name: str) -> None:
+        def gone() -> bool:
+            pods = self.api.list_namespaced_pod(self.namespace).items
+            return name not in {pod.metadata.name for pod in pods}
+
+        wait_until(gone, f"{name} is gone")
+
     def log(self, name: str, **options: Any) -> str:
         # The client's own decoding of logs differs between its versions.
         response = self.api.read_namespaced_pod_log(

@@ -15,10 +15,11 @@ from conftest import import_file
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
+from run_settings import EVERYTHING
 from transforming import transform
 from yellow_models import MULTI, SINGLE, Model, Store
 
-from datasurface.md import Credential, PlatformPipelineGraph, ValidationTree
+from datasurface.md import Credential, CronTrigger, PlatformPipelineGraph, ValidationTree
 from datasurface.md.credential import CredentialType
 from yellow_dynamic import contract
 from yellow_dynamic.contract import KEYS, SCHEMA
@@ -63,12 +64,17 @@ def graph(
     """A platform whose rows and settings use every key, but for the cache's where it has none."""
     stores = [
         Store("Store2", ["a", "b"], MULTI, credential="Source_Login"),
-        Store("Pair", ["x", "y"], SINGLE),
+        Store("Pair", ["x", "y"], SINGLE, trigger=CronTrigger("Hourly", "0 * * * *")),
         Store("Events", kafka=True),
     ]
     slack, code = (Credential(name, CredentialType.API_TOKEN) for name in ("slack", "Code_Token"))
     model = Model(
-        platformArguments={"assets": True, "slackCredential": slack, "slackChannel": "#data"},
+        platformArguments={
+            "assets": True,
+            "slackCredential": slack,
+            "slackChannel": "#data",
+            "runsOf": {"Pair_x": EVERYTHING},
+        },
         providerArguments={"git_cache_enabled": request.param},
     )
     transform(model, credential=code).stores += stores
@@ -200,6 +206,10 @@ def values_of(key: str) -> st.SearchStrategy[Any]:
     rule = KEYS[key]
     if "enum" in rule:
         return anything | st.sampled_from(rule["enum"])
+    if rule["type"] == "object":
+        parts = st.sampled_from(["1", "500m", "1x", "a\n", 1, None]) | st.just({"a": "1Gi"})
+        names = st.sampled_from([*rule["properties"], "other"])
+        return anything | st.dictionaries(names, parts | st.dictionaries(st.text(), parts))
     return anything | st.from_regex(rule["pattern"]) if "pattern" in rule else anything
 
 
