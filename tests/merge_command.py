@@ -30,8 +30,9 @@ class Commands:
         self.folder = folder
         self.model = model
         folder.joinpath("eco.py").write_text(
+            "import datetime\n"
             "from datasurface.md import CronTrigger, ExternallyTriggered\n"
-            "from yellow_dynamic import EMail, SlackWebhook\n"
+            "from yellow_dynamic import EMail, RunSettings, SlackWebhook\n"
             "from yellow_models import MULTI, SINGLE, Model, Store\n"
             f"model = Model(database={model.database!r}, platform={model.platform!r}, "
             f"host={model.host!r}, stores={stores}, "

@@ -54,5 +54,6 @@ EVERYTHING = RunSettings(
     poolSlots=2,
     priorityWeight=7,
     queue="heavy",
+    deferrable=True,
     spread=30,
 )

@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from yellow_dynamic.plugin import EMail, SlackWebhook, YellowDynamicDataPlatform
+    from yellow_dynamic.plugin import (
+        EMail,
+        RunSettings,
+        SlackWebhook,
+        YellowDynamicDataPlatform,
+    )
 
-__all__ = ["EMail", "SlackWebhook", "YellowDynamicDataPlatform", "__version__"]
+__all__ = ["EMail", "RunSettings", "SlackWebhook", "YellowDynamicDataPlatform", "__version__"]
 __version__ = "0.2.0"
 
 

@@ -233,6 +233,8 @@ class RunSettings:
         poolSlots: how many slots the job takes.
         priorityWeight: its priority among the tasks that wait for a slot; 1 otherwise.
         queue: the queue of Airflow's executor for the job's task.
+        deferrable: let Airflow's triggerer wait for the job, so that it takes no slot and no
+            process meanwhile. The triggerer must run, and be allowed to read and delete pods.
         spread: the number of minutes over which the streams of one schedule are spread. Each
             starts by its own number of minutes later, which its key decides: up to the end of the
             day, or of the hour where the schedule names several minutes of certain hours.
@@ -250,6 +252,7 @@ class RunSettings:
     poolSlots: int | None = None
     priorityWeight: int | None = None
     queue: str | None = None
+    deferrable: bool | None = None
     spread: int | None = None
 
     @property

@@ -265,9 +265,10 @@ def times(schedule: str, count: int = 50) -> list[datetime]:
     return [dates.get_next(datetime) for _ in range(count)]
 
 
-SCHEDULES = """\
-@hourly|@daily|@quarterly|50 * * * *|*/20 * * * *|30 2 * * *|0,30 8-18 * * *|55 23 * * *\
-|0 */6 * * *|10-20 3 1 * *""".split("|")
+SCHEDULES = [
+    *("@hourly", "@daily", "@quarterly", "50 * * * *", "*/20 * * * *", "30 2 * * *"),
+    *("0,30 8-18 * * *", "55 23 * * *", "0 */6 * * *", "10-20 3 1 * *"),
+]
 
 
 @given(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +26,27 @@ def as_object(value: Any) -> Any:
         return value
 
 
-class Airflow3(one_machine.Airflow):
+class Killed:
+    """What both releases have: processes of which one can be lost."""
+
+    _components: Any
+    _processes: list[ChildProcess]
+
+    @contextmanager
+    def without(self, component: str) -> Iterator[None]:
+        """Kill a component and all that it has started, and start it anew at the end."""
+        index = list(self._components).index(component)
+        for process in self._processes[index].family():
+            process.kill()
+        self._processes[index].ended_within(10)
+        yield
+        self._processes[index] = self._spawn(component)
+
+    def _spawn(self, *command: str) -> ChildProcess:
+        raise NotImplementedError
+
+
+class Airflow3(one_machine.Airflow, Killed):
     """Airflow 3, asked through its REST API."""
 
     def __init__(self, folder: Path, postgres: Postgres, env: Mapping[str, str]) -> None:
@@ -45,6 +68,14 @@ class Airflow3(one_machine.Airflow):
         """The environment of all its processes."""
         return self._env
 
+    def fail(self, dag_id: str, run_id: str) -> None:
+        """Let a run fail, as people do by hand."""
+        self._request("PATCH", f"dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
+
+    def create_pool(self, name: str, slots: int) -> None:
+        pool = {"name": name, "slots": slots, "include_deferred": True}
+        self._request("POST", "pools", json=pool)
+
     def services(self) -> dict[str, int]:
         """Return the ids of the living services, which are new after a restart."""
         jobs = self.get("jobs", is_alive=True)["jobs"]
@@ -65,7 +96,17 @@ class Airflow3(one_machine.Airflow):
         return [(event["uri"], event["extra"]) for event in events]
 
 
-class Airflow2(DagProcessor):
+#: What the button of Airflow 2's page does.
+FAIL = """
+import sys
+from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
+from airflow.models import DagBag
+dag = DagBag(read_dags_from_db=True).get_dag(sys.argv[1])
+set_dag_run_state_to_failed(dag=dag, run_id=sys.argv[2], commit=True)
+"""
+
+
+class Airflow2(DagProcessor, Killed):
     """Airflow 2.11 with the LocalExecutor, asked through its database, its command and its logs.
 
     Answers have the shape of those of Airflow 3's REST API.
@@ -146,6 +187,19 @@ class Airflow2(DagProcessor):
         )
         at = moment.isoformat()
         self._run("tasks", "clear", dag_id, "--yes", "--start-date", at, "--end-date", at)
+
+    def fail(self, dag_id: str, run_id: str) -> None:
+        """Let a run fail, as people do by hand."""
+        done = subprocess.run(
+            [sys.executable, "-c", FAIL, dag_id, run_id],
+            env=self.env,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    def create_pool(self, name: str, slots: int) -> None:
+        self._run("pools", "set", name, str(slots), "a pool", "--include-deferred")
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the runs of a DAG, newest first."""
