@@ -45,6 +45,21 @@ class WatchingAirflow(Airflow):
         """Pause a DAG, or let it run again."""
         self._request("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
 
+    def set_pool(self, name: str, **values: Any) -> None:
+        """Make a pool, or change the one of the name."""
+        known = {pool["name"] for pool in self.get("pools", limit=100)["pools"]}
+        content = {"name": name, **values}
+        if name in known:
+            self._request("PATCH", f"pools/{name}", json=content)
+        else:
+            self._request("POST", "pools", json=content)
+
+    def remove_pools(self) -> None:
+        """Remove all pools but the default one."""
+        for pool in self.get("pools", limit=100)["pools"]:
+            if pool["name"] != "default_pool":
+                self._http.delete(f"/api/v2/pools/{pool['name']}").raise_for_status()
+
     def end_run(self, dag_id: str, run_id: str, state: str) -> None:
         """Let a run have ended like this."""
         self._request("PATCH", f"dags/{dag_id}/dagRuns/{run_id}", json={"state": state})

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from yellow_dynamic.command import CommandError
-from yellow_dynamic.command.airflow_api import AirflowApi
+from yellow_dynamic.command.airflow_api import AirflowApi, Pool
 from yellow_dynamic.command.in_airflow import Facts
 
 ANSWERS = json.loads(Path(__file__).with_name("airflow_2_11.json").read_text(encoding="utf-8"))
@@ -37,6 +37,16 @@ class Recorded(BaseHTTPRequestHandler):
                 if isinstance(value, list)
             }
             self.answer(200, json.dumps({**ANSWERS[path], **answer}), "application/json")
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        content = json.loads(self.rfile.read(length))
+        if urlsplit(self.path).path == "/api/v1/pools":
+            self.answer(200, json.dumps(content), "application/json")
+        elif content == {}:
+            self.answer(200, '{"dag_run_id": "manual__1"}', "application/json")
+        else:
+            self.answer(400, json.dumps({"detail": f"{content} - Unknown field."}), "text/json")
 
     def answer(self, status: int, text: str, kind: str) -> None:
         self.send_response(status)
@@ -80,6 +90,19 @@ def test_dags_and_errors_of_the_platform_are_read_page_by_page(address: str) -> 
     assert view.import_errors == {
         "/opt/airflow/dags/yellowlive_factory_dag.py": "RuntimeError: half"
     }
+
+
+def test_pools_are_listed_and_made(address: str) -> None:
+    api = AirflowApi(address, "admin", "secret-4", "")
+
+    assert api.pools() == {"default_pool": Pool(128, False), "erp": Pool(3, True)}
+    assert api.create_pool("crm", 5, "YellowLive") == Pool(5, True)
+
+
+def test_run_is_started(address: str) -> None:
+    api = AirflowApi(address, "admin", "secret-4", "")
+
+    assert api.trigger("yellowlive__Store1_ingestion") == "manual__1"
 
 
 def test_platform_whose_name_begins_alike_is_another_one(address: str) -> None:

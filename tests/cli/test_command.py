@@ -85,10 +85,12 @@ def test_commands_of_the_operator_are_there() -> None:
         "enable",
         "history",
         "plan",
+        "pools",
         "rollback",
         "show",
         "status",
         "streams",
+        "trigger",
         "verify-parity",
     ]
 

@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 from conftest import Site
+from run_settings import EVERYTHING
 from static_files import write_static_files
 from typer.testing import CliRunner, Result
 from yellow_models import SINGLE, Store
 
+from datasurface.md import CronTrigger
 from one_machine import free_port
 from yellow_dynamic.command.app import app
+from yellow_dynamic.command.parity import BY_SETTING
+from yellow_dynamic.contract import RUN_KEYS
 
 pytestmark = pytest.mark.embedded
 
@@ -99,6 +103,43 @@ def test_each_kind_of_difference_is_shown_with_both_values(both: Site) -> None:
 
 
 @pytest.mark.slow
+def test_what_settings_of_the_model_bring_is_named_as_that(both: Site) -> None:
+    both.model.stores[0].trigger = CronTrigger("Hourly", "0 * * * *")
+    write_static_files(both, both.folder / "static")
+    both.model.platformArguments = {"runs": EVERYTHING}
+    both.merge_cleanly()
+    update_config(both, "Pair_a", namespace_name="elsewhere")
+
+    result = verify(both)
+    found = json.loads(verify(both, "--json").stdout)
+
+    assert result.exit_code == 2, result.output
+    streams = {each["dag_id"]: each for each in found["platforms"][0]["streams"]}
+    assert {key: stream["result"] for key, stream in streams.items()} == {
+        STORE1: "equal but for settings",
+        "yellowlive__Pair_a_ingestion": "differs",
+        "yellowlive__Pair_b_ingestion": "equal but for settings",
+    }
+    by = {each["key"]: each["setting"] for each in streams[STORE1]["differences"]}
+    assert None not in by.values()
+    # What is seen neither in a serialized DAG nor in a pod.
+    seen = set(RUN_KEYS.values()) - {"start_timeout_seconds", "deferrable"}
+    assert {*BY_SETTING, "pod_template"} == set(by.values()) == seen
+    assert {
+        each["key"]
+        for each in streams["yellowlive__Pair_a_ingestion"]["differences"]
+        if each["setting"] is None
+    } == {
+        "pods.snapshot_merge_job.metadata.namespace",
+        "pods.snapshot_merge_job.spec.containers.base.env.DATASURFACE_NAMESPACE.value",
+    }
+    assert any(
+        "dag.dagrun_timeout" in line and "dag_run_timeout_seconds" in line
+        for line in result.stdout.splitlines()
+    )
+
+
+@pytest.mark.slow
 def test_json_holds_the_same_for_programs(both: Site) -> None:
     update_config(both, "Store1", namespace_name="elsewhere")
     (both.folder / "static" / "yellowlive__Pair_b_ingestion.py").unlink()
@@ -119,6 +160,7 @@ def test_json_holds_the_same_for_programs(both: Site) -> None:
         "key": "pods.snapshot_merge_job.metadata.namespace",
         "static": "ns-test",
         "dynamic": "elsewhere",
+        "setting": None,
     } in store1["differences"]
     assert found["static_files_beside_the_factory"] == found["static_files_that_collide"] == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
@@ -71,6 +72,19 @@ class AirflowView:
     import_errors: dict[str, str]
 
 
+@dataclass
+class Pool:
+    """A pool of Airflow.
+
+    Attributes:
+        slots: how many tasks of one slot run at once; below 0 is without a limit.
+        include_deferred: whether it counts those that the triggerer waits for.
+    """
+
+    slots: int
+    include_deferred: bool
+
+
 def dag_ids_start(airflow_name: str) -> str:
     """Return how the ids of a platform's DAGs begin, and perhaps some of others too."""
     return dag_id_of(airflow_name, "\0").partition("\0")[0]
@@ -86,6 +100,15 @@ def is_factory_file(airflow_name: str, file: str) -> bool:
 def reason_without_record(task_id: str) -> str:
     """Return what is to be said of a failed run whose task left no reason."""
     return f"see the log of its task {task_id}"
+
+
+def out_of_service(dag: dict[str, Any]) -> bool:
+    """Tell whether a DAG is in no file any more, as the REST API of either release has it."""
+    return bool(dag["is_stale"] if "is_stale" in dag else not dag["is_active"])
+
+
+def pool_of(answer: dict[str, Any]) -> Pool:
+    return Pool(answer["slots"], bool(answer["include_deferred"]))
 
 
 class AirflowApi:
@@ -153,6 +176,40 @@ class AirflowApi:
         """Return the ids of the DAGs in service in which this text is found."""
         return [dag["dag_id"] for dag in self._list("dags", dag_id_pattern=start)]
 
+    def pools(self) -> dict[str, Pool]:
+        """Return Airflow's pools by name.
+
+        Raises:
+            CommandError: Airflow cannot be reached, or refuses.
+        """
+        return {pool["name"]: pool_of(pool) for pool in self._list("pools")}
+
+    def create_pool(self, name: str, slots: int, platform: str) -> Pool:
+        """Create a pool for a platform's streams, which counts deferred tasks too; return it."""
+        about = f"Jobs of the DataSurface platform {platform}"
+        content = {"name": name, "slots": slots, "description": about, "include_deferred": True}
+        return pool_of(self._post("pools", content))
+
+    def why_not_run(self, dag_id: str) -> str | None:
+        """Return why a run of a DAG would not start, or None."""
+        path = f"{self._path}/dags/{quote(dag_id)}"
+        answer = self._send("GET", path)
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            return "Airflow has no DAG of it"
+        dag = self._checked(answer, path)
+        if out_of_service(dag):
+            return "its DAG is out of service"
+        return "it is paused in Airflow" if dag["is_paused"] else None
+
+    def trigger(self, dag_id: str) -> str:
+        """Start a run of a DAG, and return its id.
+
+        Raises:
+            CommandError: Airflow cannot be reached, or refuses.
+        """
+        content = {} if self._path == "/api/v1" else {"logical_date": None}
+        return str(self._post(f"dags/{dag_id}/dagRuns", content)["dag_run_id"])
+
     def _perhaps_failed(self, start: str) -> list[str]:
         """Return the DAGs whose last run failed, or may go on after one that has failed."""
         return [
@@ -188,7 +245,7 @@ class AirflowApi:
         return {"only_active": "false"} if self._path == "/api/v1" else {"exclude_stale": "false"}
 
     def _dag_view(self, airflow_name: str, dag: dict[str, Any]) -> DagView:
-        stale = bool(dag["is_stale"] if "is_stale" in dag else not dag["is_active"])
+        stale = out_of_service(dag)
         return DagView(
             dag_id=dag["dag_id"],
             stale=stale,
@@ -223,6 +280,10 @@ class AirflowApi:
     def _get(self, path: str, **params: str | list[str]) -> Any:
         path = f"{self._path}/{path}"
         return self._checked(self._send("GET", path, params=params), path)
+
+    def _post(self, path: str, content: dict[str, Any]) -> Any:
+        path = f"{self._path}/{path}"
+        return self._checked(self._send("POST", path, json=content), path)
 
     def _find_version(self) -> tuple[str, str]:
         for path in ("/api/v2", "/api/v1"):

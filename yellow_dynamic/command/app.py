@@ -40,6 +40,7 @@ from yellow_dynamic.command.merge import (
 from yellow_dynamic.command.moments import moment
 from yellow_dynamic.command.parity import Parity, ParityReport, compare
 from yellow_dynamic.command.platform import Installation, find_installations
+from yellow_dynamic.command.pools import PlatformPools, PoolsReport, look_at_pools
 from yellow_dynamic.command.printing import print_json, printable
 from yellow_dynamic.command.rows import (
     StreamsReport,
@@ -58,6 +59,7 @@ from yellow_dynamic.command.status import (
     sources_of,
 )
 from yellow_dynamic.command.switch import Switch, switch_streams
+from yellow_dynamic.command.trigger import trigger_streams
 
 FAILED = 1
 DIFFERENT = 2
@@ -227,18 +229,24 @@ def selection_of(
 
 @dataclass
 class Streams(Chosen):
-    """Which streams of the platforms a command switches, and whether it asks."""
+    """Which streams of the platforms a command acts on, and whether it asks."""
 
     everything: Annotated[bool, typer.Option("--all", help="Every stream.")] = False
     yes: Yes = False
 
-    def switch(self, patterns: list[str] | None, switch: Switch) -> Report:
-        """Write a status; more than one stream is asked about first."""
-        selection = Selection(
+    def selected(self, patterns: list[str] | None) -> Selection:
+        return Selection(
             tuple(patterns or ()), self.store or None, self.source_credential or None,
             self.everything,
         )  # fmt: skip
-        return switch_streams(self.find(), selection, switch, lambda it: confirm(it, self.yes))
+
+    def confirm(self, question: str) -> None:
+        """Ask whether to act on more than one stream."""
+        confirm(question, self.yes)
+
+    def switch(self, patterns: list[str] | None, switch: Switch) -> Report:
+        """Write a status; more than one stream is asked about first."""
+        return switch_streams(self.find(), self.selected(patterns), switch, self.confirm)
 
 
 def confirm(question: str, yes: bool) -> None:
@@ -547,6 +555,44 @@ def enable(options: Streams, stream: Patterns = None) -> Report:
     return options.switch(stream, Switch(contract.ACTIVE))
 
 
+@command("Exit codes: 0 all runs are started, 2 one is not, 1 error.")
+def trigger(options: Streams, airflow_url: AirflowUrl = "", stream: Patterns = None) -> Report:
+    """Start a run of streams now, through Airflow, and list what started and what did not.
+
+    A run that is under way goes on, and the new one waits for its end. A stream that is disabled,
+    paused in Airflow or without a DAG is not started. More than one stream is asked about first.
+
+    Example: yellow-dynamic trigger 'Erp_*' --model model --airflow-url https://airflow.example.org
+    """
+    with needed_api(airflow_url) as api:
+        return trigger_streams(options.find(), options.selected(stream), api, options.confirm)
+
+
+@command("Exit codes: 0 all pools are there, 2 one is missing or does not do, 1 error.")
+def pools(
+    options: Platforms,
+    airflow_url: AirflowUrl = "",
+    slots: Annotated[
+        int | None,
+        typer.Option(min=1, help="Make the pools that are missing, with so many slots each."),
+    ] = None,
+    more: MoreNames = None,
+) -> Report:
+    """List the pools that RunSettings of the model name, and what Airflow has of them.
+
+    A job in a pool that Airflow has not never runs. --slots makes those that are missing; they
+    count the jobs that the triggerer waits for, too. A pool that is there stays as it is.
+
+    Example: yellow-dynamic pools --model model --airflow-url https://airflow.example.org --slots 4
+    """
+    with needed_api(airflow_url) as api:
+
+        def look(each: Installation) -> PlatformPools:
+            return look_at_pools(each, api, slots)
+
+        return of_each(options.find(more), look, PoolsReport)
+
+
 @command("Exit codes: 0 listed, 1 error.")
 def history(
     options: Platforms,
@@ -752,7 +798,8 @@ def check(
     Python loads the factory file, reads the table with Airflow's login, and builds a DAG for each
     active row. With --model: the rows are as the model says. With --dags: the factory file is
     there once, it is what bootstrap would write now, and no static DAG files are left. With
-    --airflow-url: Airflow has the DAGs, the factory file is none, and the newest runs did not fail.
+    --airflow-url: Airflow has the DAGs and the pools, the factory file is none, and the newest runs
+    did not fail.
     With --namespace: the jobs' secrets have their keys, and Airflow's scheduler and DAG processor
     have the login and the factory file, and read where the merge writes (DATASURFACE_POSTGRES_
     variables are needed only to lead them elsewhere).
@@ -777,6 +824,19 @@ def check(
                 results += cluster_checks(cluster, each, checks.rows or [], version)
             checked.append((each.name, results))
     return CheckReport(checked)
+
+
+@contextmanager
+def needed_api(url: str) -> Iterator[AirflowApi]:
+    """Yield a connection to the REST API at this address.
+
+    Raises:
+        CommandError: there is no address.
+    """
+    with airflow_api(url) as api:
+        if api is None:
+            raise CommandError("Give --airflow-url, or set AIRFLOW_API_URL: Airflow does this.")
+        yield api
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from yellow_dynamic.command.airflow_api import AirflowApi
 from yellow_dynamic.command.in_airflow import BuiltDag, FactoryFile, LoadedFactory
 from yellow_dynamic.command.merge import plan_merge
 from yellow_dynamic.command.platform import Installation
+from yellow_dynamic.command.pools import Wanted, wanted_pools
 from yellow_dynamic.command.printing import counted, print_line, printable, shortened
 from yellow_dynamic.command.rows import StreamRow, in_words, read_rows, row_problems
 from yellow_dynamic.command.status import Sources, State, platform_status
@@ -322,6 +323,8 @@ class Checks:
             f"Airflow has the DAG {own[0]}, of another factory" if own else "as it should be",
             f"airflow dags delete {own[0]}, after removing its file" if own else "",
         )
+        if wanted := wanted_pools(self.rows or []):
+            yield self._pools(wanted, api)
         failed = {
             dag.dag_id: f"{self.installation.stream_of(dag.dag_id)} is {State.FAILING}: "
             f"{dag.failure}"
@@ -336,6 +339,23 @@ class Checks:
             if failed
             else "",
         )
+
+    def _pools(self, wanted: list[Wanted], api: AirflowApi) -> Check:
+        there = api.pools()
+        problems = {
+            each.name: problem for each in wanted if (problem := each.problem(there.get(each.name)))
+        }
+        texts = [f"{name}: {problem}" for name, problem in problems.items()]
+        detail = shortened(texts) or f"{', '.join(each.name for each in wanted)}"
+        mend = ""
+        if any(name not in there for name in problems):
+            mend = f"yellow-dynamic pools --airflow-url {api.url} --slots 4"
+        elif problems:
+            name = next(iter(problems))
+            slots = next(each.most_slots for each in wanted if each.name == name)
+            slots = max(slots, there[name].slots)
+            mend = f"airflow pools set {shlex.quote(name)} {slots} 'jobs' --include-deferred"
+        return Check("Airflow has the pools", not problems, detail, mend)
 
     # --- the commands that mend
 

@@ -77,8 +77,8 @@ class BuiltDag:
 
     Attributes:
         facts: what its page says.
-        form: its serialized form as `dag` and `tasks`, and the `pods` of its tasks; None where it
-            was not asked for.
+        form: its serialized form as `dag` and `tasks`, the `pods` of its tasks, and the
+            PodTemplateSpecs in these as `templates`; None where it was not asked for.
     """
 
     facts: Facts
@@ -486,19 +486,17 @@ def serializer() -> Any:
 
 
 def form_of(dag: Any) -> dict[str, Any]:
-    """Return a DAG's serialized form and the pods of its tasks."""
+    """Return a DAG's serialized form, the pods of its tasks, and what these were made from."""
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
     serialized = without_locations(serializer().to_dict(dag))
     tasks = [task.get("__var", task) for task in serialized["dag"].pop("tasks")]
+    with_pods = [task for task in dag.tasks if isinstance(task, KubernetesPodOperator)]
     return {
         "dag": serialized["dag"],
         "tasks": {task["task_id"]: task for task in tasks},
-        "pods": {
-            task.task_id: pod_of(task)
-            for task in dag.tasks
-            if isinstance(task, KubernetesPodOperator)
-        },
+        "pods": {task.task_id: pod_of(task) for task in with_pods},
+        "templates": {task.task_id: task.pod_template_dict or {} for task in with_pods},
     }
 
 

@@ -25,10 +25,10 @@ BY_DESIGN = {
     "dag.disable_bundle_versioning": "a run takes the file of now, as it takes the rows of now",
 }
 
-#: In what the DAGs differ for a key of a row that comes from RunSettings.
+#: In what the DAGs differ for a key of a row that comes from RunSettings. What a pod_template
+#: brings is what it has.
 BY_SETTING = {
     "resources": ["pods.snapshot_merge_job.spec.containers.base.resources"],
-    "pod_template": ["pods.snapshot_merge_job"],
     "retries": ["tasks.snapshot_merge_job.retries"],
     "retry_delay_seconds": ["tasks.snapshot_merge_job.retry_delay"],
     "timeout_seconds": [
@@ -182,12 +182,14 @@ def compare_dag(dag_id: str, static: BuiltDag, dynamic: BuiltDag) -> Stream:
         for difference in differences(part, before.get(part), after.get(part))
         if not is_below(difference.key, BY_DESIGN)
     ]
+    brought = {key: BY_SETTING.get(key, []) for key in dynamic.facts.settings}
+    brought["pod_template"] = list(leaves("pods", after.get("templates", {})))
     for difference in found:
-        difference.setting = setting_of(difference, dynamic.facts.settings)
+        difference.setting = setting_of(difference.key, brought)
     if not found:
         return Stream(dag_id, EQUAL)
-    brought = all(difference.setting for difference in found)
-    return Stream(dag_id, BUT_FOR_SETTINGS if brought else DIFFERS, found)
+    settled = all(difference.setting for difference in found)
+    return Stream(dag_id, BUT_FOR_SETTINGS if settled else DIFFERS, found)
 
 
 def is_below(key: str, keys: Iterable[str]) -> bool:
@@ -195,10 +197,26 @@ def is_below(key: str, keys: Iterable[str]) -> bool:
     return any(f"{key}.".startswith(f"{each}.") for each in keys)
 
 
-def setting_of(difference: Difference, settings: list[str]) -> str | None:
-    """Return which of a row's keys from RunSettings brings a difference."""
-    found = (key for key in settings if is_below(difference.key, BY_SETTING.get(key, ())))
-    return next(found, None)
+def setting_of(key: str, brought: dict[str, list[str]]) -> str | None:
+    """Return which of a row's keys from RunSettings brings the difference in a key.
+
+    Args:
+        key: the key.
+        brought: the innermost keys that each key of the row brings.
+    """
+    for setting, keys in brought.items():
+        if is_below(key, keys) or any(is_below(each, [key]) for each in keys):
+            return setting
+    return None
+
+
+def leaves(key: str, value: Any) -> Iterator[str]:
+    """Yield the innermost keys of a value, each with those around it."""
+    parts = as_parts(value)
+    if parts is None:
+        yield key
+    for name, part in (parts or {}).items():
+        yield from leaves(f"{key}.{name}", part)
 
 
 def without_announcements(form: dict[str, Any]) -> dict[str, Any]:

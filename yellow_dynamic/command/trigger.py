@@ -1,0 +1,96 @@
+"""Starts runs of streams now, through Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.text import Text
+
+from yellow_dynamic.command import CommandError
+from yellow_dynamic.command.airflow_api import AirflowApi
+from yellow_dynamic.command.platform import Installation
+from yellow_dynamic.command.printing import counted, print_line, print_table
+from yellow_dynamic.command.rows import StreamRow
+from yellow_dynamic.command.selection import Selection
+from yellow_dynamic.command.switch import Found, find_selected
+from yellow_dynamic.contract import dag_id_of
+
+
+@dataclass
+class Started:
+    """A run that was started, or why none was."""
+
+    platform: str
+    stream_key: str
+    run_id: str | None
+    reason: str | None
+
+
+@dataclass
+class TriggerReport:
+    """What became of some streams."""
+
+    streams: list[Started]
+
+    @property
+    def differs(self) -> bool:
+        return any(each.run_id is None for each in self.streams)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"streams": [asdict(each) for each in self.streams]}
+
+    def show(self) -> None:
+        started = sum(each.run_id is not None for each in self.streams)
+        rows: list[list[str | Text]] = [
+            [
+                each.stream_key,
+                each.platform,
+                Text(
+                    each.run_id or f"not started: {each.reason}", "green" if each.run_id else "red"
+                ),
+            ]
+            for each in self.streams
+        ]
+        print_table("Runs", ["stream", "platform", "run"], rows)
+        print_line(f"{started} of {counted(len(self.streams), 'run')} started.")
+
+
+def trigger_streams(
+    installations: list[Installation],
+    selection: Selection,
+    api: AirflowApi,
+    confirm: Callable[[str], None],
+) -> TriggerReport:
+    """Start a run of each selected stream.
+
+    Args:
+        installations: the platforms.
+        selection: which of their streams.
+        api: Airflow.
+        confirm: is given the question whether to go on where there is more than one; raises
+            where the answer is no.
+
+    Raises:
+        CommandError: there is no such stream, or a platform or Airflow cannot be asked.
+        sqlalchemy.exc.SQLAlchemyError: a table cannot be read.
+    """
+    selection.check()
+    found: Found = find_selected(installations, selection)
+    count = sum(len(rows) for _, rows in found)
+    if count > 1:
+        confirm(f"Start {counted(count, 'run')} now?")
+    return TriggerReport([start(each, row, api) for each, rows in found for row in rows])
+
+
+def start(installation: Installation, row: StreamRow, api: AirflowApi) -> Started:
+    """Start a run of a stream, if its DAG would run it."""
+    dag_id = dag_id_of(installation.airflow_name, row.stream_key)
+    run_id, reason = None, "it is disabled" if row.is_off else api.why_not_run(dag_id)
+    if reason is None:
+        try:
+            run_id = api.trigger(dag_id)
+        except CommandError as error:
+            reason = str(error)
+    return Started(installation.name, row.stream_key, run_id, reason)
