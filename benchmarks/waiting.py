@@ -156,7 +156,7 @@ def installed(
         },
     )
     whole.model.platformArguments |= {"runs": RunSettings(deferrable=deferrable)}
-    with whole.running():
+    with whole.running(seconds=300):
         yield whole
 
 

@@ -681,7 +681,10 @@ class Airflow(Service):
 
     def dag_ids(self) -> set[str]:
         """Return the ids of all DAGs that Airflow knows and that are not stale."""
-        return {dag["dag_id"] for dag in self.get("dags", limit=1000)["dags"]}
+        found: set[str] = set()
+        while page := self.get("dags", limit=100, offset=len(found), order_by="dag_id")["dags"]:
+            found |= {dag["dag_id"] for dag in page}
+        return found
 
     def import_errors(self) -> list[str]:
         """Return the traceback texts of DAG files that failed to import."""

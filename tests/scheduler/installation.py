@@ -94,14 +94,14 @@ class Installation:
         self.dags = self.airflow.dags_dir
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Install and start everything, with a DAG for each of the streams."""
+    def running(self, seconds: float = 60) -> Iterator[None]:
+        """Install and start everything, with a DAG for each of the streams after so long."""
         self.airflow.prepare()
         self.set_up()
         with self.kube:
             self.fill_cluster()
             with self.airflow:
-                self.wait_for_dags(self.streams)
+                self.wait_for_dags(self.streams, seconds)
                 yield
 
     def set_up(self) -> None:

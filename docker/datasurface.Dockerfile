@@ -1,0 +1,22 @@
+# The image of the jobs, of bootstrap and of merges: DataSurface's own image with yellow_dynamic.
+#
+#     docker build --file docker/datasurface.Dockerfile --tag registry.example.org/datasurface:1 .
+#
+# Name it in the model as datasurfaceDockerImage. Pin DATASURFACE_TAG to the release that you run.
+ARG DATASURFACE_IMAGE=datasurface/datasurface
+ARG DATASURFACE_TAG=latest
+ARG PYTHON_VERSION=3.13
+
+FROM python:${PYTHON_VERSION}-slim AS wheel
+COPY . /source
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels /source
+
+FROM ${DATASURFACE_IMAGE}:${DATASURFACE_TAG}
+COPY --from=wheel /wheels /wheels
+# What DataSurface has installed stays as it is where it does.
+RUN pip install --no-cache-dir --upgrade-strategy only-if-needed /wheels/*.whl
+# DataSurface's own image runs as root. A volume that the jobs write to must let this user's group:
+# securityContext.fsGroup of a pod does that. 0 is root.
+ARG RUN_AS=10001
+ENV HOME=/tmp
+USER ${RUN_AS}
