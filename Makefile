@@ -53,7 +53,7 @@ test-airflow2: $(VENV2)/.dev  ## The tests of the DAGs again, on Airflow 2.11 an
 
 test-lowest: $(VENVL)/.dev  ## The job's pods on the lowest release of the provider that setup.cfg allows
 	$(VENVL)/$(PYTEST) tests/factory/test_one_pod.py tests/factory/test_ingestion_dag.py \
-		tests/factory/test_result.py $(ARGS) \
+		tests/factory/test_result.py tests/factory/test_run_settings.py $(ARGS) \
 		--deselect tests/factory/test_result.py::test_image_that_cannot_be_pulled_fails_the_task_at_once
 
 test-upstream: $(if $(DATASURFACE_SRC),$(VENVU)/.dev $(VENV2)/.dev)  ## On a real DataSurface: DATASURFACE_SRC=<folder that holds datasurface>
@@ -73,6 +73,7 @@ test-scheduler: $(VENV)/.dev  ## A real scheduler runs the DAGs; with chromium a
 
 test-scheduler-airflow2: $(VENV2)/.dev  ## The same on Airflow 2.11, without the UI
 	$(VENV2)/bin/pytest -m scheduler tests/scheduler/test_runs.py tests/scheduler/test_overlap.py \
+		tests/scheduler/test_run_settings.py \
 		$(WHOLE_PLATFORM) -rs $(ARGS)
 
 faults: $(VENV)/.dev  ## Inject every fault for real, and print what survived and what was lost

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 JOBS, SECONDS = 200, 60
 #: Of the LocalExecutor where the triggerer waits: for jobs that start and that end.
-FEW_SLOTS = 8
+FEW_SLOTS = 4
 #: Of the memory that a waiting job takes in its task.
 TARGET = 0.1
 JOB = """#!/bin/sh
@@ -38,6 +38,9 @@ STATES = {
     "task_instance": "SELECT state, count(*) FROM task_instance "
     "WHERE task_id = 'snapshot_merge_job' GROUP BY 1",
 }
+#: Between two runs that are asked for: a LocalExecutor that has far more to start than workers
+#: to start it blocks.
+PACE_SECONDS = 0.3
 #: Between two looks at Airflow's processes.
 LOOK_SECONDS = 3
 
@@ -114,6 +117,7 @@ def measure(
         begun = time.monotonic()
         for stream in streams:
             whole.airflow.trigger(dag_id(stream))
+            time.sleep(PACE_SECONDS)
 
         def all_done() -> None:
             whole.airflow.raise_if_ended()
@@ -149,7 +153,7 @@ def installed(
         triggers=dict.fromkeys(streams, "ExternallyTriggered('By hand')"),
         airflow_settings={
             "AIRFLOW__CORE__PARALLELISM": str(slots),
-            "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "64",
+            "AIRFLOW__CORE__DEFAULT_POOL_TASK_SLOT_COUNT": str(len(streams)),
             "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE": "100",
             # A parse a minute, so that parses are not what is measured.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",

@@ -6,14 +6,24 @@ from typing import Any
 
 try:  # Airflow 3
     from airflow.sdk import DAG
-    from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+    from airflow.sdk.exceptions import (
+        AirflowException,
+        AirflowFailException,
+        AirflowSkipException,
+        TaskDeferred,
+    )
     from airflow.sdk.execution_time.context import OutletEventAccessors
     from airflow.serialization.serialized_objects import DagSerialization
 
     IS_AIRFLOW_2 = False
 except ImportError:  # Airflow 2
     from airflow import DAG
-    from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+    from airflow.exceptions import (
+        AirflowException,
+        AirflowFailException,
+        AirflowSkipException,
+        TaskDeferred,
+    )
     from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
     from airflow.utils.context import OutletEventAccessors
 
@@ -27,6 +37,7 @@ __all__ = [
     "AirflowSkipException",
     "DagSerialization",
     "OutletEventAccessors",
+    "TaskDeferred",
     "assets_of",
     "check_as_airflow_does",
     "schedule_of",

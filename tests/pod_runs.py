@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,14 @@ class TaskInstance:
         self.xcoms: dict[str, Any] = {}
         self.dag_id, self.task_id, self.run_id = task.dag_id, task.task_id, run_id
         self.try_number, self.map_index = 1, -1
+        self.start_date = datetime.now(UTC)
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value
+
+    def xcom_pull(self, task_ids: str, key: str) -> Any:
+        assert task_ids == self.task_id
+        return self.xcoms.get(key)
 
 
 def job_task(dag: Any) -> Any:

@@ -1083,8 +1083,8 @@ def argument_problems(dp: YellowDynamicDataPlatform) -> Iterator[str]:
 
 def run_problems(dp: YellowDynamicDataPlatform) -> Iterator[str]:
     """Yield what is wrong with the platform's RunSettings."""
-    if not isinstance(dp.runsOf, Mapping):
-        yield f"runsOf of platform {dp.name!r} is {dp.runsOf!r:.100}; it must be a dict."
+    if not isinstance(dp.runsOf, Mapping) or not all(isinstance(key, str) for key in dp.runsOf):
+        yield f"runsOf of platform {dp.name!r} is {dp.runsOf!r:.100}; it must be a dict by text."
     else:
         given = {f"runsOf[{pattern!a:.300}]": runs for pattern, runs in dp.runsOf.items()}
         for name, runs in {"runs": dp.runs, **given}.items():

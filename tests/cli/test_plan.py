@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from datasurface_host import SOURCE
 
+from yellow_dynamic import RunSettings
 from yellow_dynamic.command.rows import compare_configs
+from yellow_dynamic.schedules import offset_of
 
 from .conftest import Operator
 
@@ -90,6 +93,22 @@ def test_changed_keys_and_a_kept_status_are_shown(merged: Operator) -> None:
     assert "  ~ stream Store1 (its status stays 'disabled')" in lines
     assert '      ~ schedule_string: "* * * * *" -> "@hourly"' in lines
     assert "  - stream Pair_b" in lines
+
+
+def test_settings_of_runs_and_the_schedule_that_they_make_are_shown(merged: Operator) -> None:
+    settings = RunSettings(retries=2, timeout=timedelta(hours=1), spread=1440)
+    merged.site.model.platformArguments = {"runsOf": {"Store1": settings}}
+    merged.write_model("[Store('Store1', trigger=None), Store('Pair', ['a', 'b'], SINGLE)]")
+
+    lines = merged.on_model("plan").stdout.splitlines()
+
+    offset = offset_of("Store1", "@hourly", 1440)
+    assert f'      ~ schedule_string: "* * * * *" -> "{offset} * * * *"' in lines
+    assert "      + retries = 2" in lines
+    assert "      + timeout_seconds = 3600" in lines
+    assert f"      + spread_minutes = {offset}" in lines
+    merged.merge()
+    assert merged.on_model("plan").exit_code == 0
 
 
 def test_row_edited_by_hand_is_planned_to_change_back(merged: Operator) -> None:

@@ -17,7 +17,7 @@ PAGE = " ".join(TEXT.replace("`", "").split())
 PACKAGE = ROOT / "yellow_dynamic"
 PLUGIN, CONTRACT, *OTHERS = (
     f"{name}.py"
-    for name in ("plugin", "contract", "merge_store", "population", "history", "batches")
+    for name in ("plugin", "contract", "merge_store", "population", "history", "batches", "pods")
 )
 FACTORY, INFRASTRUCTURE = "yellowlive_factory_dag.py", "yellowlive_infrastructure_dag.py"
 

@@ -8,21 +8,22 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow_names import AirflowException
+from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
+from airflow_names import AirflowException, AirflowSkipException, TaskDeferred
 from conftest import Site
+from deployment_files import KUBERNETES_VERSIONS
 from kubernetes_validate import validate
 from pod_runs import NAMESPACE, Cluster, TaskInstance, context_of, job_of, pod_of, run_job
 from run_settings import EVERYTHING
 from yellow_models import Store
 
+from one_machine import NotYetError, wait_until
 from yellow_dynamic.command.in_airflow import facts_of
 from yellow_dynamic.contract import RUN_KEYS
 from yellow_dynamic.plugin import RunSettings
 
 DAG_ID = "yellowlive__Store1_ingestion"
 DONE = "echo DATASURFACE_RESULT_CODE=0"
-#: The oldest and the newest Kubernetes that the project runs on.
-KUBERNETES = ("1.31", "1.37")
 
 
 def dag_with(site: Site, **settings: Any) -> Any:
@@ -111,7 +112,7 @@ def test_pod_of_a_template_has_what_both_say_and_the_jobs_own_wins(site: Site) -
     assert variables["postgres_PASSWORD"]["valueFrom"]["secretKeyRef"]["name"] == "postgres"
 
 
-@pytest.mark.parametrize("release", KUBERNETES)
+@pytest.mark.parametrize("release", KUBERNETES_VERSIONS)
 @pytest.mark.parametrize("settings", [{}, {"retries": 0}], ids=["every setting", "none"])
 def test_pod_is_valid_for_kubernetes(site: Site, settings: dict[str, Any], release: str) -> None:
     pod = pod_of(dag_with(site, **settings))
@@ -131,14 +132,14 @@ def test_sidecar_of_a_template_stands_beside_the_job(site: Site) -> None:
     assert containers[0]["args"]
     assert (containers[1]["image"], "args" in containers[1]) == ("logs:1", False)
     assert pod["spec"]["initContainers"] == [proxy]
-    validate(pod, KUBERNETES[-1], strict=True)
+    validate(pod, KUBERNETES_VERSIONS[-1], strict=True)
 
 
 @pytest.mark.slow
 def test_job_runs_with_every_setting(site: Site, cluster: Cluster, service_account: str) -> None:
     cluster.job_is(f'echo "$TZ $postgres_PASSWORD" > {site.folder}/seen; {DONE}')
 
-    ti = run_job(dag_with(site), cluster)
+    ti = run_job(dag_with(site, **{**EVERYTHING.given, "deferrable": False}), cluster)
 
     assert ti.xcoms["result_code"] == "0"
     assert (site.folder / "seen").read_text() == "UTC planted-secret\n"
@@ -207,3 +208,184 @@ def test_job_with_more_to_bring_is_not_tried_again(site: Site, cluster: Cluster)
     cluster.job_is("echo DATASURFACE_RESULT_CODE=1")
 
     assert run_job(dag_with(site, retries=1), cluster).xcoms["result_code"] == "1"
+
+
+# --- In the triggerer -------------------------------------------------------------------------
+
+CAN_DEFER = hasattr(KubernetesPodTrigger, "safe_to_cancel")
+needs_trigger = pytest.mark.skipif(
+    not CAN_DEFER, reason="this release of the provider leaves pods, so no task is deferred"
+)
+
+
+class Deferred:
+    """A job whose task has handed it to the triggerer, and what each resumption is given."""
+
+    def __init__(self, site: Site, cluster: Cluster, job: str, **settings: Any) -> None:
+        cluster.job_is(job)
+        dag_with(site, deferrable=True, **settings)
+        self.site, self.cluster = site, cluster
+        self.ti = TaskInstance(self._job())
+        with pytest.raises(TaskDeferred) as handed:
+            self.start()
+        self.trigger = handed.value.trigger
+        [self.pod] = cluster.pods()
+
+    def _job(self) -> Any:
+        return job_of(self.site.parse()[DAG_ID], self.cluster)
+
+    def start(self) -> None:
+        job = self._job()
+        job.render_template_fields({})
+        job.execute(context_of(job, self.ti))
+
+    def go_on(self, status: str, **event: Any) -> None:
+        """Resume in a new process, as Airflow does."""
+        job = self._job()
+        whole = {
+            "status": status,
+            "name": self.pod,
+            "namespace": NAMESPACE,
+            "message": "no",
+            **event,
+        }
+        job.resume_execution("trigger_reentry", {"event": whole}, context_of(job, self.ti))
+
+    def fail(self, error: str) -> None:
+        job = self._job()
+        job.resume_execution("__fail__", {"error": error}, context_of(job, self.ti))
+
+    def wait_for_end(self) -> None:
+        def ended() -> None:
+            phase = self.cluster.api.read_namespaced_pod(self.pod, NAMESPACE).status.phase
+            if phase not in ("Succeeded", "Failed"):
+                raise NotYetError(f"The pod is {phase}.")
+
+        wait_until(ended, seconds=30, every=0.1)
+
+
+@pytest.fixture
+def no_pods_are_left(cluster: Cluster) -> Iterator[None]:
+    yield
+    for name in cluster.pods():
+        cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
+    wait_until(lambda: none_left(cluster), seconds=10, every=0.1)
+
+
+def none_left(cluster: Cluster) -> None:
+    if found := cluster.pods():
+        raise NotYetError(f"There are {found}.")
+
+
+@needs_trigger
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pods_are_left")
+class TestDeferred:
+    """What becomes of a job that the triggerer waits for."""
+
+    def test_task_ends_and_its_pod_goes_on(self, site: Site, cluster: Cluster) -> None:
+        deferred = Deferred(site, cluster, f"sleep 1; {DONE}")
+
+        _, given = deferred.trigger.serialize()
+        assert (given["pod_name"], given["pod_namespace"]) == (deferred.pod, NAMESPACE)
+        assert deferred.ti.xcoms["ran_with"]["settings"] == {"deferrable": True}
+        assert "result_code" not in deferred.ti.xcoms
+
+        deferred.wait_for_end()
+        deferred.go_on("success")
+
+        assert deferred.ti.xcoms["result_code"] == "0"
+        assert cluster.pods() == []
+
+    def test_reason_of_a_failed_pod_is_told(self, site: Site, cluster: Cluster) -> None:
+        error = json.dumps({"level": "ERROR", "message": "The source is on fire."})
+        deferred = Deferred(site, cluster, f"echo '{error}'; exit 3")
+        deferred.wait_for_end()
+
+        with pytest.raises(AirflowException, match=r"ended with exit code 3 \(Error\)"):
+            deferred.go_on("failed")
+
+        assert deferred.ti.xcoms["failure"].endswith("The job said: The source is on fire.")
+        assert cluster.pods() == []
+
+    def test_pod_that_is_gone_fails_the_task(self, site: Site, cluster: Cluster) -> None:
+        deferred = Deferred(site, cluster, "exec sleep 600")
+        cluster.api.delete_namespaced_pod(deferred.pod, NAMESPACE, grace_period_seconds=0)
+        wait_until(lambda: none_left(cluster), seconds=10, every=0.1)
+
+        with pytest.raises(AirflowException, match="it was deleted before it ended"):
+            deferred.go_on("error")
+
+    def test_triggerer_that_sees_no_end_is_asked_again_and_then_the_task_waits(
+        self, site: Site, cluster: Cluster
+    ) -> None:
+        deferred = Deferred(site, cluster, f"sleep 3; {DONE}")
+
+        for asked in (1, 2, 3):
+            with pytest.raises(TaskDeferred) as again:
+                deferred.go_on("error", asked_again=asked - 1)
+            assert again.value.trigger.serialize()[1]["trigger_kwargs"]["asked_again"] == asked
+        deferred.go_on("error", asked_again=3)
+
+        assert deferred.ti.xcoms["result_code"] == "0"
+        assert cluster.pods() == []
+
+    def test_job_without_time_left_is_removed(self, site: Site, cluster: Cluster) -> None:
+        deferred = Deferred(site, cluster, "exec sleep 600")
+
+        with pytest.raises(AirflowException, match="had no time left: it is late"):
+            deferred.go_on("timeout", message="it is late")
+
+        wait_until(lambda: none_left(cluster), seconds=40, every=0.2)
+
+    def test_trigger_that_failed_costs_no_job(self, site: Site, cluster: Cluster) -> None:
+        deferred = Deferred(site, cluster, f"sleep 1; {DONE}")
+
+        deferred.fail("Trigger failure")
+
+        assert deferred.ti.xcoms["result_code"] == "0"
+        assert cluster.pods() == []
+
+    def test_trigger_without_time_left_removes_the_pod(self, site: Site, cluster: Cluster) -> None:
+        deferred = Deferred(site, cluster, "exec sleep 600")
+
+        with pytest.raises(AirflowException, match="had no time left: Trigger timeout"):
+            deferred.fail("Trigger timeout")
+
+        wait_until(lambda: none_left(cluster), seconds=40, every=0.2)
+
+    def test_next_try_begins_when_the_pod_of_the_one_before_is_gone(
+        self, site: Site, cluster: Cluster
+    ) -> None:
+        deferred = Deferred(site, cluster, "trap 'exit 1' TERM; sleep 600 & wait $!")
+        deferred.ti.try_number = 2
+
+        with pytest.raises(TaskDeferred):
+            deferred.start()
+
+        [pod] = cluster.pods()
+        assert pod != deferred.pod
+
+    def test_stream_that_has_ended_meanwhile_goes_on(self, site: Site, cluster: Cluster) -> None:
+        deferred = Deferred(site, cluster, f"sleep 1; {DONE}")
+        site.sql("UPDATE {table} SET status = 'disabled'")
+        deferred.wait_for_end()
+        job = job_of(site.parse(DAG_ID)[DAG_ID], cluster)
+        event = {"status": "success", "name": deferred.pod, "namespace": NAMESPACE}
+
+        job.resume_execution("trigger_reentry", {"event": event}, context_of(job, deferred.ti))
+
+        assert deferred.ti.xcoms["result_code"] == "0"
+        with pytest.raises(AirflowSkipException):
+            job_of(site.parse(DAG_ID)[DAG_ID], cluster).execute(context_of(job, deferred.ti))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CAN_DEFER, reason="the trigger of this release of the provider removes pods")
+def test_task_waits_itself_where_the_trigger_would_leave_pods(
+    site: Site, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.job_is(DONE)
+
+    assert run_job(dag_with(site, deferrable=True), cluster).xcoms["result_code"] == "0"
+    assert "so this task waits for its job itself" in caplog.text

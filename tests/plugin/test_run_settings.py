@@ -243,7 +243,8 @@ def test_bad_setting_is_a_problem_of_the_model(arguments: dict[str, Any], proble
     ("arguments", "problem"),
     [
         ({"runs": {"retries": 1}}, "runs of platform 'YellowLive' is {'retries': 1}; it must be"),
-        ({"runsOf": RunSettings()}, "it must be a dict."),
+        ({"runsOf": RunSettings()}, "it must be a dict by text."),
+        ({"runsOf": {5: RunSettings()}}, "it must be a dict by text."),
         ({"runsOf": {"Store1": None}}, "runsOf['Store1'] of platform 'YellowLive' is None"),
     ],
 )
