@@ -92,6 +92,8 @@ bench: $(VENV_BENCH)/.bench  ## Compare with other ways, write docs/performance.
 	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick)
 	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks.year
 	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks.page
+	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks.settings
+	@$(if $(QUICK),,PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks.waiting)
 
 lint: $(VENV)/.dev $(FACTORY)  ## Check format, style and types, of the rendered DAG files too
 	$(VENV)/bin/ruff format --check $(SOURCES) $(dir $(FACTORY))

@@ -515,8 +515,7 @@ def stream_configs(
     for config in configs:
         if config["stream_key"] in starters:
             config["starts_others"] = True
-        store = graph.eco.cache_getDatastoreOrThrow(config["store_name"]).datastore
-        config |= run_config(dp, config, store, tree)
+        config |= run_config(dp, config, graph.eco, tree)
     for pattern in dp.runsOf:
         if not any(is_meant(pattern, config["stream_key"]) for config in configs):
             tree.addProblem(
@@ -659,28 +658,33 @@ def schedule_of(trigger: StepTrigger, about: str, tree: ValidationTree) -> str |
 
 
 def run_config(
-    dp: YellowDynamicDataPlatform, config: StreamConfig, store: Datastore, tree: ValidationTree
+    dp: YellowDynamicDataPlatform, config: StreamConfig, eco: Ecosystem, tree: ValidationTree
 ) -> StreamConfig:
     """Return what RunSettings make of a stream's config: its keys, and a schedule that is spread.
 
     Args:
         dp: the platform.
         config: the stream's own config so far.
-        store: its store.
+        eco: has its store.
         tree: takes settings that contradict each other.
     """
     given = run_settings_of(dp, config["stream_key"], tree)
-    if given.pop("poolPerSource", False) and (host := source_host(store)):
-        given["pool"] = host
+    if given.pop("poolPerSource", False) and config["ingestion_type"] in WITH_SOURCE:
+        store = eco.cache_getDatastoreOrThrow(config["store_name"]).datastore
+        given |= {"pool": host} if (host := source_host(store)) else {}
     minutes = given.pop("spread", 0)
     if "podTemplate" in given:
         given["podTemplate"] = with_job_container(given["podTemplate"])
     own = {RUN_KEYS[name]: row_value(value) for name, value in given.items()}
     schedule = config.get("schedule_string")
-    if schedule and (offset := offset_of(config["stream_key"], schedule, minutes)):
+    if schedule and minutes and (offset := offset_of(config["stream_key"], schedule, minutes)):
         own["spread_minutes"] = offset
         own["schedule_string"] = moved_schedule(schedule, offset)
     return own
+
+
+#: The kinds of streams that read a source of their own.
+WITH_SOURCE = ("sql_snapshot", "kafka")
 
 
 def run_settings_of(
@@ -724,7 +728,7 @@ def row_value(value: Any) -> Any:
 
 
 def source_host(store: Datastore) -> str | None:
-    """Return the host that a store is read from; None for the output of a transformer."""
+    """Return the host that a store is read from, or None where its container has none."""
     container = getattr(store.cmd, "dataContainer", None)
     brokers = getattr(getattr(container, "bootstrapServers", None), "pairs", [None])
     address = getattr(container, "hostPortPair", brokers[0])

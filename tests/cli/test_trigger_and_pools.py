@@ -161,6 +161,17 @@ def test_check_finds_a_missing_pool_and_says_how_to_make_it(watched: Watched) ->
     assert watched.pool_check()["passed"]
 
 
+def test_check_finds_that_nobody_waits_for_deferred_jobs(watched: Watched) -> None:
+    """The Airflow of these tests has no triggerer."""
+    _, found = watched.ask("check", "--dags", watched.dags)
+
+    [platform] = found["platforms"]
+    [check] = [it for it in platform["checks"] if it["name"] == "Airflow's triggerer runs"]
+    assert not check["passed"]
+    assert check["detail"] == "no triggerer is alive, so no run of 1 stream ends: Pair_a"
+    assert check["mend"].startswith("airflow triggerer")
+
+
 # --- trigger ----------------------------------------------------------------------------------
 
 

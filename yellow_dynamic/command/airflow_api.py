@@ -184,6 +184,15 @@ class AirflowApi:
         """
         return {pool["name"]: pool_of(pool) for pool in self._list("pools")}
 
+    def triggerer_runs(self) -> bool:
+        """Tell whether a triggerer of Airflow is alive.
+
+        Raises:
+            CommandError: Airflow cannot be reached, or refuses.
+        """
+        health = self._get("health" if self._path == "/api/v1" else "monitor/health")
+        return bool((health.get("triggerer") or {}).get("status") == "healthy")
+
     def create_pool(self, name: str, slots: int, platform: str) -> Pool:
         """Create a pool for a platform's streams, which counts deferred tasks too; return it."""
         about = f"Jobs of the DataSurface platform {platform}"

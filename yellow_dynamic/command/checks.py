@@ -325,6 +325,7 @@ class Checks:
         )
         if wanted := wanted_pools(self.rows or []):
             yield self._pools(wanted, api)
+        yield from self._triggerer(api)
         failed = {
             dag.dag_id: f"{self.installation.stream_of(dag.dag_id)} is {State.FAILING}: "
             f"{dag.failure}"
@@ -356,6 +357,24 @@ class Checks:
             slots = max(slots, there[name].slots)
             mend = f"airflow pools set {shlex.quote(name)} {slots} 'jobs' --include-deferred"
         return Check("Airflow has the pools", not problems, detail, mend)
+
+    def _triggerer(self, api: AirflowApi) -> Iterator[Check]:
+        deferrable = [
+            row.stream_key
+            for row in self.rows or []
+            if not row.is_off and row.config.get("deferrable") is True
+        ]
+        if not deferrable:
+            return
+        runs, count = api.triggerer_runs(), counted(len(deferrable), "stream")
+        yield Check(
+            "Airflow's triggerer runs",
+            runs,
+            f"it waits for the jobs of {count}"
+            if runs
+            else f"no triggerer is alive, so no run of {count} ends: {shortened(deferrable)}",
+            "" if runs else "airflow triggerer, as a service beside the scheduler",
+        )
 
     # --- the commands that mend
 
