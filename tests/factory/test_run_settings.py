@@ -331,7 +331,7 @@ class TestDeferred:
         assert cluster.pods() == []
 
     def test_job_without_time_left_is_removed(self, site: Site, cluster: Cluster) -> None:
-        deferred = Deferred(site, cluster, "exec sleep 600")
+        deferred = Deferred(site, cluster, "exec sleep 60")
 
         with pytest.raises(AirflowException, match="had no time left: it is late"):
             deferred.go_on("timeout", message="it is late")
@@ -347,7 +347,7 @@ class TestDeferred:
         assert cluster.pods() == []
 
     def test_trigger_without_time_left_removes_the_pod(self, site: Site, cluster: Cluster) -> None:
-        deferred = Deferred(site, cluster, "exec sleep 600")
+        deferred = Deferred(site, cluster, "exec sleep 60")
 
         with pytest.raises(AirflowException, match="had no time left: Trigger timeout"):
             deferred.fail("Trigger timeout")

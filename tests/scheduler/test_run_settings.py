@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from run_settings import EVERYTHING, POD_TEMPLATE
 
 from one_machine import NotYetError, Postgres, wait_until
 from yellow_dynamic import RunSettings
+from yellow_dynamic.schedules import offset_of
 
 from .installation import NAMESPACE, Installation, dag_id
 from .test_overlap import all_ended, most_pods, rows, states
@@ -24,16 +25,21 @@ from .test_overlap import all_ended, most_pods, rows, states
 pytestmark = pytest.mark.scheduler
 
 TIMES = int(os.getenv("YELLOW_DYNAMIC_TIMES", "1"))
-WHOLE, FLAKY, HUNG, OVERDUE, FIRST, SECOND = (
-    *("Whole", "Flaky", "Hung", "Overdue", "First", "Second"),
+WHOLE, FLAKY, HUNG, OVERDUE, FIRST, SECOND, UNREADY, SPREAD = (
+    *("Whole", "Flaky", "Hung", "Overdue", "First", "Second", "Unready", "Spread"),
 )
-WAITING, WRONG, KILLED, FAILED, CLEARED, STUCK, LEAVING = (
-    *("Waiting", "Wrong", "Killed", "Failed", "Cleared", "Stuck", "Leaving"),
+WAITING, WRONG, KILLED, FAILED, CLEARED, STUCK, LEAVING, LATE = (
+    *("Waiting", "Wrong", "Killed", "Failed", "Cleared", "Stuck", "Leaving", "Late"),
 )
 #: Wait while the triggerer is killed.
 CROWD = tuple(f"Crowd{number}" for number in range(10 * TIMES))
-DEFERRED = (WAITING, WRONG, KILLED, FAILED, CLEARED, STUCK, LEAVING, *CROWD)
-STREAMS = (WHOLE, FLAKY, HUNG, OVERDUE, FIRST, SECOND, *DEFERRED)
+DEFERRED = (WAITING, WRONG, KILLED, FAILED, CLEARED, STUCK, LEAVING, LATE, *CROWD)
+STREAMS = (WHOLE, FLAKY, HUNG, OVERDUE, FIRST, SECOND, UNREADY, SPREAD, *DEFERRED)
+
+#: A variable from a secret that nobody has made yet, so that the container cannot be made either.
+LATE_SECRET = {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "late", "key": "token"}}}
+#: By how many minutes the stream that is spread is due later than the model says.
+OFFSET = offset_of(SPREAD, "0 * * * *", 60)
 
 DEFER = RunSettings(deferrable=True)
 RUNS_OF = {
@@ -43,8 +49,14 @@ RUNS_OF = {
     OVERDUE: RunSettings(dagRunTimeout=timedelta(seconds=15)),
     FIRST: RunSettings(pool="narrow", priorityWeight=5),
     SECOND: RunSettings(pool="narrow"),
+    UNREADY: RunSettings(
+        startTimeout=timedelta(seconds=8),
+        podTemplate={"spec": {"containers": [{"name": "base", "env": [LATE_SECRET]}]}},
+    ),
+    SPREAD: RunSettings(spread=60),
     **dict.fromkeys(DEFERRED, DEFER),
     STUCK: RunSettings(deferrable=True, timeout=timedelta(seconds=8)),
+    LATE: RunSettings(deferrable=True, dagRunTimeout=timedelta(seconds=15)),
 }
 #: A job that does what its stream is for, by how often it ran before.
 JOB = """#!/bin/sh
@@ -55,7 +67,7 @@ code=0
 hang() {{ exec sleep 600; }}
 case $2 in
     Flaky) [ $runs != 1 ] || code=-1;;
-    Hung|Stuck|Overdue) [ $runs != 1 ] || hang;;
+    Hung|Stuck|Overdue|Late) [ $runs != 1 ] || hang;;
     First|Second) sleep 4;;
     Wrong) echo '{{"level": "ERROR", "message": "The source is on fire."}}'; sleep 3; code=-1;;
     Killed|Failed|Cleared) [ $runs != 1 ] || hang;;
@@ -71,7 +83,11 @@ echo "DATASURFACE_RESULT_CODE=$code"
 def installed(
     postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
-    """A running platform whose streams run by settings, when somebody asks."""
+    """A running platform whose streams run by settings, when somebody asks.
+
+    The one that is spread is due soon after Airflow has started.
+    """
+    said = datetime.now(UTC) + timedelta(minutes=4 - OFFSET)
     soon = {
         # How long a triggerer that is gone keeps its jobs.
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
@@ -83,7 +99,10 @@ def installed(
         tmp_path_factory.mktemp("settings"),
         STREAMS,
         job=JOB,
-        triggers=dict.fromkeys(STREAMS, "ExternallyTriggered('By hand')"),
+        triggers={
+            **dict.fromkeys(STREAMS, "ExternallyTriggered('By hand')"),
+            SPREAD: f"CronTrigger('Hourly', '{said.minute} * * * *')",
+        },
         airflow_settings=soon,
     )
     whole.model.platformArguments |= {"runsOf": RUNS_OF}
@@ -193,13 +212,47 @@ def test_hung_job_ends_at_its_timeout_and_the_next_run_starts(
     assert states(installed, stream) == {"failed": 1, "success": 1}
 
 
-def test_run_beyond_its_timeout_fails_and_its_pod_goes(installed: Installation) -> None:
-    run_of(installed, OVERDUE)
-    installed.pod_of(OVERDUE)
-    all_ended(installed, OVERDUE, 1, 90)
+def test_job_that_does_not_start_in_time_fails_and_its_pod_goes(installed: Installation) -> None:
+    run_of(installed, UNREADY)
+    all_ended(installed, UNREADY, 1, 90)
 
-    assert states(installed, OVERDUE) == {"failed": 1}
-    wait_until(lambda: none_left(installed, OVERDUE), seconds=60)
+    assert states(installed, UNREADY) == {"failed": 1}
+    log = log_of(installed, UNREADY)
+    assert 'secret "late" not found' in log
+    assert "took too long to start" in log
+    assert pods(installed, UNREADY) == []
+
+    installed.kube.create_secret(NAMESPACE, "late", {"token": "t"})
+    run_of(installed, UNREADY)
+    all_ended(installed, UNREADY, 2, 90)
+    assert states(installed, UNREADY) == {"failed": 1, "success": 1}
+
+
+@pytest.mark.parametrize("stream", [OVERDUE, LATE], ids=["in its task", "in the triggerer"])
+def test_run_beyond_its_timeout_fails_and_its_pod_goes(
+    installed: Installation, stream: str
+) -> None:
+    run_of(installed, stream)
+    installed.pod_of(stream)
+    all_ended(installed, stream, 1, 90)
+
+    assert states(installed, stream) == {"failed": 1}
+    wait_until(lambda: none_left(installed, stream), seconds=60)
+
+    run_of(installed, stream)
+    all_ended(installed, stream, 2, 90)
+    assert states(installed, stream) == {"failed": 1, "success": 1}
+
+
+def test_stream_that_is_spread_is_due_by_its_own_minutes_later(installed: Installation) -> None:
+    all_ended(installed, SPREAD, 1, 60 * 6)
+
+    [run, *_] = installed.runs(SPREAD)
+    due = datetime.fromisoformat(run["data_interval_end"])
+    said = due - timedelta(minutes=OFFSET)
+    assert OFFSET != 0
+    assert f"'{said.minute} * * * *'" in installed.triggers[SPREAD]
+    assert states(installed, SPREAD) == {"success": 1}
 
 
 def none_left(installed: Installation, stream: str) -> None:

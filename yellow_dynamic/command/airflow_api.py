@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
@@ -85,6 +84,14 @@ class Pool:
     include_deferred: bool
 
 
+@dataclass
+class Triggered:
+    """The id of a run that was started, or why none was."""
+
+    run_id: str | None
+    reason: str | None
+
+
 def dag_ids_start(airflow_name: str) -> str:
     """Return how the ids of a platform's DAGs begin, and perhaps some of others too."""
     return dag_id_of(airflow_name, "\0").partition("\0")[0]
@@ -105,6 +112,15 @@ def reason_without_record(task_id: str) -> str:
 def out_of_service(dag: dict[str, Any]) -> bool:
     """Tell whether a DAG is in no file any more, as the REST API of either release has it."""
     return bool(dag["is_stale"] if "is_stale" in dag else not dag["is_active"])
+
+
+def why_not_run(dag: dict[str, Any] | None) -> str | None:
+    """Return why a run of a DAG would not start, or None; a DAG that is None is not there."""
+    if dag is None:
+        return "Airflow has no DAG of it"
+    if out_of_service(dag):
+        return "its DAG is out of service"
+    return "it is paused in Airflow" if dag["is_paused"] else None
 
 
 def pool_of(answer: dict[str, Any]) -> Pool:
@@ -148,11 +164,7 @@ class AirflowApi:
             CommandError: Airflow cannot be reached, or refuses.
         """
         start = dag_ids_start(airflow_name)
-        listed = [
-            dag
-            for dag in self._list("dags", dag_id_pattern=start, **self._stale_too())
-            if stream_key_of(airflow_name, dag["dag_id"]) is not None
-        ]
+        listed = self._dags_of(airflow_name)
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
             views = {
                 view.dag_id: view
@@ -199,25 +211,30 @@ class AirflowApi:
         content = {"name": name, "slots": slots, "description": about, "include_deferred": True}
         return pool_of(self._post("pools", content))
 
-    def why_not_run(self, dag_id: str) -> str | None:
-        """Return why a run of a DAG would not start, or None."""
-        path = f"{self._path}/dags/{quote(dag_id)}"
-        answer = self._send("GET", path)
-        if answer.status_code == HTTPStatus.NOT_FOUND:
-            return "Airflow has no DAG of it"
-        dag = self._checked(answer, path)
-        if out_of_service(dag):
-            return "its DAG is out of service"
-        return "it is paused in Airflow" if dag["is_paused"] else None
-
-    def trigger(self, dag_id: str) -> str:
-        """Start a run of a DAG, and return its id.
+    def trigger(self, airflow_name: str, dag_ids: list[str]) -> list[Triggered]:
+        """Start a run of each of some DAGs of a platform, and return what became of each.
 
         Raises:
-            CommandError: Airflow cannot be reached, or refuses.
+            CommandError: Airflow cannot be reached, or refuses to list the DAGs.
         """
+        known = {dag["dag_id"]: dag for dag in self._dags_of(airflow_name)}
+        with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+            return list(pool.map(lambda it: self._trigger(it, known.get(it)), dag_ids))
+
+    def _trigger(self, dag_id: str, dag: dict[str, Any] | None) -> Triggered:
+        if reason := why_not_run(dag):
+            return Triggered(None, reason)
         content = {} if self._path == "/api/v1" else {"logical_date": None}
-        return str(self._post(f"dags/{dag_id}/dagRuns", content)["dag_run_id"])
+        try:
+            return Triggered(self._post(f"dags/{dag_id}/dagRuns", content)["dag_run_id"], None)
+        except CommandError as error:
+            return Triggered(None, str(error))
+
+    def _dags_of(self, airflow_name: str) -> list[dict[str, Any]]:
+        """Return the DAGs of a platform's streams, those that are out of service too."""
+        start = dag_ids_start(airflow_name)
+        found = self._list("dags", dag_id_pattern=start, **self._stale_too())
+        return [dag for dag in found if stream_key_of(airflow_name, dag["dag_id"]) is not None]
 
     def _perhaps_failed(self, start: str) -> list[str]:
         """Return the DAGs whose last run failed, or may go on after one that has failed."""

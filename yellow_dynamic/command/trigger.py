@@ -8,8 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from yellow_dynamic.command import CommandError
-from yellow_dynamic.command.airflow_api import AirflowApi
+from yellow_dynamic.command.airflow_api import AirflowApi, Triggered
 from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import counted, print_line, print_table
 from yellow_dynamic.command.rows import StreamRow
@@ -81,16 +80,17 @@ def trigger_streams(
     count = sum(len(rows) for _, rows in found)
     if count > 1:
         confirm(f"Start {counted(count, 'run')} now?")
-    return TriggerReport([start(each, row, api) for each, rows in found for row in rows])
+    return TriggerReport([each for them, rows in found for each in start_runs(them, rows, api)])
 
 
-def start(installation: Installation, row: StreamRow, api: AirflowApi) -> Started:
-    """Start a run of a stream, if its DAG would run it."""
-    dag_id = dag_id_of(installation.airflow_name, row.stream_key)
-    run_id, reason = None, "it is disabled" if row.is_off else api.why_not_run(dag_id)
-    if reason is None:
-        try:
-            run_id = api.trigger(dag_id)
-        except CommandError as error:
-            reason = str(error)
-    return Started(installation.name, row.stream_key, run_id, reason)
+def start_runs(installation: Installation, rows: list[StreamRow], api: AirflowApi) -> list[Started]:
+    """Start a run of each stream of a platform that is not disabled."""
+    name = installation.airflow_name
+    ids = [dag_id_of(name, row.stream_key) for row in rows if not row.is_off]
+    runs = dict(zip(ids, api.trigger(name, ids), strict=True))
+    disabled = Triggered(None, "it is disabled")
+    return [
+        Started(installation.name, row.stream_key, run.run_id, run.reason)
+        for row in rows
+        for run in [runs.get(dag_id_of(name, row.stream_key), disabled)]
+    ]
