@@ -24,7 +24,8 @@ from yellow_dynamic import RunSettings
 if TYPE_CHECKING:
     from scheduler.installation import Installation
 
-JOBS, SECONDS = 200, 60
+#: Long enough for all jobs to run at once, where their waiting allows it.
+JOBS, SECONDS = 200, 240
 #: Of the LocalExecutor where the triggerer waits: for jobs that start and that end.
 FEW_SLOTS = 4
 #: Of the memory that a waiting job takes in its task.
