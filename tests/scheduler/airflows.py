@@ -36,11 +36,13 @@ class Killed:
     def without(self, component: str) -> Iterator[None]:
         """Kill a component and all that it has started, and start it anew at the end."""
         index = list(self._components).index(component)
-        for process in self._processes[index].family():
+        # Out of the list, in which one that has ended by itself is an error.
+        killed = self._processes.pop(index)
+        for process in killed.family():
             process.kill()
-        self._processes[index].ended_within(10)
+        killed.ended_within(10)
         yield
-        self._processes[index] = self._spawn(component)
+        self._processes.insert(index, self._spawn(component))
 
     def _spawn(self, *command: str) -> ChildProcess:
         raise NotImplementedError

@@ -28,12 +28,12 @@ TIMES = int(os.getenv("YELLOW_DYNAMIC_TIMES", "1"))
 WHOLE, FLAKY, HUNG, OVERDUE, FIRST, SECOND, UNREADY, SPREAD = (
     *("Whole", "Flaky", "Hung", "Overdue", "First", "Second", "Unready", "Spread"),
 )
-WAITING, WRONG, KILLED, FAILED, CLEARED, STUCK, LEAVING, LATE = (
-    *("Waiting", "Wrong", "Killed", "Failed", "Cleared", "Stuck", "Leaving", "Late"),
+WAITING, WRONG, KILLED, FAILED, MISSED, CLEARED, STUCK, LEAVING, LATE = (
+    *("Waiting", "Wrong", "Killed", "Failed", "Missed", "Cleared", "Stuck", "Leaving", "Late"),
 )
 #: Wait while the triggerer is killed.
 CROWD = tuple(f"Crowd{number}" for number in range(10 * TIMES))
-DEFERRED = (WAITING, WRONG, KILLED, FAILED, CLEARED, STUCK, LEAVING, LATE, *CROWD)
+DEFERRED = (WAITING, WRONG, KILLED, FAILED, MISSED, CLEARED, STUCK, LEAVING, LATE, *CROWD)
 STREAMS = (WHOLE, FLAKY, HUNG, OVERDUE, FIRST, SECOND, UNREADY, SPREAD, *DEFERRED)
 
 #: A variable from a secret that nobody has made yet, so that the container cannot be made either.
@@ -70,7 +70,7 @@ case $2 in
     Hung|Stuck|Overdue|Late) [ $runs != 1 ] || hang;;
     First|Second) sleep 4;;
     Wrong) echo '{{"level": "ERROR", "message": "The source is on fire."}}'; sleep 3; code=-1;;
-    Killed|Failed|Cleared) [ $runs != 1 ] || hang;;
+    Killed|Failed|Missed|Cleared) [ $runs != 1 ] || hang;;
     Leaving) sleep 25;;
     Crowd*) until [ -e go-on ]; do sleep 0.5; done;;
     *) sleep 3;;
@@ -247,12 +247,12 @@ def test_run_beyond_its_timeout_fails_and_its_pod_goes(
 def test_stream_that_is_spread_is_due_by_its_own_minutes_later(installed: Installation) -> None:
     all_ended(installed, SPREAD, 1, 60 * 6)
 
-    [run, *_] = installed.runs(SPREAD)
-    due = datetime.fromisoformat(run["data_interval_end"])
+    query = "SELECT data_interval_end FROM dag_run WHERE dag_id = %s"
+    due = rows(installed, query, dag_id(SPREAD))[0][0]
     said = due - timedelta(minutes=OFFSET)
     assert OFFSET != 0
     assert f"'{said.minute} * * * *'" in installed.triggers[SPREAD]
-    assert states(installed, SPREAD) == {"success": 1}
+    assert set(states(installed, SPREAD)) == {"success"}
 
 
 def none_left(installed: Installation, stream: str) -> None:
@@ -326,6 +326,8 @@ def test_killed_pod_of_a_deferred_job_fails_with_the_reason(installed: Installat
 def test_deferred_job_that_is_failed_by_hand_loses_its_pod(installed: Installation) -> None:
     run_id = run_of(installed, FAILED)
     wait_for_deferred_job(installed, FAILED)
+    # The triggerer takes up what is deferred once a second.
+    time.sleep(5)
     installed.airflow.fail(dag_id(FAILED), run_id)
     all_ended(installed, FAILED, 1, 60)
 
@@ -333,6 +335,24 @@ def test_deferred_job_that_is_failed_by_hand_loses_its_pod(installed: Installati
     run_of(installed, FAILED)
     all_ended(installed, FAILED, 2, 90)
     assert states(installed, FAILED) == {"failed": 1, "success": 1}
+
+
+def test_pod_of_a_job_that_was_failed_while_no_triggerer_waited_goes_with_the_next_run(
+    installed: Installation,
+) -> None:
+    with installed.airflow.without("triggerer"):
+        run_id = run_of(installed, MISSED)
+        pod = wait_for_deferred_job(installed, MISSED)
+        installed.airflow.fail(dag_id(MISSED), run_id)
+        all_ended(installed, MISSED, 1, 60)
+    assert [each.metadata.name for each in pods(installed, MISSED)] == [pod]
+
+    run_of(installed, MISSED)
+    all_ended(installed, MISSED, 2, 120)
+
+    assert states(installed, MISSED) == {"failed": 1, "success": 1}
+    assert f"The former pod {pod}, whose task was ended" in log_of(installed, MISSED)
+    assert pods(installed, MISSED) == []
 
 
 def test_cleared_deferred_job_starts_again_in_one_pod(installed: Installation) -> None:
