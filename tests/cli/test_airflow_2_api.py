@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from yellow_dynamic.command import CommandError
-from yellow_dynamic.command.airflow_api import AirflowApi, Pool
+from yellow_dynamic.command.airflow_api import AirflowApi, Pool, Triggered
 from yellow_dynamic.command.in_airflow import Facts
 
 ANSWERS = json.loads(Path(__file__).with_name("airflow_2_11.json").read_text(encoding="utf-8"))
@@ -102,7 +102,16 @@ def test_pools_are_listed_and_made(address: str) -> None:
 def test_run_is_started(address: str) -> None:
     api = AirflowApi(address, "admin", "secret-4", "")
 
-    assert api.trigger("yellowlive__Store1_ingestion") == "manual__1"
+    store1, pair_a, pair_b = (
+        f"yellowlive__{key}_ingestion" for key in ("Store1", "Pair_a", "Pair_b")
+    )
+
+    assert api.trigger("yellowlive", [store1, pair_a, pair_b, "other"]) == [
+        Triggered("manual__1", None),
+        Triggered(None, "it is paused in Airflow"),
+        Triggered(None, "its DAG is out of service"),
+        Triggered(None, "Airflow has no DAG of it"),
+    ]
 
 
 def test_platform_whose_name_begins_alike_is_another_one(address: str) -> None:
