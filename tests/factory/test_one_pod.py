@@ -382,10 +382,11 @@ def test_labels_that_a_mutation_hook_replaces_do_not_hide_the_result(
     def hook(pod: Any) -> None:
         pod.metadata.labels = {"cost-centre": "42"}
 
-    monkeypatch.setattr("airflow.settings.pod_mutation_hook", hook)
+    # The operator's module first: if this imports it, it is to take the real hook for its own.
     monkeypatch.setattr(
         "airflow.providers.cncf.kubernetes.operators.pod.pod_mutation_hook", hook, raising=False
     )
+    monkeypatch.setattr("airflow.settings.pod_mutation_hook", hook)
     seen = []
     create = cluster.api.__class__.create_namespaced_pod
 
