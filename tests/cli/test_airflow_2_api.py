@@ -99,19 +99,20 @@ def test_pools_are_listed_and_made(address: str) -> None:
     assert api.create_pool("crm", 5, "YellowLive") == Pool(5, True)
 
 
-def test_run_is_started(address: str) -> None:
+def test_runs_start_of_the_dags_that_would_run(address: str) -> None:
     api = AirflowApi(address, "admin", "secret-4", "")
 
     store1, pair_a, pair_b = (
         f"yellowlive__{key}_ingestion" for key in ("Store1", "Pair_a", "Pair_b")
     )
 
-    assert api.trigger("yellowlive", [store1, pair_a, pair_b, "other"]) == [
+    assert api.trigger([store1, pair_a, pair_b, "yellowlive__No_ingestion"]) == [
         Triggered("manual__1", None),
         Triggered(None, "it is paused in Airflow"),
         Triggered(None, "its DAG is out of service"),
         Triggered(None, "Airflow has no DAG of it"),
     ]
+    assert api.trigger([]) == []
 
 
 def test_platform_whose_name_begins_alike_is_another_one(address: str) -> None:

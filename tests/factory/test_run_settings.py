@@ -264,6 +264,20 @@ class Deferred:
         wait_until(ended, seconds=30, every=0.1)
 
 
+class OfRuns(TaskInstance):
+    """A task instance of a later run, which knows the states of tasks in others."""
+
+    def __init__(self, task: Any, states: dict[str, dict[str, str]]) -> None:
+        super().__init__(task, "manual__2")
+        self.states = states
+
+    def get_task_states(
+        self, dag_id: str, task_ids: list[str], run_ids: list[str]
+    ) -> dict[str, dict[str, str]]:
+        assert (dag_id, task_ids) == (self.dag_id, [self.task_id])
+        return {run: self.states[run] for run in run_ids if run in self.states}
+
+
 @pytest.fixture
 def no_pods_are_left(cluster: Cluster) -> Iterator[None]:
     yield
@@ -354,17 +368,37 @@ class TestDeferred:
 
         wait_until(lambda: none_left(cluster), seconds=40, every=0.2)
 
-    def test_next_try_begins_when_the_pod_of_the_one_before_is_gone(
-        self, site: Site, cluster: Cluster
+    @pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
+    @pytest.mark.parametrize("later", ["try", "run"])
+    def test_pod_of_a_try_that_is_over_goes_before_the_next_one_begins(
+        self, site: Site, cluster: Cluster, later: str, ended: bool
     ) -> None:
-        deferred = Deferred(site, cluster, "trap 'exit 1' TERM; sleep 600 & wait $!")
-        deferred.ti.try_number = 2
+        deferred = Deferred(site, cluster, "exit 0" if ended else "exec sleep 60")
+        if ended:
+            deferred.wait_for_end()
+        if later == "try":
+            deferred.ti.try_number = 2
+        else:
+            deferred.ti = OfRuns(deferred.ti, {"manual__1": {deferred.ti.task_id: "failed"}})
 
         with pytest.raises(TaskDeferred):
             deferred.start()
 
         [pod] = cluster.pods()
         assert pod != deferred.pod
+
+    def test_pod_of_a_run_that_waits_stays(
+        self, site: Site, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deferred = Deferred(site, cluster, "exec sleep 60")
+        deferred.ti = OfRuns(deferred.ti, {"manual__1": {deferred.ti.task_id: "deferred"}})
+        job = deferred._job()
+        monkeypatch.setitem(job.get_or_create_pod.__globals__, "START_SECONDS", 3)
+
+        with pytest.raises(AirflowException, match="still runs, and no two run at once"):
+            job.execute(context_of(job, deferred.ti))
+
+        assert cluster.pods() == [deferred.pod]
 
     def test_stream_that_has_ended_meanwhile_goes_on(self, site: Site, cluster: Cluster) -> None:
         deferred = Deferred(site, cluster, f"sleep 1; {DONE}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from os.path import commonprefix
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
@@ -164,7 +165,11 @@ class AirflowApi:
             CommandError: Airflow cannot be reached, or refuses.
         """
         start = dag_ids_start(airflow_name)
-        listed = self._dags_of(airflow_name)
+        listed = [
+            dag
+            for dag in self._list("dags", dag_id_pattern=start, **self._stale_too())
+            if stream_key_of(airflow_name, dag["dag_id"]) is not None
+        ]
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
             views = {
                 view.dag_id: view
@@ -211,13 +216,17 @@ class AirflowApi:
         content = {"name": name, "slots": slots, "description": about, "include_deferred": True}
         return pool_of(self._post("pools", content))
 
-    def trigger(self, airflow_name: str, dag_ids: list[str]) -> list[Triggered]:
-        """Start a run of each of some DAGs of a platform, and return what became of each.
+    def trigger(self, dag_ids: list[str]) -> list[Triggered]:
+        """Start a run of each of some DAGs, and return what became of each.
 
         Raises:
             CommandError: Airflow cannot be reached, or refuses to list the DAGs.
         """
-        known = {dag["dag_id"]: dag for dag in self._dags_of(airflow_name)}
+        if not dag_ids:
+            return []
+        start = commonprefix(dag_ids)  # noqa: RUF071 - ids are no paths
+        listed = self._list("dags", dag_id_pattern=start, **self._stale_too())
+        known = {dag["dag_id"]: dag for dag in listed}
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
             return list(pool.map(lambda it: self._trigger(it, known.get(it)), dag_ids))
 
@@ -229,12 +238,6 @@ class AirflowApi:
             return Triggered(self._post(f"dags/{dag_id}/dagRuns", content)["dag_run_id"], None)
         except CommandError as error:
             return Triggered(None, str(error))
-
-    def _dags_of(self, airflow_name: str) -> list[dict[str, Any]]:
-        """Return the DAGs of a platform's streams, those that are out of service too."""
-        start = dag_ids_start(airflow_name)
-        found = self._list("dags", dag_id_pattern=start, **self._stale_too())
-        return [dag for dag in found if stream_key_of(airflow_name, dag["dag_id"]) is not None]
 
     def _perhaps_failed(self, start: str) -> list[str]:
         """Return the DAGs whose last run failed, or may go on after one that has failed."""

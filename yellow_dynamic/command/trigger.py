@@ -14,7 +14,6 @@ from yellow_dynamic.command.printing import counted, print_line, print_table
 from yellow_dynamic.command.rows import StreamRow
 from yellow_dynamic.command.selection import Selection
 from yellow_dynamic.command.switch import Found, find_selected
-from yellow_dynamic.contract import dag_id_of
 
 
 @dataclass
@@ -85,12 +84,11 @@ def trigger_streams(
 
 def start_runs(installation: Installation, rows: list[StreamRow], api: AirflowApi) -> list[Started]:
     """Start a run of each stream of a platform that is not disabled."""
-    name = installation.airflow_name
-    ids = [dag_id_of(name, row.stream_key) for row in rows if not row.is_off]
-    runs = dict(zip(ids, api.trigger(name, ids), strict=True))
+    keys = [row.stream_key for row in rows if not row.is_off]
+    runs = dict(zip(keys, api.trigger([installation.dag_id(key) for key in keys]), strict=True))
     disabled = Triggered(None, "it is disabled")
     return [
         Started(installation.name, row.stream_key, run.run_id, run.reason)
         for row in rows
-        for run in [runs.get(dag_id_of(name, row.stream_key), disabled)]
+        for run in [runs.get(row.stream_key, disabled)]
     ]
