@@ -351,7 +351,7 @@ def test_pod_of_a_job_that_was_failed_while_no_triggerer_waited_goes_with_the_ne
     all_ended(installed, MISSED, 2, 120)
 
     assert states(installed, MISSED) == {"failed": 1, "success": 1}
-    assert f"The former pod {pod}, whose task was ended" in log_of(installed, MISSED)
+    assert f"The former pod {pod}, which nobody waits for" in log_of(installed, MISSED)
     assert pods(installed, MISSED) == []
 
 
