@@ -721,6 +721,11 @@ class Airflow(Service):
         causes = [cause for entry in entries for cause in entry.get("error_detail") or []]
         return "\n".join(lines + [f"{c['exc_type']}: {c['exc_value']}" for c in causes])
 
+    def scheduler_log(self) -> str:
+        """Return the end of the scheduler's log, which says of tasks that they could not begin."""
+        [scheduler] = [each for each in self._processes if each.name == "`airflow scheduler`"]
+        return scheduler.log_tail()
+
     def _settings(self, home: Path, dags_dir: Path, metadata_url: URL) -> dict[str, str]:
         """Return Airflow's settings as environment variables."""
         return {
@@ -733,6 +738,9 @@ class Airflow(Service):
             # instead of 3.6 s.
             "AIRFLOW__CORE__MP_START_METHOD": "forkserver",
             "AIRFLOW__CORE__MP_FORKSERVER_PRELOAD": ",".join(_TASK_MODULES),
+            # A busy machine may take longer than the 5 s of Airflow's own setting to answer a task
+            # that begins; the task would have failed without a word.
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             # Also the pause before a worker notices that its task has ended.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__CORE__AUTH_MANAGER": (

@@ -369,6 +369,7 @@ def test_log_of_a_failed_task_names_the_cause(airflow: Airflow) -> None:
     ended = run(airflow, "bad")
     assert ended["state"] == "failed"
     assert "ValueError: the reason" in airflow.task_log("bad", ended["dag_run_id"], "fail")
+    assert "run_id=" in airflow.scheduler_log()
 
 
 @pytest.mark.slow
