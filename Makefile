@@ -26,7 +26,7 @@ SQLALCHEMY ?= sqlalchemy==2.0.41
 # What DataSurface's own factory file imports, which the tests compare with ours.
 OWN_FACTORY_NEEDS := apache-airflow-providers-postgres
 # What a real DataSurface imports that nothing else here does.
-UPSTREAM_NEEDS := 'avro>=1.11' 'pydantic>=2' $(OWN_FACTORY_NEEDS)
+UPSTREAM_NEEDS := 'avro>=1.11' 'pydantic>=2' geoalchemy2 $(OWN_FACTORY_NEEDS)
 # So many files of tests run at the same time, the slow ones first; tests that wait leave the
 # processors to the others. 0 is none, for where 127.0.0.1 is the only loopback address: each worker
 # has a PostgreSQL of its own.

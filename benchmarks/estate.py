@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from yellow_models import Model, Store
+from yellow_models import Model, Store, bootstrap
 
 from benchmarks import sides
 from datasurface.md import CronTrigger, PlatformPipelineGraph, ValidationTree
@@ -75,8 +75,8 @@ class Estate:
         """Run both rings of a platform and keep its factory file."""
         eco = model(streams).build()
         platform = eco.getDataPlatformOrThrow("YellowLive")
-        files = platform.generateBootstrapArtifacts(eco, 0)
-        platform.generateBootstrapArtifacts(eco, 1)
+        files = bootstrap(platform, eco, 0)
+        bootstrap(platform, eco, 1)
         self.factory_file.write_text(files[self.factory_file.name], encoding="utf-8")
 
     def graph(self, streams: int) -> PlatformPipelineGraph:

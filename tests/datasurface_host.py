@@ -30,6 +30,14 @@ def python_path(*more: str) -> str:
     return os.pathsep.join([*([str(JOBS_SOURCE)] if JOBS_SOURCE else []), *more])
 
 
+def commands_take_providers() -> bool:
+    """Tell whether the two commands are run for a services provider, as of DataSurface 0.0.56."""
+    if JOBS_SOURCE is None:
+        return False
+    command = JOBS_SOURCE / "datasurface" / "cmd" / "platform.py"
+    return '"--psp"' in command.read_text(encoding="utf-8")
+
+
 def describe() -> str:
     """Return which DataSurface is in use: its release as far as it is known, and its folder."""
     folder = Path(str(importlib.import_module("datasurface").__file__)).parent

@@ -10,7 +10,7 @@ import yaml
 from kubernetes_validate.utils import all_versions
 from yellow_models import Model
 
-from yellow_dynamic.plugin import deployment_files
+from yellow_dynamic.plugin import GENERATION, deployment_files
 
 #: The oldest and the newest Kubernetes whose schemas are at hand.
 KUBERNETES_VERSIONS = (all_versions()[0], all_versions()[-1])
@@ -22,10 +22,12 @@ def deployment_of(model: Model) -> dict[str, str]:
     """Return what is rendered for a cluster, by the end of its name after the platform's."""
     eco = model.build()
     platform: Any = eco.getDataPlatformOrThrow(model.platform)
-    start = platform.to_k8s_name(platform.name)
-    files = deployment_files(platform, eco)
-    assert all(name.startswith(start) for name in files)
-    return {name.removeprefix(start): text for name, text in files.items()}
+    starts = (GENERATION.k8s_name(platform.name), GENERATION.unit(platform).file_start)
+    files = deployment_files([platform], eco)
+    assert all(name.startswith(starts) for name in files)
+    return {
+        name.removeprefix(starts[0]).removeprefix(starts[1]): text for name, text in files.items()
+    }
 
 
 def one(text: str) -> Manifest:

@@ -7,8 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from datasurface_host import PYTHON, SOURCE, python_path
-from yellow_models import Model
+from datasurface_host import PYTHON, SOURCE, commands_take_providers, python_path
+from yellow_models import PROVIDER, Model
 
 TESTS = Path(__file__).parent
 
@@ -45,6 +45,21 @@ class Commands:
     def output(self) -> Path:
         return self.folder / "output"
 
+    @property
+    def unit(self) -> str:
+        """What the commands are run for."""
+        return PROVIDER if commands_take_providers() else self.model.platform
+
+    @property
+    def options(self) -> list[str]:
+        """The option of the commands that names it."""
+        return ["--psp" if commands_take_providers() else "--platform", self.unit]
+
+    @property
+    def files(self) -> Path:
+        """Where bootstrap writes its files."""
+        return self.output / self.unit
+
     def merge(self, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run handleModelMerge."""
         return finish(self.start("handleModelMerge", **environment))
@@ -59,7 +74,7 @@ class Commands:
             [
                 str(PYTHON), "-m", "datasurface.cmd.platform", *command,
                 f"--model={self.folder}", f"--output={self.output}",
-                "--platform", self.model.platform,
+                *self.options,
             ],
             env={**os.environ, "PYTHONPATH": python_path(str(TESTS)), **environment},
             stdout=subprocess.PIPE,

@@ -24,7 +24,7 @@ def main() -> None:
     file = Path(sys.argv[1])
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(factory_text(platform, eco), encoding="utf-8")
-    for name, text in deployment_files(platform, eco).items():
+    for name, text in deployment_files([platform], eco).items():
         if name.endswith(".py"):
             file.with_name(name).write_text(text, encoding="utf-8")
 

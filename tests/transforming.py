@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from yellow_models import SINGLE, Model, Store, dataset
@@ -46,6 +47,7 @@ def transform(
     credential: Credential | None = None,
     source: str = "source",
     code: str = CODE,
+    each: Sequence[str] = ("x", "y"),
 ) -> Model:
     """Give the model two stores, a transformer that reads both, and a consumer of its output.
 
@@ -55,10 +57,11 @@ def transform(
         credential: that of its code's repository.
         source: the database of the stores' tables.
         code: the repository of the transformer's code.
+        each: the datasets of the store that is ingested dataset by dataset.
     """
     model.stores = [
         Store("Store1", source=source),
-        Store("Each", ["x", "y"], SINGLE, source=source),
+        Store("Each", each, SINGLE, source=source),
     ]
     model.workspaces = partial(producers, trigger, credential, code)
     model.sinks = [DatasetSink("Totals", "totals")]

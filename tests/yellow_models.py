@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datasurface import md
 from datasurface.md import (
     CloudVendor,
     ConsumerRetentionRequirements,
@@ -22,7 +24,6 @@ from datasurface.md import (
     DatasetGroup,
     DatasetSink,
     Datastore,
-    DefaultDataPlatform,
     Ecosystem,
     EcosystemPipelineGraph,
     GovernanceZone,
@@ -56,8 +57,20 @@ from datasurface.platforms.yellow import (
     YellowMilestoneStrategy,
     YellowPlatformServiceProvider,
 )
-from yellow_dynamic import YellowDynamicDataPlatform
+from yellow_dynamic import YellowDynamicDataPlatform, YellowDynamicPlatformServiceProvider
 
+#: Whether a services provider bootstraps and merges its platforms, as of DataSurface 0.0.56.
+PROVIDERS_BOOTSTRAP = hasattr(YellowDataPlatform, "getPSP")
+PROVIDER = "Provider"
+LIVE, FORENSIC = (
+    (YellowMilestoneStrategy["SCD1"], YellowMilestoneStrategy["SCD2"])
+    if PROVIDERS_BOOTSTRAP
+    else (YellowMilestoneStrategy["LIVE_ONLY"], YellowMilestoneStrategy["BATCH_MILESTONED"])
+)
+#: What rows call the ingestion of a database by snapshots.
+SQL_KIND = "sql_source" if PROVIDERS_BOOTSTRAP else "sql_snapshot"
+#: The keys of RunSettings that DataSurface's own part of a model gives each row.
+HINTED = {"resources", "priority_weight"} if PROVIDERS_BOOTSTRAP else set()
 HOST = "pg-data.ns-test.svc.cluster.local"
 PLACE = {LocationKey("MyCorp:NY_1")}
 SINGLE = IngestionConsistencyType.SINGLE_DATASET
@@ -76,6 +89,8 @@ class Store:
     credential: str = "postgres"
     source: str = "source"
     kafka: bool = False
+    #: The column whose highest value tells what is new; DataSurface 0.0.56 and 0.0.57.
+    watermark: str | None = None
 
     def build(self) -> Datastore:
         return Datastore(
@@ -97,7 +112,71 @@ class Store:
             locations=PLACE,
             databaseName=self.source,
         )
+        if self.watermark is not None:
+            by_watermark: Any = vars(md)["SQLWatermarkSnapshotDeltaIngestion"]
+            return by_watermark(source, self.watermark, Integer(), *given)
         return SQLSnapshotIngestion(source, *given)
+
+
+def login_keys(secret: str) -> tuple[str, str]:
+    """Return the keys of a login in its secret, as jobs read them."""
+    if PROVIDERS_BOOTSTRAP:
+        return f"{secret}_USER", f"{secret}_PASSWORD"
+    return "POSTGRES_USER", "POSTGRES_PASSWORD"
+
+
+def bootstrap(platform: Any, eco: Ecosystem, ring: int) -> dict[str, str]:
+    """Return what a ring of bootstrap gives for a platform."""
+    bootstrapped = platform.psp if PROVIDERS_BOOTSTRAP else platform
+    files: dict[str, str] = bootstrapped.generateBootstrapArtifacts(eco, ring)
+    return files
+
+
+def platforms_of(eco: Ecosystem) -> list[Any]:
+    """Return all platforms of a model."""
+    if PROVIDERS_BOOTSTRAP:
+        providers = vars(eco)["platformServicesProviders"]
+        return [platform for psp in providers for platform in psp.dataPlatforms.values()]
+    return list(eco.dataPlatforms.values())
+
+
+def change_provider(platform: Any, name: str, value: Any) -> None:
+    """Change what a platform's services provider has, by its name in most releases."""
+    part = platform.psp
+    if PROVIDERS_BOOTSTRAP and name == "namespace":
+        part = part.yp_assm
+    elif PROVIDERS_BOOTSTRAP and name in CACHE_NAMES:
+        part, name = part.yp_assm.git_cache_config, CACHE_NAMES[name]
+    assert hasattr(part, name)
+    setattr(part, name, value)
+
+
+#: What DataSurface 0.0.56 and 0.0.57 call the settings of the model's cache.
+CACHE_NAMES = {
+    "git_cache_enabled": "enabled",
+    "git_cache_storage_class": "storageClass",
+    "git_cache_access_mode": "access_mode",
+    "git_cache_max_age_minutes": "git_cache_max_age_minutes",
+    "git_cache_claim": "pvc_name",
+    "git_cache_folder": "cacheLocalPath",
+}
+
+
+def as_assembly(namespace: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return a provider's arguments with those of namespace and cache as DataSurface 0.0.57 has
+    them."""
+    module: Any = importlib.import_module("datasurface.platforms.yellow.assembly")
+    own = dict(arguments)
+    cache = {theirs: own.pop(ours) for ours, theirs in CACHE_NAMES.items() if ours in own}
+    # What the other releases have without being told.
+    cache = {"pvc_name": "test-git-model-cache", "cacheLocalPath": "/cache/git-models"} | cache
+    assembly = module.YellowExternalSingleDatabaseAssembly(
+        "Assembly",
+        namespace,
+        module.GitCacheConfig(**cache),
+        HostPortPair(f"airflow.{namespace}.svc.cluster.local", 8080),
+    )
+    return {"yp_assembly": assembly, **own}
 
 
 def dataset(name: str) -> Dataset:
@@ -133,7 +212,10 @@ class Model:
     platform: str = "YellowLive"
     platformClass: type[YellowDataPlatform] = YellowDynamicDataPlatform
     platformArguments: dict[str, Any] = field(default_factory=dict)
+    providerClass: type[YellowPlatformServiceProvider] = YellowDynamicPlatformServiceProvider
     providerArguments: dict[str, Any] = field(default_factory=dict)
+    #: The classes of further platforms of the same services provider, by their names.
+    others: dict[str, type[YellowDataPlatform]] = field(default_factory=dict)
     postgresCredential: str = "postgres"
     gitCredential: str = "git"
     namespace: str = "ns-test"
@@ -147,14 +229,20 @@ class Model:
     workspaces: Callable[[], list[Workspace]] = list
     #: What the assigned workspace reads besides the stores.
     sinks: list[DatasetSink] = field(default_factory=list)
+    #: The name of the WorkloadTier of the assigned workspace; DataSurface 0.0.56 and 0.0.57.
+    priority: str | None = None
+
+    @property
+    def unit(self) -> str:
+        """What the two commands are run for."""
+        return PROVIDER if PROVIDERS_BOOTSTRAP else self.platform
 
     def build(self) -> Ecosystem:
         """Return the ecosystem; it is not linted yet."""
         eco = Ecosystem(
             self.name,
             **self._repositories(),
-            data_platforms=[self.buildPlatform()],
-            default_data_platform=DefaultDataPlatform(DataPlatformKey(self.platform)),
+            **self._platforms(),
             governance_zone_declarations=[GovernanceZoneDeclaration("Zone", self._ownRepo("zone"))],
             infrastructure_vendors=[
                 InfrastructureVendor(
@@ -183,13 +271,33 @@ class Model:
             return {"repo": GitHubRepository("acme/models", "edited"), "liveRepo": live}
         return {"repo": live}
 
+    def _platforms(self) -> dict[str, Any]:
+        """Return the platforms as the ecosystem takes them: within their provider, or besides."""
+        platform = self.buildPlatform()
+        if PROVIDERS_BOOTSTRAP:
+            return {"platform_services_providers": [vars(platform)["psp"]]}
+        default: Any = vars(md)["DefaultDataPlatform"](DataPlatformKey(self.platform))
+        return {"data_platforms": [platform], "default_data_platform": default}
+
     def buildPlatform(self) -> YellowDataPlatform:
-        provider = YellowPlatformServiceProvider(
-            "Provider",
+        login = Credential(self.postgresCredential, CredentialType.USER_PASSWORD)
+        if PROVIDERS_BOOTSTRAP:
+            classes = {self.platform: self.platformClass, **self.others}
+            platforms = [self._platform(name, kind) for name, kind in classes.items()]
+            self._provider(
+                mergeRW_Credential=login,
+                dataPlatforms=platforms,
+                **as_assembly(self.namespace, self.providerArguments),
+            )
+            return platforms[0]
+        own = {"namespace": self.namespace, "postgresCredential": login, **self.providerArguments}
+        return self._platform(self.platform, self.platformClass, self._provider(**own))
+
+    def _provider(self, **arguments: Any) -> YellowPlatformServiceProvider:
+        return self.providerClass(
+            PROVIDER,
             PLACE,
             PlainTextDocumentation("The services of the tests"),
-            namespace=self.namespace,
-            postgresCredential=Credential(self.postgresCredential, CredentialType.USER_PASSWORD),
             gitCredential=Credential(self.gitCredential, CredentialType.API_TOKEN),
             connectCredentials=Credential("connect", CredentialType.API_TOKEN),
             merge_datacontainer=PostgresDatabase(
@@ -198,17 +306,17 @@ class Model:
                 locations=PLACE,
                 databaseName=self.database,
             ),
-            **self.providerArguments,
+            **arguments,
         )
-        return self.platformClass(
-            self.platform,
-            PlainTextDocumentation("The platform of the tests"),
-            provider,
-            YellowMilestoneStrategy.BATCH_MILESTONED
-            if self.forensic
-            else YellowMilestoneStrategy.LIVE_ONLY,
-            **self.platformArguments,
-        )
+
+    def _platform(
+        self, name: str, kind: type[YellowDataPlatform], *provider: YellowPlatformServiceProvider
+    ) -> YellowDataPlatform:
+        strategy = FORENSIC if self.forensic else LIVE
+        own = self.platformArguments if issubclass(kind, YellowDynamicDataPlatform) else {}
+        doc = PlainTextDocumentation("The platform of the tests")
+        given: list[Any] = [name, doc, *provider, strategy]
+        return kind(*given, **own)
 
     def graph(self, folder: Path) -> PlatformPipelineGraph:
         """Return the pipeline graph of the platform, from a linted model without problems."""
@@ -233,12 +341,13 @@ class Model:
             "workspace": "Consumer",
             "assignments": [
                 {
-                    "dataPlatform": self.platform,
+                    "dataPlatform": name,
                     "documentation": "All of it",
                     "productionStatus": "PRODUCTION",
                     "deprecationsAllowed": "NEVER",
                     "status": "PROVISIONED",
                 }
+                for name in (self.platform, *self.others)
             ],
         }
 
@@ -259,7 +368,12 @@ class Model:
                 sinks=sinks + self.sinks,
                 platform_chooser=WorkspacePlatformConfig(retention),
             ),
+            *self._priority(),
         )
+
+    def _priority(self) -> Iterator[Any]:
+        if self.priority is not None:
+            yield vars(md)["WorkspacePriority"](vars(md)["WorkloadTier"][self.priority])
 
     def _ownRepo(self, part: str) -> GitHubRepository:
         return GitHubRepository("acme/models", f"{part}_main")

@@ -10,9 +10,17 @@ if TYPE_CHECKING:
         RunSettings,
         SlackWebhook,
         YellowDynamicDataPlatform,
+        YellowDynamicPlatformServiceProvider,
     )
 
-__all__ = ["EMail", "RunSettings", "SlackWebhook", "YellowDynamicDataPlatform", "__version__"]
+__all__ = [
+    "EMail",
+    "RunSettings",
+    "SlackWebhook",
+    "YellowDynamicDataPlatform",
+    "YellowDynamicPlatformServiceProvider",
+    "__version__",
+]
 __version__ = "0.2.0"
 
 

@@ -63,17 +63,14 @@ RUN_KEYS: dict[str, str] = {
 BATCH_TABLES = {"batch_counter_table", "batch_metrics_table"}
 
 
-def secret_keys(role: str) -> dict[str, str]:
-    """Return the keys of the secret of a credential in this role.
+def secret_keys(role: str, settings: dict[str, Any]) -> dict[str, str]:
+    """Return the keys of the secret of a credential in this role; see `keys_of_secret`.
 
     Args:
         role: `postgres`, `git`, `slack`, `source`, `kafka_connect` or `code`.
-
-    Returns:
-        Each key by the end of the environment variable's name that carries it to the job.
+        settings: those of its platform, or of a stream.
     """
-    keys: dict[str, str] = KEYS[f"{role}_credential_secret_name"]["secretKeys"]
-    return keys
+    return keys_of_secret(f"{role}_credential_secret_name", settings)
 
 
 # --- The factory file -------------------------------------------------------------------------
@@ -221,9 +218,9 @@ def factory_name_of(platform_name: str, number: int = 1) -> str:
     return f"{platform_name}_factory_dag{suffix_of(number)}"
 
 
-def suffix_of(number: int) -> str:
+def suffix_of(number: int, separator: str = "_") -> str:
     """Return the end of what belongs to a factory file of that number."""
-    return "" if number == 1 else f"_{number}"
+    return "" if number == 1 else f"{separator}{number}"
 
 
 def revision_of(config_json: str | None) -> str:
@@ -540,15 +537,42 @@ def with_schemas(advice: str, schemas: list[str]) -> str:
 
 # --- What Kubernetes and PostgreSQL are given -------------------------------------------------
 
-# Where Jobs keep copies of the model in their containers.
+# Where Jobs keep copies of the model in their containers, unless a platform says otherwise.
 MODEL_FOLDER = "/cache/git-models"
+# The parts of a login.
+LOGIN_PARTS = {"USER", "PASSWORD"}
+# Jobs look for a newer image each time, unless a platform says otherwise.
+PULL_ALWAYS = "Always"
 # The volumes that a job's pod may have itself: of the model, and of a transformer's code.
 MODEL_VOLUME, WORKING_VOLUME = "git-model-cache", "datatransformer"
 
 
-def model_claim_of(ecosystem_k8s_name: str) -> str:
-    """Return the name of the claim of the volume that all Jobs keep the model on."""
-    return f"{ecosystem_k8s_name}-git-model-cache"
+def model_claim_of(settings: dict[str, Any]) -> str | None:
+    """Return the claim of the volume that all Jobs keep the model on, or None for no volume."""
+    if not settings.get("git_cache_enabled"):
+        return None
+    return settings.get("git_cache_claim") or f"{settings['ecosystem_k8s_name']}-git-model-cache"
+
+
+def model_folder_of(settings: dict[str, Any]) -> str:
+    """Return the folder in which Jobs keep copies of the model in their containers."""
+    return settings.get("git_cache_folder") or MODEL_FOLDER
+
+
+def keys_of_secret(secret_key: str, settings: dict[str, Any]) -> dict[str, str]:
+    """Return the keys of a credential's secret.
+
+    Args:
+        secret_key: the setting that names the secret.
+        settings: those of a platform or of a stream.
+
+    Returns:
+        Each key by the end of the environment variable's name that carries it to the job.
+    """
+    keys: dict[str, str] = KEYS[secret_key]["secretKeys"]
+    if settings.get("login_keys_by_secret") and keys.keys() == LOGIN_PARTS:
+        return {part: f"{settings[secret_key]}_{part}" for part in keys}
+    return keys
 
 
 def literally(value: str) -> str:

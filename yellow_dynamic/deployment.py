@@ -5,6 +5,7 @@ The factory file is apart, in contract.py: it is all that Airflow needs to build
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -13,13 +14,15 @@ from sqlalchemy.dialects import postgresql
 from yellow_dynamic.contract import (
     BATCH_TABLES,
     MADE_BY_BOOTSTRAP,
-    MODEL_FOLDER,
     ON_FAILURE,
+    PULL_ALWAYS,
     UNREGISTERED,
     factory_name_of,
     literally,
     model_claim_of,
+    model_folder_of,
     secret_keys,
+    suffix_of,
     templates,
 )
 from yellow_dynamic.history import HISTORY, name_beside
@@ -30,96 +33,165 @@ SNAPSHOT_FOLDER = "/var/lib/yellow-dynamic"
 #: What Kubernetes allows for a Job's name, 63, less the longest end of ours.
 JOB_NAME_CHARACTERS = 43
 
-#: The files, each after the platform's name. Those with underscores are DataSurface's own names.
-FILES = (
-    "-airflow-values.yaml",
-    "-airflow-patch.yaml",
-    "-airflow-reader.sql",
+#: The files of a platform, and those of what the two commands are run for, each after the name.
+#: Those with underscores are DataSurface's own names.
+PLATFORM_FILES = ("-airflow-values.yaml", "-airflow-patch.yaml", "-airflow-reader.sql")
+UNIT_FILES = (
     "-bootstrap-job.yaml",
     "_ring1_init_job.yaml",
     "_model_merge_job.yaml",
     "_reconcile_views_job.yaml",
-    "_infrastructure_dag.py",
-    "_datatransformer_factory_dag.py",
 )
+INFRASTRUCTURE_FILE = "_infrastructure_dag.py"
 
 
-def rendered(settings: dict[str, Any], airflow: str, schedule: str | None) -> dict[str, str]:
-    """Return the text of each file by its name; `values` says what the arguments are."""
-    environment = templates(yaml=yaml_text, sql=sql_identifier, literally=literally, python=ascii)
-    names = values(settings, airflow, schedule)
-    start = settings["platform_name"]
-    return {
-        f"{start}{name}": environment.get_template(f"{name[1:]}.j2").render(names) for name in FILES
-    }
+@dataclass(frozen=True)
+class Unit:
+    """What the two commands are run for: a platform, or a services provider with its platforms.
+
+    Attributes:
+        kind: which of them, in words.
+        name: its name in the model.
+        airflow_name: its name as Kubernetes and Airflow carry it.
+        file_start: how the names of its files begin.
+        option: the option of the two commands that names it.
+        views_option: that of the reconciliation of views.
+        variable: the environment variable that tells a Job the name.
+        replaced: the ends of further files of DataSurface, which define nothing now.
+        beside_own: whether DataSurface's own infrastructure DAG stays, for other platforms.
+    """
+
+    kind: str
+    name: str
+    airflow_name: str
+    file_start: str
+    option: str
+    views_option: str
+    variable: str
+    replaced: tuple[str, ...] = ()
+    beside_own: bool = False
+
+    @property
+    def infrastructure_name(self) -> str:
+        """How the id of its infrastructure DAG begins."""
+        return f"{self.airflow_name}-dynamic" if self.beside_own else self.airflow_name
+
+    @property
+    def infrastructure_file(self) -> str:
+        start = f"{self.file_start}_dynamic" if self.beside_own else self.file_start
+        return f"{start}{INFRASTRUCTURE_FILE}"
 
 
-def values(settings: dict[str, Any], airflow: str, schedule: str | None) -> dict[str, Any]:
-    """Return what the templates say of a platform.
+def of_platform(settings: dict[str, Any], unit: Unit, airflow: str) -> dict[str, str]:
+    """Return the text of each file that Airflow, or the database, needs for one platform.
 
     Args:
         settings: those that its factory file carries.
+        unit: what it belongs to.
         airflow: the name of its Airflow, as Kubernetes has it.
+    """
+    names = {**platform_values(settings, airflow), **unit_values([settings], unit, None)}
+    start = settings["platform_name"]
+    return {
+        f"{start}{name}": rendered(f"{name[1:]}.j2", names)
+        for name in (*PLATFORM_FILES, *unit.replaced)
+    }
+
+
+def of_unit(platforms: list[dict[str, Any]], unit: Unit, schedule: str | None) -> dict[str, str]:
+    """Return the text of each Job, and of the infrastructure DAG.
+
+    Args:
+        platforms: the settings of each of its platforms, as their factory files carry them.
+        unit: what they belong to.
         schedule: that of the infrastructure DAG, or None.
     """
-    postgres_secret = settings["postgres_credential_secret_name"]
-    cached = settings["git_cache_enabled"]
+    names = unit_values(platforms, unit, schedule)
+    files = {f"{unit.file_start}{name}": rendered(f"{name[1:]}.j2", names) for name in UNIT_FILES}
+    infrastructure = rendered(f"{INFRASTRUCTURE_FILE[1:]}.j2", names)
+    return {**files, unit.infrastructure_file: infrastructure}
+
+
+def rendered(template: str, names: dict[str, Any]) -> str:
+    environment = templates(yaml=yaml_text, sql=sql_identifier, literally=literally, python=ascii)
+    return environment.get_template(template).render(names)
+
+
+def platform_values(settings: dict[str, Any], airflow: str) -> dict[str, Any]:
+    """Return what the templates of a platform say of it; see `of_platform`."""
     return {
         "platform": settings["original_platform_name"],
-        "file_start": settings["platform_name"],
-        "job_start": settings["platform_name"][:JOB_NAME_CHARACTERS].strip("-"),
-        "namespace": settings["namespace_name"],
+        "platform_start": settings["platform_name"],
         "airflow": airflow,
         "credential": settings["postgres_credential_name"],
-        "secret": postgres_secret,
+        "secret": settings["postgres_credential_secret_name"],
         "database": settings["postgres_database"],
         "table": settings["config_table"],
         "read_too": [
             name_beside(settings["config_table"], HISTORY),
             *(settings[name] for name in sorted(BATCH_TABLES)),
         ],
-        "allowed_removals": ALLOWED_REMOVALS,
-        "tells": any(key.startswith(ON_FAILURE) for key in settings),
         "made_by_bootstrap": MADE_BY_BOOTSTRAP,
         "snapshot_folder": SNAPSHOT_FOLDER,
+        "factory_file": factory_name_of(settings["platform_name"]),
+    }
+
+
+def unit_values(
+    platforms: list[dict[str, Any]], unit: Unit, schedule: str | None
+) -> dict[str, Any]:
+    """Return what the templates of Jobs and infrastructure DAG say; see `of_unit`."""
+    # What it takes of them, they have in common.
+    settings = platforms[0]
+    factory_files = [f"{factory_name_of(each['platform_name'])}.py" for each in platforms]
+    return {
+        "unit": unit,
+        "job_start": unit.airflow_name[:JOB_NAME_CHARACTERS].strip("-"),
+        "namespace": settings["namespace_name"],
+        "allowed_removals": ALLOWED_REMOVALS,
+        "tells": any(key.startswith(ON_FAILURE) for each in platforms for key in each),
         "image": settings["datasurface_docker_image"],
-        "model_folder": MODEL_FOLDER,
-        "model_claim": model_claim_of(settings["ecosystem_k8s_name"]) if cached else None,
+        "pull_policy": settings.get("image_pull_policy", PULL_ALWAYS),
+        "model_folder": model_folder_of(settings),
+        "model_claim": model_claim_of(settings),
         "schedule": schedule,
         "unregistered": UNREGISTERED,
-        "factory_file": factory_name_of(settings["platform_name"]),
-        "commands": cluster_commands(settings),
+        "factory_files": factory_files,
+        "factory_containers": [
+            (f"factory-file{suffix_of(number, '-')}", file)
+            for number, file in enumerate(factory_files, start=1)
+        ],
+        "commands": cluster_commands(settings, unit),
         "job_environment": {
-            "DATASURFACE_PLATFORM_NAME": settings["original_platform_name"],
+            unit.variable: unit.name,
             "DATASURFACE_NAMESPACE": settings["namespace_name"],
         },
         "job_secrets": [
             (f"{settings[f'{role}_credential_name']}_{part}", secret, key)
             for role in ("postgres", "git")
             for secret in [settings[f"{role}_credential_secret_name"]]
-            for part, key in secret_keys(role).items()
+            for part, key in secret_keys(role, settings).items()
         ],
     }
 
 
-def cluster_commands(settings: dict[str, Any]) -> dict[str, list[str]]:
+def cluster_commands(settings: dict[str, Any], unit: Unit) -> dict[str, list[str]]:
     """Return the commands that Jobs, and the infrastructure DAG, run in the cluster, by name."""
     owner, name = settings["git_repo_url"].split("/")[-2:]
     cached = settings["git_cache_enabled"]
     model = [
-        "--git-repo-path", MODEL_FOLDER if cached else "/workspace/model",
+        "--git-repo-path", model_folder_of(settings) if cached else "/workspace/model",
         "--git-repo-owner", owner,
         "--git-repo-name", name,
         "--git-repo-branch", settings["git_repo_branch"],
         "--git-platform-repo-credential-name", settings["git_credential_name"],
         *(["--use-git-cache", "--max-cache-age-minutes", "0"] if cached else []),
     ]  # fmt: skip
-    platform = settings["original_platform_name"]
 
     def command(work: str, *options: str) -> list[str]:
         return [
             *("python", "-m", "datasurface.cmd.platform", *options),
-            *("--output", f"/workspace/{work}", "--platform", platform, *model),
+            *("--output", f"/workspace/{work}", unit.option, unit.name, *model),
         ]
 
     views = ["python", "-m", "datasurface.platforms.yellow.reconcile_workspace_views"]
@@ -127,7 +199,7 @@ def cluster_commands(settings: dict[str, Any]) -> dict[str, list[str]]:
         "ring_0": command("ring-0", "generatePlatformBootstrap", "--ringLevel", "0"),
         "ring_1": command("ring-1", "generatePlatformBootstrap", "--ringLevel", "1"),
         "merge_model": command("merge", "handleModelMerge"),
-        "reconcile_views": [*views, "--platform-name", platform, *model],
+        "reconcile_views": [*views, unit.views_option, unit.name, *model],
     }
 
 

@@ -8,6 +8,7 @@ second.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import logging
@@ -94,6 +95,7 @@ try:
         IngestionConsistencyType,
         KafkaIngestion,
         PlatformPipelineGraph,
+        PostgresDatabase,
         SQLSnapshotIngestion,
         StepTrigger,
         ValidationTree,
@@ -103,38 +105,17 @@ try:
     from datasurface.md.credential import CredentialType
     from datasurface.md.lint import ObjectWrongType, ProblemSeverity
     from datasurface.md.repo import GitHubRepository
-    from datasurface.platforms.yellow import YellowDataPlatform
+    from datasurface.platforms.yellow import YellowDataPlatform, YellowPlatformServiceProvider
     from datasurface.platforms.yellow.yellow_dp import JobUtilities, YellowGraphHandler
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "datasurface":
         raise
     raise ImportError(
         "yellow_dynamic is a plugin of DataSurface, and the package 'datasurface' with the Yellow "
-        f"platform is not installed here ({error}). Install DataSurface 0.0.35 to 0.0.38 as your "
-        "vendor ships it; its container image has it. To try yellow_dynamic on one machine "
-        "without it, install the stand-in from its source: pip install ./embedded"
+        f"platform is not installed here ({error}). Install DataSurface 0.0.35 to 0.0.38, 0.0.56 "
+        "or 0.0.57 as your vendor ships it; its container image has it. To try yellow_dynamic on "
+        "one machine without it, install the stand-in from its source: pip install ./embedded"
     ) from None
-
-
-def installed_release() -> str:
-    """Return the release of the DataSurface installed here, as far as it says."""
-    try:
-        return metadata.version("datasurface")
-    except metadata.PackageNotFoundError:
-        return "of an unknown release"
-
-
-# The late 0.0.38 has both: bootstrap on the platform, and factories inside the infrastructure DAG.
-if not hasattr(YellowDataPlatform, "generateBootstrapArtifacts") or hasattr(
-    YellowDataPlatform, "getFactoryDAGTable"
-):
-    raise ImportError(
-        f"yellow_dynamic {__version__} supports DataSurface 0.0.35 to 0.0.38 (up to 29 July 2025). "
-        f"The DataSurface installed here, {installed_release()}, is a later one: its services "
-        "provider bootstraps and its infrastructure DAG builds the ingestion DAGs itself, which "
-        "would define each of them twice. Keep YellowDataPlatform in the model there; "
-        "docs/compatibility.md of yellow_dynamic says more."
-    )
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +129,254 @@ CONNECTION_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}", re.ASCII)
 MAIL_ADDRESS = re.compile(r"[^\s@,;<>\"]+@[^\s@,;<>\"]+")
 
 StreamConfig = dict[str, Any]
+
+
+# --- What releases of DataSurface differ in ---------------------------------------------------
+
+
+class PlatformsBootstrap:
+    """DataSurface 0.0.35 to 0.0.38, where each platform is bootstrapped and merged by itself."""
+
+    #: What rows call each kind of ingestion.
+    kinds: Mapping[type, str] = {SQLSnapshotIngestion: "sql_snapshot", KafkaIngestion: "kafka"}
+
+    def k8s_name(self, name: str) -> str:
+        """Return a name of the model as Kubernetes and Airflow carry it."""
+        return str(YellowDataPlatform.to_k8s_name(name))
+
+    def platforms(self, eco: Ecosystem) -> list[Any]:
+        """Return all platforms of a model."""
+        return list(eco.dataPlatforms.values())
+
+    def namespace(self, psp: Any) -> str:
+        """Return the Kubernetes namespace of a services provider."""
+        return str(psp.namespace)
+
+    def merge_credential(self, psp: Any) -> Credential:
+        """Return the credential of the merge store."""
+        credential: Credential = psp.postgresCredential
+        return credential
+
+    def table_name(self, psp: Any, name: str) -> str:
+        """Return the name that a table of the merge store really has."""
+        return str(psp.namingMapper.mapNoun(name))
+
+    def settings(self, psp: Any) -> StreamConfig:
+        """Return what jobs need besides what all releases have: of the cache, images and secrets.
+
+        What a services provider leaves open is None.
+        """
+        if not psp.git_cache_enabled:
+            return {"git_cache_enabled": psp.git_cache_enabled}
+        return {
+            "git_cache_enabled": psp.git_cache_enabled,
+            "git_cache_storage_class": psp.git_cache_storage_class,
+            "git_cache_access_mode": psp.git_cache_access_mode,
+            "git_cache_storage_size": psp.git_cache_storage_size,
+            "git_cache_max_age_minutes": psp.git_cache_max_age_minutes,
+        }
+
+    def of_factory(self) -> StreamConfig:
+        """Return what the factory file needs besides what all releases have."""
+        return {}
+
+    def hints(self, psp: Any, graph: PlatformPipelineGraph, config: StreamConfig) -> dict[str, Any]:
+        """Return the arguments of RunSettings that DataSurface's own parts of a model give."""
+        del psp, graph, config
+        return {}
+
+    def provider_problems(self, dp: YellowDynamicDataPlatform) -> Iterator[str]:
+        """Yield what of its services provider keeps a platform from being served."""
+        del dp
+        yield from ()
+
+    def unit(self, dp: YellowDynamicDataPlatform) -> deployment.Unit:
+        """Return what the two commands are run for, so that they serve the platform."""
+        name = self.k8s_name(dp.name)
+        return deployment.Unit(
+            kind="platform",
+            name=dp.name,
+            airflow_name=name,
+            file_start=name,
+            option="--platform",
+            views_option="--platform-name",
+            variable="DATASURFACE_PLATFORM_NAME",
+            replaced=("_datatransformer_factory_dag.py",),
+        )
+
+
+class ProvidersBootstrap(PlatformsBootstrap):
+    """DataSurface 0.0.56 and 0.0.57, where a services provider does it for its platforms."""
+
+    def __init__(self) -> None:
+        assembly = importlib.import_module("datasurface.platforms.yellow.assembly")
+        self._names: Any = assembly.K8sUtils
+        self._quantity: Any = assembly.Component.storageToKubernetesFormat
+        by_watermark = importlib.import_module("datasurface.md").SQLWatermarkSnapshotDeltaIngestion
+        by_sql = dict.fromkeys((SQLSnapshotIngestion, by_watermark), "sql_source")
+        self.kinds = {**by_sql, KafkaIngestion: "kafka"}
+
+    def k8s_name(self, name: str) -> str:
+        return str(self._names.to_k8s_name(name))
+
+    def platforms(self, eco: Ecosystem) -> list[Any]:
+        providers: list[Any] = vars(eco)["platformServicesProviders"]
+        return [dp for psp in providers for dp in psp.dataPlatforms.values()]
+
+    def namespace(self, psp: Any) -> str:
+        return str(psp.yp_assm.namespace)
+
+    def merge_credential(self, psp: Any) -> Credential:
+        credential: Credential = psp.mergeRW_Credential
+        return credential
+
+    def table_name(self, psp: Any, name: str) -> str:
+        return str(psp.namingMapper.fmtTVI(name))
+
+    def settings(self, psp: Any) -> StreamConfig:
+        cache = psp.yp_assm.git_cache_config
+        of_cache = {
+            "git_cache_claim": cache.pvc_name,
+            "git_cache_storage_class": cache.storageClass,
+            "git_cache_access_mode": cache.access_mode,
+            "git_cache_storage_size": self._quantity(cache.storage_size),
+            "git_cache_max_age_minutes": cache.git_cache_max_age_minutes,
+        }
+        return {
+            "git_cache_enabled": cache.enabled,
+            "git_cache_folder": cache.cacheLocalPath,
+            **(of_cache if cache.enabled else {}),
+            "image_pull_policy": psp.image_pull_policy.value,
+            "login_keys_by_secret": True,
+        }
+
+    def of_factory(self) -> StreamConfig:
+        return {"weight_rule": "absolute"}
+
+    def hints(self, psp: Any, graph: PlatformPipelineGraph, config: StreamConfig) -> dict[str, Any]:
+        if config["ingestion_type"] == TRANSFORMER:
+            hint = psp.getDataTransformerJobHint(config["workspace_name"])
+            limits = hint.to_k8s_json() if hint else TRANSFORMER_LIMITS
+        else:
+            hint = psp.getIngestionJobHint(config["store_name"], config.get("dataset_name"))
+            limits = hint.to_k8s_json() if hint else INGESTION_LIMITS
+        resources = {
+            kind: {name: limits[f"{start}_{name}"] for name in ("memory", "cpu")}
+            for kind, start in (("requests", "requested"), ("limits", "limits"))
+        }
+        return {"resources": resources, "priorityWeight": priority_of(graph, config)}
+
+    def provider_problems(self, dp: YellowDynamicDataPlatform) -> Iterator[str]:
+        psp = services_provider(dp)
+        if not isinstance(psp, YellowDynamicPlatformServiceProvider):
+            yield (
+                f"Platform {dp.name!r} is given to services provider {psp.name!r}, which is a "
+                f"{type(psp).__name__}. This release of DataSurface lets the services provider "
+                "bootstrap its platforms: make it a YellowDynamicPlatformServiceProvider."
+            )
+        if not isinstance(psp.mergeStore, PostgresDatabase):
+            yield (
+                f"The merge store {psp.mergeStore.name!r} of services provider {psp.name!r} is a "
+                f"{type(psp.mergeStore).__name__}; platform {dp.name!r} needs a PostgresDatabase."
+            )
+        schedules = {each.infrastructureSchedule for each in dynamic_platforms(psp)}
+        if len(schedules - {None}) > 1:
+            yield (
+                f"The platforms of services provider {psp.name!r} have the infrastructureSchedules "
+                f"{', '.join(sorted(map(repr, schedules - {None})))}. One infrastructure DAG "
+                "merges all of them: give one of them a schedule, or all the same."
+            )
+
+    def unit(self, dp: YellowDynamicDataPlatform) -> deployment.Unit:
+        psp = services_provider(dp)
+        return deployment.Unit(
+            kind="services provider",
+            name=psp.name,
+            airflow_name=self.k8s_name(psp.name),
+            file_start=psp.to_python_name(psp.name),
+            option="--psp",
+            views_option="--psp",
+            variable="DATASURFACE_PSP_NAME",
+            beside_own=len(dynamic_platforms(psp)) < len(psp.dataPlatforms),
+        )
+
+
+#: What DataSurface 0.0.56 and 0.0.57 give the jobs of which the model has no hint.
+INGESTION_LIMITS = {
+    "requested_memory": "256M",
+    "requested_cpu": "100m",
+    "limits_memory": "1Gi",
+    "limits_cpu": "500m",
+}
+TRANSFORMER_LIMITS = {
+    "requested_memory": "512M",
+    "requested_cpu": "200m",
+    "limits_memory": "2Gi",
+    "limits_cpu": "1000m",
+}
+
+
+def priority_of(graph: PlatformPipelineGraph, config: StreamConfig) -> int:
+    """Return the priority that workspaces give a stream, 0 where none says any."""
+    store, platform = config["store_name"], graph.platform.name
+    if config["ingestion_type"].startswith(TRANSFORMER):
+        makers = {
+            workspace.dataTransformer.outputDatastore.name: workspace.name
+            for workspace in graph.workspaces.values()
+            if workspace.dataTransformer is not None
+        }
+        node = f"DataTransformerNode/DataTransformer/{platform}/{makers[store]}"
+    elif config["single_dataset"]:
+        node = f"IngestionSingleNode/Ingest/{platform}/{store}/{config['dataset_name']}"
+    else:
+        node = f"IngestionMultiNode/Ingest/{platform}/{store}"
+    priority: Any = vars(graph.nodes[node])["priority"]
+    return 0 if priority is None else int(priority.priority.value)
+
+
+def generation() -> PlatformsBootstrap:
+    """Return what the DataSurface installed here is, by what it offers.
+
+    Raises:
+        ImportError: it is one of those between, which neither of ours serves.
+    """
+    if hasattr(YellowDataPlatform, "getPSP"):
+        return ProvidersBootstrap()
+    # The late 0.0.38 has both: bootstrap on the platform, and factories inside the infrastructure
+    # DAG.
+    if hasattr(YellowDataPlatform, "generateBootstrapArtifacts") and not hasattr(
+        YellowDataPlatform, "getFactoryDAGTable"
+    ):
+        return PlatformsBootstrap()
+    raise ImportError(
+        f"yellow_dynamic {__version__} supports DataSurface 0.0.35 to 0.0.38 (up to 29 July 2025), "
+        f"0.0.56 and 0.0.57. The DataSurface installed here, {installed_release()}, is one between "
+        "these, whose infrastructure DAG builds the ingestion DAGs itself, which would define "
+        "each of them twice. Install DataSurface 0.0.57; until then, keep YellowDataPlatform in "
+        "the model. docs/compatibility.md of yellow_dynamic says more."
+    )
+
+
+def installed_release() -> str:
+    """Return the release of the DataSurface installed here, as far as it says."""
+    try:
+        return metadata.version("datasurface")
+    except metadata.PackageNotFoundError:
+        return "of an unknown release"
+
+
+def services_provider(dp: YellowDynamicDataPlatform) -> Any:
+    """Return the object that holds credentials, namespace, image and merge store."""
+    return dp.psp
+
+
+def dynamic_platforms(psp: Any) -> list[YellowDynamicDataPlatform]:
+    """Return those of a services provider's platforms that are ours."""
+    return [dp for dp in psp.dataPlatforms.values() if isinstance(dp, YellowDynamicDataPlatform)]
+
+
+#: All that the plugin asks of the release that is installed.
+GENERATION = generation()
 
 
 # --- The platform -----------------------------------------------------------------------------
@@ -347,7 +576,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
     def lint(self, eco: Ecosystem, tree: ValidationTree) -> None:
         """Add the platform's problems to the tree: the base's, its own arguments', clashes."""
         super().lint(eco, tree)
-        for problem in argument_problems(self):
+        for problem in (*argument_problems(self), *GENERATION.provider_problems(self)):
             tree.addProblem(problem)
         if self.slackCredential is not None:
             self.getCredentialStore().lintCredential(self.slackCredential, tree)
@@ -355,11 +584,12 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
                 tree.addRaw(
                     ObjectWrongType(self.slackCredential, CredentialType, ProblemSeverity.ERROR)
                 )
-        for other in eco.dataPlatforms.values():
-            if other is not self and self.to_k8s_name(other.name) == self.to_k8s_name(self.name):
+        own_name = GENERATION.k8s_name(self.name)
+        for other in GENERATION.platforms(eco):
+            if other is not self and GENERATION.k8s_name(other.name) == own_name:
                 tree.addProblem(
                     f"The platforms {self.name!r} and {other.name!r} would share the name "
-                    f"{self.to_k8s_name(self.name)!r} in Airflow and Kubernetes. Rename one."
+                    f"{own_name!r} in Airflow and Kubernetes. Rename one."
                 )
 
     def createGraphHandler(self, graph: PlatformPipelineGraph) -> YellowGraphHandler:
@@ -390,16 +620,66 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         """
         if ringLevel == 1:
             # Before the base's own tables, so that a role without the right hears what to grant.
-            with merge_store_transaction(self, "create or widen") as connection:
-                create_config_table(connection, self.getAirflowDAGTable())
-                create_history(connection, self.getAirflowDAGTable())
-                create_batch_tables(connection, self, eco)
+            create_tables(self, eco)
         files: dict[str, str] = super().generateBootstrapArtifacts(eco, ringLevel)
-        if ringLevel == 0:
-            files |= factory_files(self, eco)
-            files |= deployment_files(self, eco)
-            advise_shards(self, stream_count(self, eco))
-        return files
+        return files | bootstrap_files([self], eco) if ringLevel == 0 else files
+
+
+class YellowDynamicPlatformServiceProvider(YellowPlatformServiceProvider):
+    """A YellowPlatformServiceProvider that bootstraps and merges dynamic platforms.
+
+    DataSurface 0.0.56 and 0.0.57 let it do so for all of its platforms; other platforms of it are
+    left to the base. On 0.0.35 to 0.0.38 it is the base class.
+    """
+
+    dataPlatforms: dict[str, Any]
+
+    def generateBootstrapArtifacts(self, eco: Ecosystem, ringLevel: int) -> dict[str, str]:
+        """Render the files of the provider and its platforms (ring 0) or create tables (ring 1).
+
+        Returns:
+            File texts by file name. Those of ring 0 are the base's and those of
+            YellowDynamicDataPlatform; where all platforms are dynamic, our infrastructure DAG takes
+            the place of the base's. Ring 1 has none: the base's would overwrite those of ring 0.
+
+        Raises:
+            ValueError: as for YellowDynamicDataPlatform.
+            sqlalchemy.exc.SQLAlchemyError: as for YellowDynamicDataPlatform.
+        """
+        dynamic = dynamic_platforms(self)
+        if ringLevel == 1:
+            for dp in dynamic:
+                create_tables(dp, eco)
+        files: dict[str, str] = super().generateBootstrapArtifacts(eco, ringLevel)  # type: ignore[misc]
+        if ringLevel == 1:
+            return {}
+        return files | bootstrap_files(dynamic, eco) if dynamic else files
+
+    def mergeHandler(self, eco: Ecosystem, basePlatformDir: str) -> None:
+        """Merge the model into each platform.
+
+        Raises:
+            MergeError: a platform has no dataset group, so that nothing was merged; or as for the
+                handler of a dynamic platform.
+        """
+        roots = EcosystemPipelineGraph(eco).roots
+        if idle := [name for name in self.dataPlatforms if name not in roots]:
+            raise MergeError(
+                f"Nothing of services provider {self.name!r} was merged: no dataset group is "
+                f"assigned to platform {', '.join(map(repr, idle))}. Assign one in "
+                "dsg_platform_mapping.json beside eco.py, or take the platform out of the model."
+            )
+        super().mergeHandler(eco, basePlatformDir)  # type: ignore[misc]
+
+    def populateFactoryDAGConfigurations(self, eco: Ecosystem) -> None:
+        """Write the rows from which the base's infrastructure DAG builds DAGs: none of ours."""
+        every = self.dataPlatforms
+        dynamic = {dp.name for dp in dynamic_platforms(self)}
+        self.dataPlatforms = {name: dp for name, dp in every.items() if name not in dynamic}
+        try:
+            super().populateFactoryDAGConfigurations(eco)  # type: ignore[misc]
+        finally:
+            self.dataPlatforms = every
 
 
 def model_folder() -> Path | None:
@@ -507,7 +787,7 @@ def stream_configs(
     for _, workspace in sorted(graph.workspaces.items()):
         if (transformer := workspace.dataTransformer) is not None:
             about = f"transformer of workspace {workspace.name!r}"
-            config = transformer_config(dp, workspace, transformer, about, tree)
+            config = transformer_config(workspace, transformer, about, tree)
             if transformer.trigger is None:
                 config |= starters_of(workspace, transformer, brings, about, tree)
             configs.append(config)
@@ -515,7 +795,7 @@ def stream_configs(
     for config in configs:
         if config["stream_key"] in starters:
             config["starts_others"] = True
-        config |= run_config(dp, config, graph.eco, tree)
+        config |= run_config(dp, config, graph, tree)
     for pattern in dp.runsOf:
         if not any(is_meant(pattern, config["stream_key"]) for config in configs):
             tree.addProblem(
@@ -562,7 +842,6 @@ def store_configs(
 
 
 def transformer_config(
-    dp: YellowDynamicDataPlatform,
     workspace: Workspace,
     transformer: DataTransformer,
     about: str,
@@ -584,7 +863,7 @@ def transformer_config(
             f"The code of the {about} is a {type(code).__name__}, not a PythonRepoCodeArtifact."
         )
     elif code.repo.credential is not None:
-        config |= credential_config(dp, "code", code.repo.credential)
+        config |= credential_config("code", code.repo.credential)
     return config
 
 
@@ -629,19 +908,19 @@ def ingestion_config(
     config: StreamConfig = {"schedule_string": DEFAULT_SCHEDULE}
     if trigger is not None:
         config["schedule_string"] = schedule_of(trigger, f"store {store.name!r}", tree)
-    if isinstance(cmd, KafkaIngestion):
-        config["ingestion_type"] = "kafka"
-        config |= credential_config(dp, "kafka_connect", services_provider(dp).connectCredentials)
-    elif isinstance(cmd, SQLSnapshotIngestion):
-        config["ingestion_type"] = "sql_snapshot"
-        if cmd.credential is not None:
-            config |= credential_config(dp, "source", cmd.credential)
+    kinds = (name for ingestion, name in GENERATION.kinds.items() if isinstance(cmd, ingestion))
+    if kind := next(kinds, None):
+        config["ingestion_type"] = kind
     else:
-        kind = "no ingestion" if cmd is None else f"the ingestion {type(cmd).__name__}"
+        what = "no ingestion" if cmd is None else f"the ingestion {type(cmd).__name__}"
         tree.addProblem(
-            f"The store {store.name!r} has {kind}; platform {dp.name!r} runs "
-            "SQLSnapshotIngestion and KafkaIngestion."
+            f"The store {store.name!r} has {what}; platform {dp.name!r} runs "
+            f"{' and '.join(ingestion.__name__ for ingestion in GENERATION.kinds)}."
         )
+    if kind == "kafka":
+        config |= credential_config("kafka_connect", services_provider(dp).connectCredentials)
+    elif kind and (credential := getattr(cmd, "credential", None)) is not None:
+        config |= credential_config("source", credential)
     return config
 
 
@@ -658,19 +937,25 @@ def schedule_of(trigger: StepTrigger, about: str, tree: ValidationTree) -> str |
 
 
 def run_config(
-    dp: YellowDynamicDataPlatform, config: StreamConfig, eco: Ecosystem, tree: ValidationTree
+    dp: YellowDynamicDataPlatform,
+    config: StreamConfig,
+    graph: PlatformPipelineGraph,
+    tree: ValidationTree,
 ) -> StreamConfig:
     """Return what RunSettings make of a stream's config: its keys, and a schedule that is spread.
+
+    What DataSurface's own parts of the model say of its job holds where RunSettings do not.
 
     Args:
         dp: the platform.
         config: the stream's own config so far.
-        eco: has its store.
+        graph: has its store.
         tree: takes settings that contradict each other.
     """
-    given = run_settings_of(dp, config["stream_key"], tree)
+    hints = GENERATION.hints(services_provider(dp), graph, config)
+    given = hints | run_settings_of(dp, config["stream_key"], tree)
     if given.pop("poolPerSource", False) and config["ingestion_type"] in WITH_SOURCE:
-        store = eco.cache_getDatastoreOrThrow(config["store_name"]).datastore
+        store = graph.eco.cache_getDatastoreOrThrow(config["store_name"]).datastore
         given |= {"pool": host} if (host := source_host(store)) else {}
     minutes = given.pop("spread", 0)
     if "podTemplate" in given:
@@ -684,7 +969,7 @@ def run_config(
 
 
 #: The kinds of streams that read a source of their own.
-WITH_SOURCE = ("sql_snapshot", "kafka")
+WITH_SOURCE = frozenset(GENERATION.kinds.values())
 
 
 def run_settings_of(
@@ -753,8 +1038,8 @@ def common_config(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig
             "GitHubRepository with a name of the form owner/repository."
         )
     config: StreamConfig = {
-        "namespace_name": psp.namespace,
-        "platform_name": dp.to_k8s_name(dp.name),
+        "namespace_name": GENERATION.namespace(psp),
+        "platform_name": GENERATION.k8s_name(dp.name),
         "original_platform_name": dp.name,
         "postgres_hostname": psp.mergeStore.hostPortPair.hostName,
         "postgres_database": psp.mergeStore.databaseName,
@@ -762,41 +1047,27 @@ def common_config(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig
         "datasurface_docker_image": psp.datasurfaceDockerImage,
         "git_repo_url": f"https://github.com/{repo.repositoryName}",
         "git_repo_branch": repo.branchName,
-        **credential_config(dp, "postgres", psp.postgresCredential),
-        **credential_config(dp, "git", psp.gitCredential),
-        "git_cache_enabled": psp.git_cache_enabled,
+        **credential_config("postgres", GENERATION.merge_credential(psp)),
+        **credential_config("git", psp.gitCredential),
+        **GENERATION.settings(psp),
     }
     if dp.slackCredential is not None:
-        config |= credential_config(dp, "slack", dp.slackCredential)
-    if psp.git_cache_enabled:
-        config |= {
-            "git_cache_storage_class": psp.git_cache_storage_class,
-            "git_cache_access_mode": psp.git_cache_access_mode,
-            "git_cache_storage_size": psp.git_cache_storage_size,
-            "git_cache_max_age_minutes": psp.git_cache_max_age_minutes,
-        }
+        config |= credential_config("slack", dp.slackCredential)
     # What a services provider leaves open has no key.
     return {key: value for key, value in config.items() if value is not None}
 
 
-def credential_config(
-    dp: YellowDynamicDataPlatform, role: str, credential: Credential
-) -> StreamConfig:
+def credential_config(role: str, credential: Credential) -> StreamConfig:
     """Return the name of the credential's Kubernetes secret, and its own name where it differs.
 
     The job reads the environment variable that carries the credential's own name; Kubernetes
     cannot hold that name for its secret where it has capitals or underscores.
     """
-    secret = dp.to_k8s_name(credential.name)
+    secret = GENERATION.k8s_name(credential.name)
     config = {f"{role}_credential_secret_name": secret}
     if credential.name != secret:
         config[f"{role}_credential_name"] = credential.name
     return config
-
-
-def services_provider(dp: YellowDynamicDataPlatform) -> Any:
-    """Return the object that holds credentials, namespace, image and merge store."""
-    return getattr(dp, "psp", dp)
 
 
 # --- Stream configs to rows -------------------------------------------------------------------
@@ -857,7 +1128,7 @@ def shared_tables(dp: YellowDynamicDataPlatform, configs: list[StreamConfig]) ->
             continue
         for dataset in config["datasets"]:
             name = f"{config['store_name']}_{dataset}_merge"
-            table = services_provider(dp).namingMapper.mapNoun(dp.getTableForPlatform(name))
+            table = GENERATION.table_name(services_provider(dp), dp.getTableForPlatform(name))
             own = f"{config['store_name']}.{dataset}"
             if datasets.setdefault(table, own) != own:
                 yield (
@@ -983,10 +1254,22 @@ def merge_store_transaction(dp: YellowDynamicDataPlatform, action: str) -> Itera
     """Yield a connection in a transaction that writes; see `table_transaction`."""
     psp = services_provider(dp)
     store = psp.mergeStore
-    login = dp.getCredentialStore().getAsUserPassword(psp.postgresCredential)
+    login = dp.getCredentialStore().getAsUserPassword(GENERATION.merge_credential(psp))
     url = store_url(login, store.hostPortPair.hostName, store.hostPortPair.port, store.databaseName)
     with table_transaction(url, dp.name, dp.getPhysDAGTableName(), action) as connection:
         yield connection
+
+
+def create_tables(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> None:
+    """Create or upgrade the platform's tables, in one transaction.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database refuses; its notes say what to grant.
+    """
+    with merge_store_transaction(dp, "create or widen") as connection:
+        create_config_table(connection, dp.getAirflowDAGTable())
+        create_history(connection, dp.getAirflowDAGTable())
+        create_batch_tables(connection, dp, eco)
 
 
 def create_config_table(connection: Connection, table: Table) -> None:
@@ -1037,6 +1320,19 @@ def create_in_own_schema(connection: Connection, table: Table) -> None:
 # --- What is rendered -------------------------------------------------------------------------
 
 
+def bootstrap_files(platforms: list[YellowDynamicDataPlatform], eco: Ecosystem) -> dict[str, str]:
+    """Return the texts that ring 0 renders for platforms that are bootstrapped together, by name.
+
+    Raises:
+        ValueError: as `factory_files` and `deployment_files` do.
+    """
+    files: dict[str, str] = {}
+    for dp in platforms:
+        files |= factory_files(dp, eco)
+        advise_shards(dp, stream_count(dp, eco))
+    return files | deployment_files(platforms, eco)
+
+
 def factory_files(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, str]:
     """Return the texts of the platform's factory files by name: the same text in each.
 
@@ -1050,7 +1346,7 @@ def factory_files(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, st
     for problem in argument_problems(dp):
         raise ValueError(problem)
     text = factory_text(dp, eco)
-    name = dp.to_k8s_name(dp.name)
+    name = GENERATION.k8s_name(dp.name)
     numbers = range(1, dp.factoryShards + 1)
     return {f"{factory_name_of(name, number)}.py": text for number in numbers}
 
@@ -1150,9 +1446,10 @@ def platform_settings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamCo
         **with_credential_names(common_config(dp, eco)),
         "config_table": dp.getPhysDAGTableName(),
         **batch_tables(dp, eco),
-        "ecosystem_k8s_name": dp.to_k8s_name(eco.name),
+        "ecosystem_k8s_name": GENERATION.k8s_name(eco.name),
         "factory_shards": dp.factoryShards,
         "plugin_version": __version__,
+        **GENERATION.of_factory(),
     }
     if dp.slackChannel is not None:
         settings["slack_channel_name"] = dp.slackChannel
@@ -1173,24 +1470,36 @@ def batch_tables(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, str
 def secrets_of_the_factory(dp: YellowDynamicDataPlatform) -> str:
     """Return the section on what Airflow itself needs to read the table, in Markdown."""
     psp = services_provider(dp)
-    credential, namespace = psp.postgresCredential.name, psp.namespace
-    start = dp.to_k8s_name(dp.name)
-    parts = secret_keys("postgres")
-    keys = [*parts.values(), *(f"{credential}_{part}" for part in parts)]
+    config = {
+        **credential_config("postgres", GENERATION.merge_credential(psp)),
+        **GENERATION.settings(psp),
+    }
+    credential = with_credential_names(config)["postgres_credential_name"]
+    namespace, start = GENERATION.namespace(psp), GENERATION.k8s_name(dp.name)
+    of_jobs = secret_keys("postgres", config)
+    of_airflow = [f"{credential}_{part}" for part in of_jobs]
+    keys = list(dict.fromkeys([*of_jobs.values(), *of_airflow]))
+    reads = (
+        f"They may be the login of the role in `{start}-airflow-reader.sql`, which only reads. The "
+        "jobs' pods use the other two keys. Create the secret with all four:\n\n"
+        if len(keys) == len([*of_jobs, *of_airflow])
+        else "The jobs' pods use the same two keys. For the role in "
+        f"`{start}-airflow-reader.sql`, which only reads, name a secret of its own in those files. "
+        "Create the secret:\n\n"
+    )
     text = (
         "\n## Airflow's access to the configuration table\n\n"
         f"The factory file of {dp.name} reads the table `{dp.getPhysDAGTableName()}`. Airflow's "
         f"scheduler, DAG processor and workers need `{credential}_USER` and "
         f"`{credential}_PASSWORD` in their environment; ring 0 wrote what hands them over, as "
         f"`{start}-airflow-values.yaml` for Airflow's Helm chart and as "
-        f"`{start}-airflow-patch.yaml`. They may be the login of the role in "
-        f"`{start}-airflow-reader.sql`, which only reads. The jobs' pods use the other two keys. "
-        "Create the secret with all four:\n\n"
-        + kubectl_command(dp.to_k8s_name(credential), namespace, keys)
+        f"`{start}-airflow-patch.yaml`. {reads}"
+        + kubectl_command(config["postgres_credential_secret_name"], namespace, keys)
     )
     if dp.slackCredential is not None:
-        secret = dp.to_k8s_name(dp.slackCredential.name)
-        keys = list(secret_keys("slack").values())
+        slack = credential_config("slack", dp.slackCredential)
+        keys = list(secret_keys("slack", slack).values())
+        secret = slack["slack_credential_secret_name"]
         text += "\n## Slack\n\n" + kubectl_command(secret, namespace, keys)
     return text
 
@@ -1207,18 +1516,35 @@ def kubectl_command(secret: str, namespace: str, keys: list[str]) -> str:
 # --- What brings it onto a cluster ------------------------------------------------------------
 
 
-def deployment_files(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str, str]:
-    """Return what Kubernetes and Airflow need for the platform, by file name.
+def deployment_files(platforms: list[YellowDynamicDataPlatform], eco: Ecosystem) -> dict[str, str]:
+    """Return what Kubernetes and Airflow need, by file name.
 
-    These are values for Airflow's Helm chart, the same as a plain patch, the role that reads the
-    table, Jobs that run bootstrap, the merge and the reconciliation of views in the cluster, and
-    a DAG that does the latter two. The names with underscores are those by which DataSurface
-    writes such files itself, which these replace: its Jobs succeed where their work failed.
+    These are, for each platform, values for Airflow's Helm chart, the same as a plain patch, and
+    the role that reads the table; and for all of them Jobs that run bootstrap, the merge and the
+    reconciliation of views in the cluster, and a DAG that does the latter two. The names with
+    underscores are those by which DataSurface writes such files itself, which these replace: its
+    Jobs succeed where their work failed.
+
+    Args:
+        platforms: those that are bootstrapped together, at least one.
+        eco: their model.
 
     Raises:
         ValueError: when Kubernetes would refuse a name of the model, or two credentials would
             share a secret.
     """
+    settings = [deployable_settings(dp, eco) for dp in platforms]
+    unit = GENERATION.unit(platforms[0])
+    schedules = (dp.infrastructureSchedule for dp in platforms)
+    files = deployment.of_unit(settings, unit, next(filter(None, schedules), None))
+    airflow = GENERATION.k8s_name(services_provider(platforms[0]).airflowName)
+    for of_platform in settings:
+        files |= deployment.of_platform(of_platform, unit, airflow)
+    return files
+
+
+def deployable_settings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamConfig:
+    """Return the settings of a platform's factory file, or raise as `deployment_files` does."""
     settings = platform_settings(dp, eco)
     named = {
         key: value
@@ -1227,5 +1553,4 @@ def deployment_files(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> dict[str,
     }
     for problem in [*named_problems(named), *shared_secrets(credentials_of(settings))]:
         raise ValueError(f"Platform {dp.name!a:.300} cannot be put on a cluster: {problem}.")
-    airflow = dp.to_k8s_name(services_provider(dp).airflowName)
-    return deployment.rendered(settings, airflow=airflow, schedule=dp.infrastructureSchedule)
+    return settings

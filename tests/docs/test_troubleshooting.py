@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from messages import all_texts, errors, fragment, messages
-from yellow_models import Model
+from yellow_models import Model, bootstrap
 
 from yellow_dynamic.contract import ADVICE, KEYS
 
@@ -25,9 +25,7 @@ FACTORY, INFRASTRUCTURE = "yellowlive_factory_dag.py", "yellowlive_infrastructur
 def rendered() -> dict[str, str]:
     """Return the texts of the DAG files by their names."""
     eco = Model().build()
-    files: dict[str, str] = eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(
-        eco, 0
-    )
+    files: dict[str, str] = bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 0)
     return {name: files[name] for name in (FACTORY, INFRASTRUCTURE)}
 
 

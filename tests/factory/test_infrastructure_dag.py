@@ -21,7 +21,7 @@ from deployment_files import KUBERNETES_VERSIONS, login, one
 from kubernetes.client import ApiClient
 from pod_runs import NO_CLUSTER, Cluster, TaskInstance, allow_this_thread, context_of
 from transforming import KEYS, transform
-from yellow_models import Model
+from yellow_models import Model, bootstrap
 
 from one_machine import free_port
 
@@ -81,7 +81,7 @@ def test_schedule_that_is_none_is_refused(site: Site, schedule: Any) -> None:
     [text] = [text for text in problems(tree) if "infrastructureSchedule" in text]
     assert repr(schedule) in text and "'YellowLive'" in text
     with pytest.raises(ValueError, match="infrastructureSchedule"):
-        eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 0)
+        bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 0)
 
 
 def test_pods_run_what_the_jobs_run(site: Site, tmp_path: Path) -> None:

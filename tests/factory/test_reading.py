@@ -15,7 +15,7 @@ import pytest
 from conftest import Site
 from hypothesis import given
 from hypothesis import strategies as st
-from yellow_models import Model, Store
+from yellow_models import Model, Store, bootstrap
 
 from yellow_dynamic.contract import python_literal
 
@@ -167,7 +167,7 @@ def test_files_of_different_models_differ_in_one_literal(value: str, tmp_path: P
     for model in (Model(), Model(branch=value, host=value, database=value)):
         eco = model.build()
         platform = eco.getDataPlatformOrThrow(model.platform)
-        text = platform.generateBootstrapArtifacts(eco, 0)["yellowlive_factory_dag.py"]
+        text = bootstrap(platform, eco, 0)["yellowlive_factory_dag.py"]
         trees.append(ast.parse(text))
 
     plain, hostile = trees

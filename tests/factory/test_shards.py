@@ -12,6 +12,7 @@ import pytest
 from conftest import Site, import_file, registered_dags
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from yellow_models import bootstrap
 
 from one_machine import free_port
 from yellow_dynamic.command import airflow
@@ -76,7 +77,7 @@ def factory_files(site: Site, shards: int) -> dict[str, str]:
     site.model.platformArguments["factoryShards"] = shards
     eco = site.model.build()
     platform = eco.getDataPlatformOrThrow(site.model.platform)
-    files = platform.generateBootstrapArtifacts(eco, 0)
+    files = bootstrap(platform, eco, 0)
     return {name: text for name, text in files.items() if "_factory_dag" in name}
 
 

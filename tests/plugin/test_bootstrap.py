@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from conftest import Site, problems
 from sqlalchemy.exc import OperationalError, ProgrammingError
-from yellow_models import SINGLE, Model, Store
+from yellow_models import PROVIDERS_BOOTSTRAP, SINGLE, Model, Store, bootstrap
 
 from datasurface.md import Credential
 from datasurface.md.credential import CredentialType
-from datasurface.platforms.yellow import YellowDataPlatform
+from datasurface.platforms.yellow import YellowDataPlatform, YellowPlatformServiceProvider
 from one_machine import free_port
 from yellow_dynamic import YellowDynamicDataPlatform
 from yellow_dynamic.plugin import advise_shards, deployment_files
@@ -33,33 +33,35 @@ def test_ring_0_adds_the_factory_and_deployment_files_to_all_that_the_base_rende
     eco = Model().build()
     platform: Any = eco.getDataPlatformOrThrow("YellowLive")
 
-    ours = platform.generateBootstrapArtifacts(eco, 0)
-    theirs = base.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(base, 0)
+    ours = bootstrap(platform, eco, 0)
+    theirs = bootstrap(base.getDataPlatformOrThrow("YellowLive"), base, 0)
 
-    added = {"yellowlive_factory_dag.py", *deployment_files(platform, eco)}
+    added = {"yellowlive_factory_dag.py", *deployment_files([platform], eco)}
     assert set(ours) == set(theirs) | added
+    of_transformers = [] if PROVIDERS_BOOTSTRAP else ["yellowlive_datatransformer_factory_dag.py"]
+    unit = "provider" if PROVIDERS_BOOTSTRAP else "yellowlive"
     # Whatever of these names the base renders is replaced.
     assert added == {
         "yellowlive_factory_dag.py",
-        "yellowlive_datatransformer_factory_dag.py",
-        "yellowlive_infrastructure_dag.py",
-        "yellowlive_model_merge_job.yaml",
-        "yellowlive_reconcile_views_job.yaml",
-        "yellowlive_ring1_init_job.yaml",
+        *of_transformers,
+        f"{unit}_infrastructure_dag.py",
+        f"{unit}_model_merge_job.yaml",
+        f"{unit}_reconcile_views_job.yaml",
+        f"{unit}_ring1_init_job.yaml",
         "yellowlive-airflow-patch.yaml",
         "yellowlive-airflow-reader.sql",
         "yellowlive-airflow-values.yaml",
-        "yellowlive-bootstrap-job.yaml",
+        f"{unit}-bootstrap-job.yaml",
     }
     unchanged = set(theirs) - added
     assert {name: ours[name] for name in unchanged} == {name: theirs[name] for name in unchanged}
-    assert {"kubernetes-bootstrap.yaml", "yellowlive_infrastructure_dag.py"} <= set(theirs)
+    assert {"kubernetes-bootstrap.yaml", f"{unit}_infrastructure_dag.py"} <= set(theirs)
 
 
 def test_ring_0_renders_as_many_equal_factory_files_as_the_platform_asks_for() -> None:
     eco = Model(platformArguments={"factoryShards": 3}).build()
 
-    files = eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 0)
+    files = bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 0)
 
     factories = {name: text for name, text in files.items() if "live_factory_dag" in name}
     assert sorted(factories) == [
@@ -82,7 +84,7 @@ def test_number_of_factory_files_that_is_none_is_refused(shards: object) -> None
         "to 1000."
     )
     with pytest.raises(ValueError, match="factoryShards"):
-        eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 0)
+        bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 0)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_ring_0_counts_the_streams_of_the_model(
     model = Model(stores=[Store("One"), Store("Two", ["a", "b"], consistency=SINGLE)])
     graph = model.graph(tmp_path)
 
-    graph.platform.generateBootstrapArtifacts(graph.eco, 0)
+    bootstrap(graph.platform, graph.eco, 0)
 
     assert "'YellowLive' has 3 streams" in caplog.text
 
@@ -129,7 +131,7 @@ def test_ring_0_needs_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPORT", str(free_port()))
     eco = Model().build()
 
-    assert eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 0)
+    assert bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 0)
 
 
 def test_ring_1_creates_the_table_once(site: Site) -> None:
@@ -159,7 +161,7 @@ def test_unknown_ring_is_refused() -> None:
     eco = Model().build()
 
     with pytest.raises(ValueError):
-        eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 7)
+        bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 7)
 
 
 def test_role_that_may_not_create_tables_is_told_what_to_grant(site: Site) -> None:
@@ -193,13 +195,14 @@ def test_repository_that_is_not_owner_and_name_is_refused() -> None:
     eco = Model(repository="models").build()
 
     with pytest.raises(ValueError, match="owner/"):
-        eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 0)
+        bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 0)
 
 
 def test_every_argument_of_the_base_class_is_accepted() -> None:
-    platform = Model(
-        platformArguments={"kafkaConnectName": "connect", "kafkaClusterName": "cluster"}
-    ).buildPlatform()
+    names = {"kafkaConnectName": "connect", "kafkaClusterName": "cluster"}
+    arguments = {"stagingBatchesToKeep": 3} if PROVIDERS_BOOTSTRAP else names
+
+    platform = Model(platformArguments=arguments).buildPlatform()
 
     assert platform.name == "YellowLive"
 
@@ -226,7 +229,9 @@ def test_slack_credential_must_have_a_name_that_the_job_can_read() -> None:
 def test_platforms_that_would_share_a_name_in_airflow_are_refused() -> None:
     eco = Model(platform="Yellow_Live").build()
     twin = Model(platform="yellow-live").buildPlatform()
-    eco.dataPlatforms[twin.name] = twin
+    platform: Any = eco.getDataPlatformOrThrow("Yellow_Live")
+    siblings = platform.psp.dataPlatforms if PROVIDERS_BOOTSTRAP else eco.dataPlatforms
+    siblings[twin.name] = twin
 
     tree = eco.lintAndHydrateCaches()
 
@@ -246,14 +251,14 @@ def test_import_without_datasurface_says_what_to_install() -> None:
 @pytest.mark.parametrize(
     "methods",
     [(), ("generateBootstrapArtifacts", "getFactoryDAGTable")],
-    ids=["bootstrap of the services provider", "factories in the infrastructure DAG"],
+    ids=["0.0.39 to 0.0.55", "late 0.0.38"],
 )
-def test_later_datasurface_is_refused_by_its_release(methods: tuple[str, ...]) -> None:
+def test_datasurface_between_is_refused_by_its_release(methods: tuple[str, ...]) -> None:
     program = (
         "from importlib import metadata\n"
         "from datasurface.platforms import yellow\n"
         "yellow.YellowDataPlatform = type('YellowDataPlatform', (), dict.fromkeys(sys.argv[1:]))\n"
-        "metadata.version = lambda name: f'{name} 0.0.57'\n"
+        "metadata.version = lambda name: f'{name} 0.0.47'\n"
         "from yellow_dynamic import YellowDynamicDataPlatform\n"
     )
 
@@ -263,16 +268,18 @@ def test_later_datasurface_is_refused_by_its_release(methods: tuple[str, ...]) -
 
     assert done.returncode == 1
     assert "supports DataSurface 0.0.35 to 0.0.38" in done.stderr
-    assert "installed here, datasurface 0.0.57, is a later one" in done.stderr
+    assert "installed here, datasurface 0.0.47, is one between these" in done.stderr
+    assert "Install DataSurface 0.0.57" in done.stderr
 
 
 def test_ring_1_makes_the_tables_of_batches_where_the_host_leaves_them_to_its_jobs(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As DataSurface 0.0.35 to 0.0.38 do.
-    monkeypatch.setattr(YellowDataPlatform, "generateBootstrapArtifacts", lambda *_: {})
+    # As DataSurface 0.0.35 to 0.0.38 do, 0.0.56 and 0.0.57.
+    base: Any = YellowPlatformServiceProvider if PROVIDERS_BOOTSTRAP else YellowDataPlatform
+    monkeypatch.setattr(base, "generateBootstrapArtifacts", lambda *_: {})
     eco = site.model.build()
 
-    eco.getDataPlatformOrThrow(site.model.platform).generateBootstrapArtifacts(eco, 1)
+    bootstrap(eco.getDataPlatformOrThrow(site.model.platform), eco, 1)
 
     assert site.sql("SELECT * FROM yellowlive_batch_counter, yellowlive_batch_metrics") == []

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 from run_settings import EVERYTHING
 from transforming import transform
-from yellow_models import MULTI, SINGLE, Model, Store
+from yellow_models import MULTI, PROVIDERS_BOOTSTRAP, SINGLE, Model, Store
 
 from datasurface.md import Credential, CronTrigger, PlatformPipelineGraph, ValidationTree
 from datasurface.md.credential import CredentialType
@@ -43,6 +43,12 @@ RULES_ACROSS_KEYS = (
 )
 #: What the factory file makes of a row's values, and no row has.
 MADE_BY_THE_FACTORY = {"git_repo_owner", "git_repo_repo_name"}
+#: What only some releases of DataSurface need.
+OF_OTHER_RELEASES = (
+    set()
+    if PROVIDERS_BOOTSTRAP
+    else {"git_cache_claim", "git_cache_folder", "image_pull_policy", "login_keys_by_secret"}
+)
 #: What bootstrap gives the factory file beside the keys of a row.
 OF_THE_FACTORY_ALONE = {
     "assets",
@@ -54,6 +60,7 @@ OF_THE_FACTORY_ALONE = {
     "on_failure_mail_to",
     "on_failure_slack_connection",
     "plugin_version",
+    "weight_rule",
 }
 
 
@@ -253,7 +260,8 @@ def test_key_of_one_side_is_a_key_of_all(
     assert settings.keys() - OF_THE_FACTORY_ALONE <= KEYS.keys()
     assert read - MADE_BY_THE_FACTORY <= KEYS.keys()
     names = set(contract.CREDENTIAL_NAMES.values())
-    unwritten = KEYS.keys() - (written | settings.keys() | names)
+    assert not OF_OTHER_RELEASES & (written | settings.keys())
+    unwritten = KEYS.keys() - (written | settings.keys() | names | OF_OTHER_RELEASES)
     assert all(key.startswith("git_cache_") for key in unwritten)
     assert not (unwritten and settings["git_cache_enabled"])
 

@@ -12,15 +12,20 @@ from typing import Any
 
 import pytest
 from conftest import Site, render
-from yellow_models import Store, live_repository
+from yellow_models import PROVIDERS_BOOTSTRAP, Store, live_repository
 
 import yellow_dynamic
 from datasurface.md import ValidationTree
 
 ROOT = Path(__file__).parents[2]
+EXAMPLES = [
+    eco
+    for eco in sorted(ROOT.glob("examples/*/eco.py"))
+    if (eco.parent.name == "provider") is PROVIDERS_BOOTSTRAP
+]
 SOURCES = [
     *sorted(Path(yellow_dynamic.__file__).parent.rglob("*.py")),
-    *sorted(ROOT.glob("examples/*/eco.py")),
+    *EXAMPLES,
     ROOT / "tests" / "yellow_models.py",
 ]
 
@@ -50,21 +55,59 @@ LINT = "datasurface.md.lint"
 REPO = "datasurface.md.repo"
 YELLOW = "datasurface.platforms.yellow"
 YELLOW_DP = "datasurface.platforms.yellow.yellow_dp"
+ASSEMBLY = "datasurface.platforms.yellow.assembly"
 COMMAND = "datasurface.cmd.platform"
+
+#: What the two kinds of releases have of their own.
+OWN_KEYWORDS = (
+    {
+        "provider": [
+            "yp_assembly", "mergeRW_Credential", "dataPlatforms", "image_pull_policy", "hints",
+        ],
+        "ecosystem": ["platform_services_providers", "liveRepo"],
+    }
+    if PROVIDERS_BOOTSTRAP
+    else {
+        "provider": [
+            "namespace", "postgresCredential", "git_cache_storage_class", "git_cache_access_mode",
+            "git_cache_storage_size", "git_cache_max_age_minutes", "git_cache_enabled",
+        ],
+        "ecosystem": ["data_platforms", "default_data_platform"],
+    }
+)  # fmt: skip
+OWN_ATTRIBUTES = (
+    {
+        "provider": [
+            "dataPlatforms", "mergeRW_Credential", "image_pull_policy.value", "yp_assm.namespace",
+            *(
+                f"yp_assm.git_cache_config.{name}"
+                for name in (
+                    "enabled", "pvc_name", "storageClass", "access_mode", "storage_size.spec",
+                    "git_cache_max_age_minutes", "cacheLocalPath",
+                )
+            ),
+        ],
+        "ecosystem": ["platformServicesProviders"],
+    }
+    if PROVIDERS_BOOTSTRAP
+    else {
+        "provider": [
+            "namespace", "postgresCredential", "git_cache_enabled", "git_cache_storage_class",
+            "git_cache_access_mode", "git_cache_storage_size", "git_cache_max_age_minutes",
+        ],
+        "ecosystem": ["dataPlatforms"],
+    }
+)  # fmt: skip
 
 #: What is called, or overridden and then called by the host, and its parameters from the first on.
 POSITIONAL = {
-    f"{YELLOW}:YellowDataPlatform": ["name", "doc", "platformServiceProvider", "milestoneStrategy"],
     f"{YELLOW}:YellowDataPlatform.lint": ["eco", "tree"],
     f"{YELLOW}:YellowDataPlatform.createGraphHandler": ["graph"],
-    f"{YELLOW}:YellowDataPlatform.generateBootstrapArtifacts": ["eco", "ringLevel"],
     f"{YELLOW}:YellowDataPlatform.getAirflowDAGTable": [],
     f"{YELLOW}:YellowDataPlatform.getPhysDAGTableName": [],
     f"{YELLOW}:YellowDataPlatform.getCredentialStore": [],
-    f"{YELLOW}:YellowDataPlatform.to_k8s_name": ["name"],
     f"{YELLOW_DP}:YellowGraphHandler": ["dp", "graph"],
     f"{YELLOW_DP}:YellowGraphHandler.renderGraph": ["credStore", "issueTree"],
-    f"{YELLOW_DP}:YellowGraphHandler.createAirflowDAGs": ["eco", "issueTree"],
     f"{YELLOW_DP}:YellowGraphHandler.generateSecretsDocumentation": ["eco", "issueTree"],
     f"{MD}:CredentialStore.getAsUserPassword": ["cred"],
     f"{MD}:CredentialStore.lintCredential": ["cred", "tree"],
@@ -83,17 +126,44 @@ POSITIONAL = {
     f"{COMMAND}:generatePlatformBootstrap": ["ringLevel", "modelFolderName", "basePlatformDir"],
     f"{COMMAND}:handleModelMerge": ["modelFolderName", "basePlatformDir"],
 }
+if PROVIDERS_BOOTSTRAP:
+    HINTS, NAMES = f"{YELLOW}:YellowPlatformServiceProvider", f"{ASSEMBLY}:K8sUtils.to_k8s_name"
+    POSITIONAL |= {
+        f"{YELLOW}:YellowDataPlatform": ["name", "doc", "milestoneStrategy"],
+        f"{YELLOW_DP}:YellowGraphHandler.populateDAGConfigurations": ["eco", "issueTree"],
+        f"{YELLOW_DP}:YellowGraphHandler.populateDataTransformerConfigurations": [
+            "eco", "issueTree",
+        ],
+        f"{HINTS}.generateBootstrapArtifacts": ["eco", "ringLevel"],
+        f"{HINTS}.mergeHandler": ["eco", "basePlatformDir"],
+        f"{HINTS}.populateFactoryDAGConfigurations": ["eco"],
+        f"{HINTS}.getIngestionJobHint": ["storeName", "datasetName"],
+        f"{HINTS}.getDataTransformerJobHint": ["workspaceName"],
+        f"{HINTS}.to_python_name": ["name"],
+        NAMES: ["name"],
+        f"{ASSEMBLY}:Component.storageToKubernetesFormat": ["s"],
+        f"{YELLOW}:K8sIngestionHint.to_k8s_json": [],
+        f"{YELLOW}:K8sDataTransformerHint.to_k8s_json": [],
+        f"{MD}:DataContainerNamingMapper.fmtTVI": ["s"],
+    }  # fmt: skip
+else:
+    POSITIONAL |= {
+        f"{YELLOW}:YellowDataPlatform": [
+            "name", "doc", "platformServiceProvider", "milestoneStrategy",
+        ],
+        f"{YELLOW}:YellowDataPlatform.generateBootstrapArtifacts": ["eco", "ringLevel"],
+        f"{YELLOW}:YellowDataPlatform.to_k8s_name": ["name"],
+        f"{YELLOW_DP}:YellowGraphHandler.createAirflowDAGs": ["eco", "issueTree"],
+    }  # fmt: skip
 #: What the models give by keyword.
 KEYWORDS = {
     f"{YELLOW}:YellowPlatformServiceProvider": [
-        "name", "locs", "doc", "namespace", "postgresCredential", "gitCredential",
-        "connectCredentials", "merge_datacontainer", "datasurfaceDockerImage",
-        "git_cache_storage_class", "git_cache_access_mode", "git_cache_storage_size",
-        "git_cache_max_age_minutes", "git_cache_enabled",
+        "name", "locs", "doc", "gitCredential", "connectCredentials", "merge_datacontainer",
+        "datasurfaceDockerImage", *OWN_KEYWORDS["provider"],
     ],
     f"{MD}:Ecosystem": [
-        "repo", "data_platforms", "default_data_platform", "infrastructure_vendors",
-        "governance_zone_declarations", "documentation",
+        "repo", "infrastructure_vendors", "governance_zone_declarations", "documentation",
+        *OWN_KEYWORDS["ecosystem"],
     ],
     f"{MD}:Datastore": ["datasets", "capture_metadata", "documentation"],
     f"{MD}:Dataset": ["schema", "classifications", "documentation"],
@@ -127,12 +197,11 @@ def test_signature_takes_the_keywords(name: str) -> None:
 ATTRIBUTES = {
     "platform": ["name", "psp"],
     "provider": [
-        "namespace", "mergeStore", "postgresCredential", "gitCredential", "connectCredentials",
-        "datasurfaceDockerImage", "git_cache_enabled", "git_cache_storage_class",
-        "git_cache_access_mode", "git_cache_storage_size", "git_cache_max_age_minutes",
+        "name", "airflowName", "mergeStore", "namingMapper", "gitCredential", "connectCredentials",
+        "datasurfaceDockerImage", *OWN_ATTRIBUTES["provider"],
     ],
     "merge store": ["databaseName", "hostPortPair.hostName", "hostPortPair.port"],
-    "ecosystem": ["name", "owningRepo", "dataPlatforms"],
+    "ecosystem": ["name", "owningRepo", *OWN_ATTRIBUTES["ecosystem"]],
     "repository": ["repositoryName", "branchName"],
     "credential": ["name", "credentialType"],
     "graph": ["eco", "platform", "storesToIngest"],
@@ -159,7 +228,7 @@ def objects(site: Site) -> Iterator[tuple[str, Any]]:
     yield "merge store", platform.psp.mergeStore
     yield "ecosystem", eco
     yield "repository", live_repository(eco)
-    yield "credential", platform.psp.postgresCredential
+    yield "credential", platform.psp.gitCredential
     yield "graph", graph
     yield "handler", platform.createGraphHandler(graph)
     yield "store", store

@@ -17,7 +17,7 @@ import pytest
 from conftest import Site, problems
 from pytest_mock import MockerFixture
 from sqlalchemy.exc import OperationalError, ProgrammingError
-from yellow_models import MULTI, SINGLE, Store, live_repository
+from yellow_models import MULTI, SINGLE, Store, change_provider, live_repository
 
 import yellow_dynamic
 from datasurface.md import (
@@ -337,8 +337,7 @@ def test_problem_of_a_store_is_said_once_for_all_its_streams(installed: Site) ->
 
 def test_setting_that_the_services_provider_leaves_open_has_no_key(installed: Site) -> None:
     graph = installed.model.graph(installed.folder)
-    platform: Any = graph.platform
-    platform.psp.git_cache_storage_class = None
+    change_provider(graph.platform, "git_cache_storage_class", None)
 
     assert problems(populate(graph)) == []
 

@@ -11,7 +11,7 @@ from conftest import Site
 from datasurface_host import SOURCE
 from pytest_mock import MockerFixture
 from transforming import transform
-from yellow_models import SINGLE, Model, Store
+from yellow_models import PROVIDERS_BOOTSTRAP, SINGLE, Model, Store, bootstrap
 
 from datasurface.md import ValidationTree
 from datasurface.platforms.yellow import YellowDataPlatform
@@ -22,11 +22,13 @@ from yellow_dynamic.plugin import MergeError
 pytestmark = pytest.mark.skipif(SOURCE is None, reason="needs DATASURFACE_SRC, a real DataSurface")
 
 
+#: DataSurface 0.0.57 cannot merge a store of two datasets that are ingested one by one.
+EACH = ["x"] if PROVIDERS_BOOTSTRAP else ["x", "y"]
+
+
 def ring_0(model: Model) -> dict[str, str]:
     eco = model.build()
-    files: dict[str, str] = eco.getDataPlatformOrThrow(model.platform).generateBootstrapArtifacts(
-        eco, 0
-    )
+    files: dict[str, str] = bootstrap(eco.getDataPlatformOrThrow(model.platform), eco, 0)
     return files
 
 
@@ -39,11 +41,11 @@ def test_ring_0_replaces_what_runs_dags_and_jobs_and_leaves_the_rest_as_it_is(si
 
 
 def test_merge_renders_the_files_of_the_base(site: Site) -> None:
-    transform(site.model).platformClass = YellowDataPlatform
+    transform(site.model, each=EACH).platformClass = YellowDataPlatform
     eco = site.model.build()
-    eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 1)
+    bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 1)
     base = site.merge_cleanly()
-    site.model = transform(Model(database=site.database))
+    site.model = transform(Model(database=site.database), each=EACH)
     site.bootstrap()
 
     ours = site.merge_cleanly()
@@ -55,19 +57,21 @@ def test_merge_renders_the_files_of_the_base(site: Site) -> None:
 
 def test_transformers_read_and_write_what_the_bases_do(site: Site) -> None:
     """The base knows inputs by the ids of their DAGs; ours has the same ids."""
-    transform(site.model).platformClass = YellowDataPlatform
+    transform(site.model, each=EACH).platformClass = YellowDataPlatform
     eco = site.model.build()
-    eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 1)
+    bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 1)
     site.merge_cleanly()
     [(text,)] = site.sql("SELECT config_json FROM yellowlive_airflow_datatransformer")
     base = json.loads(text)
-    site.model = transform(Model(database=site.database))
+    site.model = transform(Model(database=site.database), each=EACH)
     site.bootstrap()
     site.merge_cleanly()
 
     ours = configs(site)["Producer_datatransformer"]
 
-    assert [dag_id_of("yellowlive", key) for key in ours["started_by"]] == base["input_dag_ids"]
+    # DataSurface 0.0.57 waits for DAGs that it gives other ids itself.
+    inputs = [dag_id.replace("#", "_") for dag_id in base["input_dag_ids"]]
+    assert [dag_id_of("yellowlive", key) for key in ours["started_by"]] == inputs
     assert ours["datasets"] == base["output_dataset_list"]
     assert ours["store_name"] == base["output_datastore_name"]
     assert ours["workspace_name"] == base["workspace_name"]
@@ -77,7 +81,7 @@ def test_rows_of_the_base_serve_our_factory_file_until_the_merge(site: Site) -> 
     site.model.stores = [Store("Store1"), Store("Each", ["x"], SINGLE)]
     site.model.platformClass = YellowDataPlatform
     eco = site.model.build()
-    eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 1)
+    bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 1)
     site.merge_cleanly()
     site.model = Model(database=site.database)
     site.factory_file.write_text(ring_0(site.model)[site.factory_file.name])
@@ -89,14 +93,16 @@ def test_rows_of_the_base_serve_our_factory_file_until_the_merge(site: Site) -> 
 
 
 def test_way_back_to_the_base_gives_it_its_rows_again(site: Site) -> None:
-    transform(site.model)
+    transform(site.model, each=EACH)
     site.bootstrap()
     site.merge_cleanly()
-    site.model = transform(Model(database=site.database, platformClass=YellowDataPlatform))
+    site.model = transform(
+        Model(database=site.database, platformClass=YellowDataPlatform), each=EACH
+    )
 
     site.merge_cleanly()
 
-    assert sorted(configs(site)) == ["Each_x", "Each_y", "Store1"]
+    assert sorted(configs(site)) == [*(f"Each_{dataset}" for dataset in EACH), "Store1"]
     assert site.sql("SELECT workspace_name FROM yellowlive_airflow_datatransformer") == [
         ("Producer",)
     ]
@@ -130,7 +136,7 @@ def test_rows_have_the_values_of_the_bases(site: Site) -> None:
     site.model.stores = [Store("Store1"), Store("Each", ["x"], SINGLE)]
     site.model.platformClass = YellowDataPlatform
     eco = site.model.build()
-    eco.getDataPlatformOrThrow("YellowLive").generateBootstrapArtifacts(eco, 1)
+    bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 1)
     site.merge_cleanly()
     base = configs(site)
     site.model = Model(database=site.database, stores=site.model.stores)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_settings import EVERYTHING, POD_TEMPLATE
 from transforming import transform
-from yellow_models import SINGLE, Model, Store
+from yellow_models import HINTED, SINGLE, SQL_KIND, Model, Store
 
 from datasurface.md import CronTrigger, ExternallyTriggered, ValidationTree
 from yellow_dynamic.plugin import RunSettings, config_rows, stream_configs
@@ -65,7 +65,7 @@ def test_everything_travels_in_the_row(tmp_path: Path) -> None:
         "schedule_string": f"{offset} * * * *",
     }
     assert {key: rows["Crm"].get(key) for key in wanted} == wanted
-    assert not (wanted.keys() - {"schedule_string"}) & rows["Erp_Orders"].keys()
+    assert not (wanted.keys() - {"schedule_string", *HINTED}) & rows["Erp_Orders"].keys()
 
 
 def test_rows_without_settings_are_as_they_were(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_pool_of_a_source_is_its_host(tmp_path: Path) -> None:
     assert not problems
     pools = {row["ingestion_type"]: row.get("pool") for row in rows.values()}
     assert pools == {
-        "sql_snapshot": "pg-data.ns-test.svc.cluster.local",
+        SQL_KIND: "pg-data.ns-test.svc.cluster.local",
         "kafka": "kafka.ns-test.svc.cluster.local",
         "transformer": None,
         "transformer_output": None,

@@ -24,7 +24,7 @@ from fault_table import FaultTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merge_command import Commands, finish
-from yellow_models import Model, Store, live_repository
+from yellow_models import Model, Store, bootstrap, live_repository
 
 from datasurface.md import ValidationTree
 from yellow_dynamic.plugin import YellowDynamicGraphHandler, factory_text
@@ -157,7 +157,7 @@ def test_platform_name_is_refused_or_names_nothing_outside(value: str) -> None:
     platform: Any = eco.getDataPlatformOrThrow(value)
 
     try:
-        files = platform.generateBootstrapArtifacts(eco, 0)
+        files = bootstrap(platform, eco, 0)
     except ValueError as refused:
         assert str(refused).isprintable()
         return
@@ -175,7 +175,7 @@ def test_platform_name_is_refused_or_names_nothing_outside(value: str) -> None:
 def test_platform_name_is_no_code_in_the_bases_files_either(value: str) -> None:
     eco = Model(platform=value).build()
     try:
-        files = eco.getDataPlatformOrThrow(value).generateBootstrapArtifacts(eco, 0)
+        files = bootstrap(eco.getDataPlatformOrThrow(value), eco, 0)
     except ValueError as refused:
         assert str(refused).isprintable()
         return

@@ -11,7 +11,7 @@ import pytest
 from conftest import Site
 from fault_table import FaultTable
 from processors import AIRFLOW_VERSION, CLEANUP_EVERY, STALE_AFTER, DagProcessor, dags_of_parses
-from yellow_models import Store
+from yellow_models import Store, bootstrap
 
 from one_machine import NotYetError, Postgres, wait_until
 
@@ -86,7 +86,7 @@ def render(site: Site, shards: int) -> list[str]:
     platform: Any = eco.getDataPlatformOrThrow(site.model.platform)
     files = {
         name: text
-        for name, text in platform.generateBootstrapArtifacts(eco, 0).items()
+        for name, text in bootstrap(platform, eco, 0).items()
         if name.startswith("yellowlive_factory_dag")
     }
     for name, text in files.items():

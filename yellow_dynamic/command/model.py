@@ -17,6 +17,7 @@ from datasurface.md import Ecosystem, EcosystemPipelineGraph, ValidationTree
 from datasurface.md.model_loader import loadEcosystemFromEcoModule
 from yellow_dynamic.command import CommandError
 from yellow_dynamic.plugin import (
+    GENERATION,
     Population,
     YellowDynamicDataPlatform,
     compare_with_table,
@@ -89,7 +90,7 @@ def platforms_of(folder: Path) -> dict[str, ModelPlatform]:
     eco = load_model(folder)
     platforms = {
         platform.name: ModelPlatform(folder, eco, platform)
-        for platform in eco.dataPlatforms.values()
+        for platform in GENERATION.platforms(eco)
         if isinstance(platform, YellowDynamicDataPlatform)
     }
     if not platforms:

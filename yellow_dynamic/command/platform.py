@@ -54,7 +54,7 @@ class Installation:
     def login_names(self) -> list[str]:
         """The environment variables with the login of the merge store."""
         credential = self.settings["postgres_credential_name"]
-        return [f"{credential}_{part}" for part in secret_keys("postgres")]
+        return [f"{credential}_{part}" for part in secret_keys("postgres", self.settings)]
 
     @property
     def address(self) -> tuple[str, int, str]:

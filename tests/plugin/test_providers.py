@@ -1,0 +1,320 @@
+"""Where a services provider bootstraps and merges its platforms: DataSurface 0.0.56 and 0.0.57."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Site, problems
+from pytest_mock import MockerFixture
+from transforming import TRANSFORMER, transform
+from yellow_models import (
+    PLACE,
+    PROVIDER,
+    PROVIDERS_BOOTSTRAP,
+    SINGLE,
+    Model,
+    Store,
+    bootstrap,
+)
+
+from datasurface import md
+from datasurface.md import HostPortPair, ValidationTree
+from datasurface.platforms import yellow
+from datasurface.platforms.yellow import YellowDataPlatform, YellowPlatformServiceProvider
+from yellow_dynamic import RunSettings, YellowDynamicDataPlatform
+from yellow_dynamic.plugin import MergeError, config_rows, stream_configs
+
+pytestmark = pytest.mark.skipif(
+    not PROVIDERS_BOOTSTRAP, reason="needs DATASURFACE_SRC with DataSurface 0.0.56 or 0.0.57"
+)
+
+
+def provider_of(model: Model, folder: Path) -> tuple[Any, Any]:
+    """Return a model's services provider and its ecosystem, all dataset groups assigned."""
+    graph = model.graph(folder)
+    platform: Any = graph.platform
+    return platform.psp, graph.eco
+
+
+def rows_of(model: Model, folder: Path) -> dict[str, dict[str, Any]]:
+    graph = model.graph(folder)
+    tree = ValidationTree(graph.eco)
+    platform: Any = graph.platform
+    rows = config_rows(platform, graph.eco, stream_configs(platform, graph, tree), tree)
+    assert not tree.hasErrors(), problems(tree)
+    return {key: json.loads(text) for key, text in rows.items()}
+
+
+def merge(site: Site) -> None:
+    psp, eco = provider_of(site.model, site.folder)
+    psp.mergeHandler(eco, str(site.folder / "output"))
+
+
+def factories(site: Site) -> list[tuple[str, str]]:
+    """Return what the base's infrastructure DAG builds DAGs from."""
+    return [
+        (str(platform), str(kind))
+        for platform, kind in site.sql(
+            "SELECT platform_name, factory_type FROM provider_factory_dags ORDER BY 1, 2"
+        )
+    ]
+
+
+# --- Ours and the base's, side by side --------------------------------------------------------
+
+
+def test_base_builds_the_dags_of_its_own_platforms_alone(site: Site) -> None:
+    site.model.others = {"Plain": YellowDataPlatform}
+    site.bootstrap()
+    site.sql(
+        "INSERT INTO provider_factory_dags (platform_name, factory_type, status) "
+        "VALUES ('YellowLive', 'platform', 'active')"
+    )
+
+    merge(site)
+
+    assert factories(site) == [("Plain", "datatransformer"), ("Plain", "platform")]
+    assert site.sql("SELECT stream_key FROM {table}") == [("Store1",)]
+    assert site.sql("SELECT stream_key FROM plain_airflow_dsg") == [("Store1",)]
+
+
+def test_two_of_ours_have_rows_each_and_the_base_none(site: Site) -> None:
+    site.model.others = {"Twin": YellowDynamicDataPlatform}
+    site.bootstrap()
+
+    merge(site)
+
+    assert factories(site) == []
+    assert site.sql("SELECT stream_key FROM {table}") == [("Store1",)]
+    assert site.sql("SELECT stream_key FROM twin_airflow_dsg") == [("Store1",)]
+
+
+def test_provider_has_its_platforms_again_where_the_base_fails(
+    site: Site, mocker: MockerFixture
+) -> None:
+    psp, eco = provider_of(site.model, site.folder)
+    mocker.patch.object(
+        YellowPlatformServiceProvider, "populateFactoryDAGConfigurations", side_effect=OSError
+    )
+
+    with pytest.raises(OSError):
+        psp.populateFactoryDAGConfigurations(eco)
+
+    assert list(psp.dataPlatforms) == ["YellowLive"]
+
+
+def test_infrastructure_dag_of_the_base_stays_where_it_has_a_platform(site: Site) -> None:
+    alone = Model(database=site.database, platformClass=YellowDataPlatform)
+    base_of_one = bootstrap(alone.buildPlatform(), alone.build(), 0)
+    site.model.others = {"Plain": YellowDataPlatform}
+
+    files = site.bootstrap()
+
+    theirs, ours = files["provider_infrastructure_dag.py"], "provider_dynamic_infrastructure_dag.py"
+    assert theirs == base_of_one["provider_infrastructure_dag.py"]
+    assert "UNIT_NAME = 'provider-dynamic'" in files[ours]
+    assert "FACTORY_FILES = ['yellowlive_factory_dag.py']" in files[ours]
+    assert "plain_factory_dag.py" not in files
+
+
+def test_one_infrastructure_dag_and_one_set_of_jobs_serve_all_of_ours(site: Site) -> None:
+    site.model.others = {"Twin": YellowDynamicDataPlatform}
+
+    files = site.bootstrap()
+
+    dag = files["provider_infrastructure_dag.py"]
+    assert "FACTORY_FILES = ['yellowlive_factory_dag.py', 'twin_factory_dag.py']" in dag
+    assert "UNIT_NAME = 'provider'" in dag
+    job = files["provider-bootstrap-job.yaml"]
+    assert "/workspace/ring-0/Provider/yellowlive_factory_dag.py" in job
+    assert "--container factory-file-2 > twin_factory_dag.py" in job
+    assert {"twin_factory_dag.py", "twin-airflow-reader.sql", "yellowlive-airflow-reader.sql"} <= (
+        files.keys()
+    )
+    for name in ("provider_model_merge_job.yaml", "provider_reconcile_views_job.yaml"):
+        assert f'- "--psp"\n            - "{PROVIDER}"\n' in files[name]
+
+
+def test_ring_1_renders_nothing_that_would_overwrite_ring_0(site: Site) -> None:
+    site.model.others = {"Plain": YellowDataPlatform}
+    eco = site.model.build()
+
+    assert bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 1) == {}
+
+    for table in ("yellowlive_airflow_dsg", "plain_airflow_dsg", "provider_factory_dags"):
+        assert site.sql(f"TABLE {table}") == []
+
+
+def test_platform_without_streams_keeps_all_of_its_provider_from_being_merged(site: Site) -> None:
+    site.model.others = {"Idle": YellowDynamicDataPlatform}
+    site.bootstrap()
+    psp, eco = provider_of(Model(database=site.database), site.folder)
+    psp.dataPlatforms["Idle"] = Model(platform="Idle").buildPlatform()
+
+    with pytest.raises(MergeError, match=r"'Provider' was merged: .* platform 'Idle'"):
+        psp.mergeHandler(eco, str(site.folder / "output"))
+
+    assert site.sql("SELECT * FROM {table}") == []
+
+
+# --- What a model may not say -----------------------------------------------------------------
+
+
+def lint_of(model: Model) -> list[str]:
+    return problems(model.build().lintAndHydrateCaches())
+
+
+def test_provider_that_would_not_bootstrap_it_is_a_problem_of_the_platform() -> None:
+    found = lint_of(Model(providerClass=YellowPlatformServiceProvider))
+
+    [problem] = [text for text in found if "YellowDynamicPlatformServiceProvider" in text]
+    assert problem.startswith(
+        "Platform 'YellowLive' is given to services provider 'Provider', which is a "
+        "YellowPlatformServiceProvider."
+    )
+
+
+def test_merge_store_that_is_no_postgresql_is_named() -> None:
+    other = vars(md)["SQLServerDatabase"]
+    store = other("OtherDB", hostPort=HostPortPair("h", 1433), locations=PLACE, databaseName="m")
+    eco = Model().build()
+    platform: Any = eco.getDataPlatformOrThrow("YellowLive")
+    platform.psp.mergeStore = store
+
+    found = problems(eco.lintAndHydrateCaches())
+
+    assert (
+        "The merge store 'OtherDB' of services provider 'Provider' is a SQLServerDatabase; platform"
+        " 'YellowLive' needs a PostgresDatabase."
+    ) in found
+
+
+def test_platforms_of_one_infrastructure_dag_have_one_schedule() -> None:
+    eco = Model(
+        others={"Twin": YellowDynamicDataPlatform},
+        platformArguments={"infrastructureSchedule": "@daily"},
+    ).build()
+    assert not any(
+        "infrastructureSchedules" in text for text in problems(eco.lintAndHydrateCaches())
+    )
+    twin: Any = eco.getDataPlatformOrThrow("Twin")
+    twin.infrastructureSchedule = "@hourly"
+
+    found = problems(eco.lintAndHydrateCaches())
+
+    assert any("the infrastructureSchedules '@daily', '@hourly'" in text for text in found)
+
+
+# --- What the model says of jobs --------------------------------------------------------------
+
+
+def limits(memory: str, cpu: float) -> Any:
+    assembly: Any = importlib.import_module("datasurface.platforms.yellow.assembly")
+    amount = vars(md)["StorageRequirement"](memory)
+    return assembly.K8sResourceLimits(amount, amount, cpu, cpu)
+
+
+def requests(row: dict[str, Any]) -> dict[str, str]:
+    return dict(row["resources"]["requests"])
+
+
+def test_hints_of_the_model_are_run_settings_and_ours_win(tmp_path: Path) -> None:
+    hint = vars(yellow)["K8sIngestionHint"]
+    of_transformer = vars(yellow)["K8sDataTransformerHint"]("Producer", limits("3G", 1.5))
+    hints = [hint("Store1", limits("2G", 1)), hint("Each", limits("4G", 2), "x"), of_transformer]
+    model = transform(
+        Model(
+            providerArguments={"hints": {each.name: each for each in hints}},
+            platformArguments={"runsOf": {"Each_x": RunSettings(resources={"requests": {}})}},
+        )
+    )
+
+    rows = rows_of(model, tmp_path)
+
+    assert requests(rows["Store1"]) == {"memory": "2Gi", "cpu": "1000m"}
+    assert requests(rows[TRANSFORMER]) == {"memory": "3Gi", "cpu": "1500m"}
+    assert rows["Each_x"]["resources"] == {"requests": {}}
+    # As DataSurface's own factory has it where there is no hint.
+    assert rows["Each_y"]["resources"] == {
+        "requests": {"memory": "256M", "cpu": "100m"},
+        "limits": {"memory": "1Gi", "cpu": "500m"},
+    }
+
+
+def test_priority_comes_from_the_workspaces_that_read_a_stream(tmp_path: Path) -> None:
+    model = Model(
+        stores=[Store("Store1"), Store("Each", ["x"], SINGLE)],
+        priority="CRITICAL",
+        platformArguments={"runsOf": {"Each_x": RunSettings(priorityWeight=9)}},
+    )
+
+    rows = rows_of(model, tmp_path)
+
+    assert rows["Store1"]["priority_weight"] == 4
+    assert rows["Each_x"]["priority_weight"] == 9
+
+
+def test_transformer_and_its_output_have_a_priority_too(tmp_path: Path) -> None:
+    rows = rows_of(transform(Model(priority="HIGH")), tmp_path)
+
+    assert {key: row["priority_weight"] for key, row in rows.items()} == dict.fromkeys(rows, 3)
+
+
+def test_store_of_watermarks_is_a_stream_of_its_own_login(tmp_path: Path) -> None:
+    model = Model(stores=[Store("Store1", watermark="id", credential="source_login")])
+
+    row = rows_of(model, tmp_path)["Store1"]
+
+    assert row["ingestion_type"] == "sql_source"
+    assert row["source_credential_secret_name"] == "source-login"
+
+
+def test_jobs_have_the_cache_the_images_and_the_secrets_of_the_release(site: Site) -> None:
+    kinds = vars(yellow)["K8sImagePullPolicy"]
+    site.model = Model(
+        database=site.database,
+        stores=[Store("Store1", credential="Source_Cred")],
+        providerArguments={
+            "git_cache_claim": "models-pvc",
+            "git_cache_folder": "/models",
+            "image_pull_policy": kinds.NEVER,
+        },
+    )
+    site.bootstrap()
+    site.merge_cleanly()
+
+    [dag] = site.parse().values()
+
+    job = dag.get_task("snapshot_merge_job")
+    keys = {
+        variable.name: variable.value_from.secret_key_ref.key
+        for variable in job.env_vars
+        if variable.value_from
+    }
+    assert keys == {
+        "postgres_USER": "postgres_USER",
+        "postgres_PASSWORD": "postgres_PASSWORD",
+        "git_TOKEN": "token",
+        "Source_Cred_USER": "source-cred_USER",
+        "Source_Cred_PASSWORD": "source-cred_PASSWORD",
+    }
+    assert job.volumes[0].persistent_volume_claim.claim_name == "models-pvc"
+    assert job.volume_mounts[0].mount_path == "/models"
+    assert job.arguments[job.arguments.index("--git-repo-path") + 1] == "/models"
+    assert job.image_pull_policy == "Never"
+    assert "absolute" in str(job.weight_rule).lower()
+
+
+def test_page_on_secrets_names_the_keys_that_jobs_and_airflow_share(site: Site) -> None:
+    site.bootstrap()
+
+    page = site.merge_cleanly()["YellowLive-secrets.md"]
+
+    own = page[page.index("## Airflow's access") :]
+    assert own.count("--from-literal") == 2
+    assert "--from-literal=postgres_PASSWORD=<value>" in own
+    assert "use the same two keys" in own
