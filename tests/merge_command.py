@@ -21,14 +21,21 @@ class Commands:
         model: supplies database and platform.
         stores: the model's stores, as a Python expression in the terms of `yellow_models`.
         also: statements of Python that change the model further.
+        unit: what the commands are run for, instead of what serves the model.
     """
 
     def __init__(
-        self, folder: Path, model: Model, stores: str = "[Store('Store1')]", also: str = ""
+        self,
+        folder: Path,
+        model: Model,
+        stores: str = "[Store('Store1')]",
+        also: str = "",
+        unit: str | None = None,
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.model = model
+        self.unit = unit or (PROVIDER if commands_take_providers() else model.platform)
         folder.joinpath("eco.py").write_text(
             "import datetime\n"
             "from datasurface.md import CronTrigger, ExternallyTriggered\n"
@@ -44,11 +51,6 @@ class Commands:
     @property
     def output(self) -> Path:
         return self.folder / "output"
-
-    @property
-    def unit(self) -> str:
-        """What the commands are run for."""
-        return PROVIDER if commands_take_providers() else self.model.platform
 
     @property
     def options(self) -> list[str]:
@@ -92,3 +94,15 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     """Wait for a process and return what it said."""
     output, errors = process.communicate(timeout=180)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def options(arguments: list[str]) -> dict[str, str]:
+    """Return a command line's options, each with its value or an empty text."""
+    found: dict[str, str] = {}
+    for word in arguments:
+        if word.startswith("--"):
+            name = word
+            found[name] = ""
+        else:
+            found[name] = word
+    return found

@@ -14,7 +14,7 @@ from airflow.exceptions import AirflowTimetableInvalid
 from airflow_names import IS_AIRFLOW_2, check_as_airflow_does
 from conftest import Site, import_file, registered_dags
 from datasurface_host import JOBS_SOURCE, commands_take_providers
-from merge_command import Commands
+from merge_command import Commands, options
 from transforming import transform
 
 HAS_PROVIDER = importlib.util.find_spec("airflow.providers.postgres") is not None
@@ -150,15 +150,3 @@ def test_its_transformers_run_what_ours_run(site: Site) -> None:
     job = ours[transformer].get_task("datatransformer_job")
     own_job = own[transformer].get_task("datatransformer_job")
     assert job.container_resources == own_job.container_resources
-
-
-def options(arguments: list[str]) -> dict[str, str]:
-    """Return a command line's options, each with its value or an empty text."""
-    found: dict[str, str] = {}
-    for word in arguments:
-        if word.startswith("--"):
-            name = word
-            found[name] = ""
-        else:
-            found[name] = word
-    return found
