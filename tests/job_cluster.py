@@ -16,6 +16,7 @@ from deployment_files import Manifest, pods_of
 from kubernetes import client, config
 from merge_command import TESTS
 from pod_runs import IMAGE, NAMESPACE
+from yellow_models import login_secret
 
 from one_machine import LocalKube, NotYetError, Postgres, wait_until
 
@@ -57,9 +58,9 @@ class JobCluster:
         """Start the cluster, with the secrets of the tests' models."""
         self.kube.start()
         self.core = client.CoreV1Api(config.new_client_from_config(str(self.kube.kubeconfig)))
-        login = {"POSTGRES_USER": self._postgres.user, "POSTGRES_PASSWORD": self._postgres.password}
-        self.kube.create_secret(NAMESPACE, "postgres", login)
-        wrong = {**login, "POSTGRES_PASSWORD": "not the password"}
+        login = (self._postgres.user, self._postgres.password)
+        self.kube.create_secret(NAMESPACE, "postgres", login_secret("postgres", *login))
+        wrong = login_secret("wrong-login", self._postgres.user, "not the password")
         self.kube.create_secret(NAMESPACE, "wrong-login", wrong)
         self.kube.create_secret(NAMESPACE, "git", {"token": "none"})
 

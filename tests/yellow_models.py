@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datasurface_host import commands_take_providers
+
 from datasurface import md
 from datasurface.md import (
     CloudVendor,
@@ -62,6 +64,8 @@ from yellow_dynamic import YellowDynamicDataPlatform, YellowDynamicPlatformServi
 #: Whether a services provider bootstraps and merges its platforms, as of DataSurface 0.0.56.
 PROVIDERS_BOOTSTRAP = hasattr(YellowDataPlatform, "getPSP")
 PROVIDER = "Provider"
+#: How the names begin of the files, and of the infrastructure DAG, of what the commands serve.
+UNIT_START = "provider" if commands_take_providers() else "yellowlive"
 LIVE, FORENSIC = (
     (YellowMilestoneStrategy["SCD1"], YellowMilestoneStrategy["SCD2"])
     if PROVIDERS_BOOTSTRAP
@@ -120,9 +124,14 @@ class Store:
 
 def login_keys(secret: str) -> tuple[str, str]:
     """Return the keys of a login in its secret, as jobs read them."""
-    if PROVIDERS_BOOTSTRAP:
+    if commands_take_providers():
         return f"{secret}_USER", f"{secret}_PASSWORD"
     return "POSTGRES_USER", "POSTGRES_PASSWORD"
+
+
+def login_secret(secret: str, user: str, password: str) -> dict[str, str]:
+    """Return what the secret of a login holds."""
+    return dict(zip(login_keys(secret), (user, password), strict=True))
 
 
 def bootstrap(platform: Any, eco: Ecosystem, ring: int) -> dict[str, str]:

@@ -22,6 +22,7 @@ from kubernetes.client import (
 )
 from kubernetes.config import new_client_from_config
 from pytest_mock import MockerFixture
+from yellow_models import login_keys, login_secret
 
 from one_machine import LocalKube
 
@@ -30,6 +31,7 @@ from .conftest import Operator
 NAMESPACE = "ns-test"
 IMAGE = "apache/airflow:3.3.2"
 COMPONENTS = ("scheduler", "dag-processor")
+USER, PASSWORD = login_keys("postgres")
 NO_PYTHON = ("--python", f"{shlex.quote(sys.executable)} -I -S")
 
 
@@ -42,9 +44,9 @@ def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKube]:
     (programs / "airflow").write_text("#!/bin/sh\nexec sleep 600\n")
     (programs / "airflow").chmod(0o755)
     with LocalKube(folder / "state", {IMAGE: programs}, {}) as kube:
-        login = {"POSTGRES_USER": "u", "POSTGRES_PASSWORD": "planted-secret-6"}
+        login = login_secret("postgres", "u", "planted-secret-6")
         kube.create_secret(
-            NAMESPACE, "postgres", {**login, "postgres_USER": "u", "postgres_PASSWORD": "p"}
+            NAMESPACE, "postgres", {"postgres_USER": "u", "postgres_PASSWORD": "p", **login}
         )
         kube.create_secret(NAMESPACE, "git", {"token": "planted-secret-6"})
         yield kube
@@ -134,24 +136,24 @@ def test_all_pass_where_secrets_variables_and_file_are_there(
         ),
     ]
     assert [name for name, each in found.items() if not each["passed"]] == []
-    assert found["secret postgres in ns-test"]["detail"] == "has POSTGRES_PASSWORD, POSTGRES_USER"
+    assert found["secret postgres in ns-test"]["detail"] == f"has {PASSWORD}, {USER}"
 
 
 def test_missing_secret_and_missing_key_fail_with_the_command(
     merged: Operator, core: CoreV1Api
 ) -> None:
     core.delete_namespaced_secret("git", NAMESPACE)
-    core.patch_namespaced_secret("postgres", NAMESPACE, {"data": {"POSTGRES_PASSWORD": None}})
+    core.patch_namespaced_secret("postgres", NAMESPACE, {"data": {PASSWORD: None}})
 
     found = failed(merged)
 
     assert found["secret git in ns-test"]["mend"] == (
         "kubectl create secret generic git -n ns-test --from-literal=token=..."
     )
-    assert found["secret postgres in ns-test"]["detail"] == "it lacks POSTGRES_PASSWORD"
+    assert found["secret postgres in ns-test"]["detail"] == f"it lacks {PASSWORD}"
     assert found["secret postgres in ns-test"]["mend"] == (
         "kubectl patch secret postgres -n ns-test "
-        """-p '{"stringData": {"POSTGRES_PASSWORD": "..."}}'"""
+        f"""-p '{{"stringData": {{"{PASSWORD}": "..."}}}}'"""
     )
 
 
@@ -250,7 +252,7 @@ def test_variable_from_a_secret_counts_only_where_its_key_is_there(
     merged: Operator, core: CoreV1Api
 ) -> None:
     reference = {"secretKeyRef": {"name": "postgres", "key": "no_such_key", "optional": True}}
-    user = {"secretKeyRef": {"name": "postgres", "key": "POSTGRES_USER"}}
+    user = {"secretKeyRef": {"name": "postgres", "key": USER}}
     install(
         core,
         envFrom=[],

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from typer.testing import Result
+from yellow_models import login_keys
 
 from one_machine import free_port
 
@@ -222,7 +223,7 @@ def test_stream_is_shown_with_the_dag_that_airflow_builds(merged: Operator) -> N
     assert "schedule = * * * * *" in lines
     assert any("check_result >> reschedule_immediately, wait_for_trigger" in ln for ln in lines)
     assert "image = datasurface/datasurface:latest" in lines
-    assert "postgres_USER = key POSTGRES_USER of secret postgres" in lines
+    assert f"postgres_USER = key {login_keys('postgres')[0]} of secret postgres" in lines
     assert not merged.site.snapshots.exists()
     assert merged.site.postgres.password not in result.stdout
 

@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from deployment_files import KUBERNETES_VERSIONS, Manifest, deployment, deployment_of, login, one
-from yellow_models import Model
+from yellow_models import Model, login_keys
 
 JOBS = (
     "-bootstrap-job.yaml",
@@ -173,8 +173,8 @@ def test_variables_carry_the_credentials_own_name_and_secrets_the_kubernetes_one
     }
     [container] = one(files["_model_merge_job.yaml"])["spec"]["template"]["spec"]["containers"]
     assert login(container) == {
-        "Merge_Cred_USER": ("merge-cred", "POSTGRES_USER"),
-        "Merge_Cred_PASSWORD": ("merge-cred", "POSTGRES_PASSWORD"),
+        "Merge_Cred_USER": ("merge-cred", login_keys("merge-cred")[0]),
+        "Merge_Cred_PASSWORD": ("merge-cred", login_keys("merge-cred")[1]),
         "Git_Cred_TOKEN": ("git-cred", "token"),
     }
     # Kubernetes would put the value of the variable there.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from messages import all_texts, errors, fragment, messages
-from yellow_models import Model, bootstrap
+from yellow_models import UNIT_START, Model, bootstrap
 
 from yellow_dynamic.contract import ADVICE, KEYS
 
@@ -19,7 +19,7 @@ PLUGIN, CONTRACT, *OTHERS = (
     f"{name}.py"
     for name in ("plugin", "contract", "merge_store", "population", "history", "batches", "pods")
 )
-FACTORY, INFRASTRUCTURE = "yellowlive_factory_dag.py", "yellowlive_infrastructure_dag.py"
+FACTORY, INFRASTRUCTURE = "yellowlive_factory_dag.py", f"{UNIT_START}_infrastructure_dag.py"
 
 
 def rendered() -> dict[str, str]:

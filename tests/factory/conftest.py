@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from pod_runs import IMAGE, NAMESPACE, Cluster
+from yellow_models import login_secret
 
 from one_machine import LocalKube
 
@@ -15,13 +16,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A Kubernetes API with the secrets of all the tests' streams."""
     folder = tmp_path_factory.mktemp("kube")
     (folder / "bin").mkdir()
-    login = {"POSTGRES_USER": "u", "POSTGRES_PASSWORD": "planted-secret"}
     token = {"token": "planted-token"}
     with LocalKube(folder / "state", {IMAGE: folder / "bin"}, {}) as kube:
         for name, data in {
-            "postgres": login,
-            "merge-cred": login,
-            "source-cred": login,
+            **{
+                name: login_secret(name, "u", "planted-secret")
+                for name in ("postgres", "merge-cred", "source-cred")
+            },
             "git": token,
             "git-cred": token,
             "connect": {"api_key": "planted-key", "api_secret": "planted-secret"},

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow_names import AirflowFailException, check_as_airflow_does, schedule_of
 from conftest import Site
-from yellow_models import SINGLE, Store
+from yellow_models import SINGLE, Store, login_keys
 
 from datasurface.md import Credential, ExternallyTriggered
 from datasurface.md.credential import CredentialType
@@ -88,12 +88,12 @@ def test_variables_carry_the_credentials_own_names_and_secrets_the_kubernetes_on
         "DATASURFACE_PLATFORM_NAME": "YellowLive",
         "DATASURFACE_NAMESPACE": "ns-test",
         "DATASURFACE_SLACK_CHANNEL": "#alerts",
-        "Merge_Cred_USER": ("merge-cred", "POSTGRES_USER"),
-        "Merge_Cred_PASSWORD": ("merge-cred", "POSTGRES_PASSWORD"),
+        "Merge_Cred_USER": ("merge-cred", login_keys("merge-cred")[0]),
+        "Merge_Cred_PASSWORD": ("merge-cred", login_keys("merge-cred")[1]),
         "git_cred_TOKEN": ("git-cred", "token"),
         "Slack_Cred_TOKEN": ("slack-cred", "token"),
-        "Source_Cred_USER": ("source-cred", "POSTGRES_USER"),
-        "Source_Cred_PASSWORD": ("source-cred", "POSTGRES_PASSWORD"),
+        "Source_Cred_USER": ("source-cred", login_keys("source-cred")[0]),
+        "Source_Cred_PASSWORD": ("source-cred", login_keys("source-cred")[1]),
     }
 
 

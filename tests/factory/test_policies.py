@@ -16,7 +16,7 @@ from airflow import settings
 from airflow.policies import hookimpl
 from airflow_names import IS_AIRFLOW_2, AirflowException, AirflowFailException
 from conftest import Site, import_file, registered_dags
-from yellow_models import Store
+from yellow_models import UNIT_START, Store
 
 try:  # Airflow 3
     from airflow.dag_processing.dagbag import DagBag
@@ -224,7 +224,7 @@ def test_check_of_the_infrastructure_dag_counts_a_dag_that_is_refused_altogether
         if dag.dag_id == BAD:
             raise ValueError("no DAG of Bad")
 
-    file = two.folder / "yellowlive_infrastructure_dag.py"
+    file = two.folder / f"{UNIT_START}_infrastructure_dag.py"
     file.write_text(two.bootstrap()[file.name])
     [dag] = registered_dags(import_file(file)).values()
     apply(dag_policy=refuse_all_of_bad)

@@ -11,6 +11,7 @@ import pytest
 from airflow_names import AirflowException
 from conftest import Site, import_file, registered_dags
 from told import mail_server, slack_webhook
+from yellow_models import UNIT_START
 
 from yellow_dynamic import EMail, SlackWebhook
 
@@ -97,7 +98,7 @@ def test_dag_that_merges_the_model_tells_the_same_people(
 ) -> None:
     site.model.platformArguments["onFailure"] = SlackWebhook("slack_failures")
     files = site.bootstrap()
-    file = site.folder / "yellowlive_infrastructure_dag.py"
+    file = site.folder / f"{UNIT_START}_infrastructure_dag.py"
     file.write_text(files[file.name], encoding="utf-8")
     [dag] = registered_dags(import_file(file)).values()
     with slack_webhook() as (texts, connection):
@@ -105,13 +106,15 @@ def test_dag_that_merges_the_model_tells_the_same_people(
         fail(dag, reason="task_failure")
 
     first, reason = texts[0].splitlines()[:2]
-    assert first.startswith("YellowLive: DAG yellowlive_infrastructure failed in the run manual__")
+    assert first.startswith(
+        f"YellowLive: DAG {UNIT_START}_infrastructure failed in the run manual__"
+    )
     assert reason == "task_failure"
 
 
 def test_nobody_is_told_unless_the_platform_says_who(installed: Site) -> None:
     assert not installed.parse()[DAG_ID].on_failure_callback
-    assert "TELLS = False" in installed.bootstrap()["yellowlive_infrastructure_dag.py"]
+    assert "TELLS = False" in installed.bootstrap()[f"{UNIT_START}_infrastructure_dag.py"]
 
 
 def test_missing_provider_costs_no_dag_and_is_named(

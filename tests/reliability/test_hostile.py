@@ -325,9 +325,7 @@ def test_no_secret_value_gets_into_a_file_a_row_a_log_an_error_or_a_process_list
     commands = Commands(site.folder / "model", site.model)
     said = [commands.bootstrap(0), commands.bootstrap(1), commands.merge()]
     assert [done.returncode for done in said] == [0, 0, 0], [done.stderr for done in said]
-    site.factory_file.write_text(
-        (commands.output / "YellowLive" / site.factory_file.name).read_text()
-    )
+    site.factory_file.write_text((commands.files / site.factory_file.name).read_text())
     parsed = [parse_in_a_process(site)]
     said += [merge_while_watched(site, commands)]
     said += [*failing_commands(site, commands, monkeypatch)]

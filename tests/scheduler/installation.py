@@ -15,7 +15,7 @@ from kubernetes.client import CoreV1Api
 from kubernetes.config import new_client_from_config
 from merge_command import Commands
 from processors import IS_AIRFLOW_2
-from yellow_models import Model
+from yellow_models import Model, login_secret
 
 from one_machine import LocalKube, NotYetError, Postgres, wait_until
 
@@ -121,13 +121,12 @@ class Installation:
         for ring in (0, 1):
             succeeded(commands.bootstrap(ring, **self._login))
         self.merge(self.streams)
-        for factory in (commands.output / self.model.platform).glob("yellowlive_factory_dag*.py"):
+        for factory in commands.files.glob("yellowlive_factory_dag*.py"):
             factory.rename(self.dags / factory.name)
 
     def fill_cluster(self) -> None:
         """Create the secrets that the jobs' pods ask for."""
-        login = {"POSTGRES_USER": "u", "POSTGRES_PASSWORD": "p"}
-        self.kube.create_secret(NAMESPACE, "postgres", login)
+        self.kube.create_secret(NAMESPACE, "postgres", login_secret("postgres", "u", "p"))
         self.kube.create_secret(NAMESPACE, "git", {"token": "t"})
 
     def merge(self, streams: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from datasurface_host import PYTHON, python_path
 from merge_command import TESTS, Commands
 from psycopg2 import sql
 from transforming import OUTPUT, TRANSFORMER
+from yellow_models import UNIT_START, login_secret
 
 from one_machine import LocalKube, NotYetError, Postgres, wait_until
 from yellow_dynamic import __version__
@@ -24,7 +25,7 @@ from .installation import IMAGE, NAMESPACE, Installation, succeeded
 
 pytestmark = pytest.mark.scheduler
 
-INFRASTRUCTURE = "yellowlive_infrastructure"
+INFRASTRUCTURE = f"{UNIT_START}_infrastructure"
 #: The model, in the terms of a Commands' eco.py; {source} is the database of its stores.
 MODEL = """
 from transforming import transform
@@ -95,17 +96,14 @@ class WholePlatform(Installation):
         commands = self._commands(())
         for ring in (0, 1):
             succeeded(commands.bootstrap(ring, **self._login))
-        for file in (commands.output / self.model.platform).glob("*.py"):
+        for file in commands.files.glob("*.py"):
             file.rename(self.dags / file.name)
         (self.dags / "reports.py").write_text(CONSUMER)
         self.checkouts.check_in(self.folder / "model")
 
     def fill_cluster(self) -> None:
         """Create the secrets that the jobs' pods ask for, with the real login."""
-        login = {
-            "POSTGRES_USER": self.postgres.user,
-            "POSTGRES_PASSWORD": self.postgres.password,
-        }
+        login = login_secret("postgres", self.postgres.user, self.postgres.password)
         self.kube.create_secret(NAMESPACE, "postgres", login)
         self.kube.create_secret(NAMESPACE, "git", {"token": "none"})
 
