@@ -562,7 +562,9 @@ def raise_if_failed(demo: Demo, chain: list[dict[str, Any]]) -> None:
             if task["start_date"] and task["task_id"] in JOB_TASKS
         ]
         if any(task["state"] == "failed" and not task["start_date"] for task in tasks):
-            logs.append(f"--- the scheduler, of a task that could not begin\n{demo.airflow.scheduler_log()}")
+            logs.append(
+                f"--- the scheduler, of a task that could not begin\n{demo.airflow.scheduler_log()}"
+            )
         raise ServiceError(f"A run of {run['dag_id']} failed.\n" + "\n".join(logs))
 
 
