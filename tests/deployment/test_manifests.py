@@ -223,9 +223,9 @@ def shape(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["{{ x }}", "a\nb: c", "$(x)", "\ud800", "no"])
-def test_platform_name_arrives_as_it_is_or_is_refused(name: str) -> None:
+def test_name_in_the_commands_arrives_as_it_is_or_is_refused(name: str) -> None:
     try:
-        files = deployment_of(Model(platform=name))
+        files = deployment_of(Model(platform=name, provider=name))
     except ValueError as refused:
         assert str(refused).isprintable()
         return

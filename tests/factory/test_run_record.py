@@ -11,7 +11,7 @@ from airflow_names import AirflowException
 from batch_rows import write_batch
 from conftest import Site
 from pod_runs import Cluster, TaskInstance, context_of, job_of, run_job
-from yellow_models import SINGLE, Store
+from yellow_models import HINTED, SINGLE, Store
 
 from one_machine import free_port
 
@@ -39,7 +39,9 @@ def test_run_says_with_what_it_ran_and_what_it_brought(installed: Site, cluster:
     assert job.template_fields == ("ran_with",)
     assert ti.xcoms["ran_with"] == job.ran_with
     [(text,)] = installed.sql("SELECT config_json FROM {table}")
+    settings = {key: json.loads(text)[key] for key in HINTED}
     assert job.ran_with == {
+        **({"settings": settings} if settings else {}),
         "stream": "Store1",
         "revision": installed.module().revision_of(text),
         "row": "database",

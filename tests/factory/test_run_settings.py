@@ -15,7 +15,7 @@ from deployment_files import KUBERNETES_VERSIONS
 from kubernetes_validate import validate
 from pod_runs import NAMESPACE, Cluster, TaskInstance, context_of, job_of, pod_of, run_job
 from run_settings import EVERYTHING
-from yellow_models import Store
+from yellow_models import HINTED, PROVIDERS_BOOTSTRAP, Store
 
 from one_machine import NotYetError, wait_until
 from yellow_dynamic.command.in_airflow import facts_of
@@ -69,11 +69,15 @@ def test_settings_of_a_stream_are_not_those_of_another(site: Site) -> None:
     plain = dags["yellowlive__Store2_ingestion"]
     job = plain.get_task("snapshot_merge_job")
 
-    assert (job.retries, job.pool, job.priority_weight) == (0, "default_pool", 1)
+    assert (job.retries, job.pool) == (0, "default_pool")
     assert (job.pod_template_dict, job.active_deadline_seconds) == (None, None)
     assert (job.execution_timeout, plain.dagrun_timeout) == (None, None)
-    assert job.container_resources.to_dict()["requests"] == {"memory": "256Mi", "cpu": "100m"}
-    assert facts_of(plain.doc_md).settings == []
+    assert (job.priority_weight, job.container_resources.to_dict()["requests"]) == (
+        (0, {"memory": "256M", "cpu": "100m"})
+        if PROVIDERS_BOOTSTRAP
+        else (1, {"memory": "256Mi", "cpu": "100m"})
+    )
+    assert facts_of(plain.doc_md).settings == sorted(HINTED)
 
 
 def test_page_shows_the_settings(site: Site) -> None:
@@ -302,7 +306,9 @@ class TestDeferred:
 
         _, given = deferred.trigger.serialize()
         assert (given["pod_name"], given["pod_namespace"]) == (deferred.pod, NAMESPACE)
-        assert deferred.ti.xcoms["ran_with"]["settings"] == {"deferrable": True}
+        settings = deferred.ti.xcoms["ran_with"]["settings"]
+        assert settings["deferrable"] is True
+        assert settings.keys() == {"deferrable"} | HINTED
         assert "result_code" not in deferred.ti.xcoms
 
         deferred.wait_for_end()
