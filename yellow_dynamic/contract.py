@@ -73,6 +73,16 @@ def secret_keys(role: str, settings: dict[str, Any]) -> dict[str, str]:
     return keys_of_secret(f"{role}_credential_secret_name", settings)
 
 
+def command_options(settings: dict[str, Any]) -> list[str]:
+    """Return the option of DataSurface's two commands that names what serves a platform.
+
+    Args:
+        settings: the platform's, as its factory file carries them.
+    """
+    provider = settings.get("services_provider")
+    return ["--psp", provider] if provider else ["--platform", settings["original_platform_name"]]
+
+
 # --- The factory file -------------------------------------------------------------------------
 
 

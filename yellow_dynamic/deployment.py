@@ -17,6 +17,7 @@ from yellow_dynamic.contract import (
     ON_FAILURE,
     PULL_ALWAYS,
     UNREGISTERED,
+    command_options,
     factory_name_of,
     literally,
     model_claim_of,
@@ -54,8 +55,7 @@ class Unit:
         name: its name in the model.
         airflow_name: its name as Kubernetes and Airflow carry it.
         file_start: how the names of its files begin.
-        option: the option of the two commands that names it.
-        views_option: that of the reconciliation of views.
+        views_option: the option of the reconciliation of views that names it.
         variable: the environment variable that tells a Job the name.
         replaced: the ends of further files of DataSurface, which define nothing now.
         beside_own: whether DataSurface's own infrastructure DAG stays, for other platforms.
@@ -65,7 +65,6 @@ class Unit:
     name: str
     airflow_name: str
     file_start: str
-    option: str
     views_option: str
     variable: str
     replaced: tuple[str, ...] = ()
@@ -191,7 +190,7 @@ def cluster_commands(settings: dict[str, Any], unit: Unit) -> dict[str, list[str
     def command(work: str, *options: str) -> list[str]:
         return [
             *("python", "-m", "datasurface.cmd.platform", *options),
-            *("--output", f"/workspace/{work}", unit.option, unit.name, *model),
+            *("--output", f"/workspace/{work}", *command_options(settings), *model),
         ]
 
     views = ["python", "-m", "datasurface.platforms.yellow.reconcile_workspace_views"]

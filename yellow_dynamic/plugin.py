@@ -176,8 +176,9 @@ class PlatformsBootstrap:
             "git_cache_max_age_minutes": psp.git_cache_max_age_minutes,
         }
 
-    def of_factory(self) -> StreamConfig:
+    def of_factory(self, psp: Any) -> StreamConfig:
         """Return what the factory file needs besides what all releases have."""
+        del psp
         return {}
 
     def hints(self, psp: Any, graph: PlatformPipelineGraph, config: StreamConfig) -> dict[str, Any]:
@@ -198,7 +199,6 @@ class PlatformsBootstrap:
             name=dp.name,
             airflow_name=name,
             file_start=name,
-            option="--platform",
             views_option="--platform-name",
             variable="DATASURFACE_PLATFORM_NAME",
             replaced=("_datatransformer_factory_dag.py",),
@@ -250,8 +250,8 @@ class ProvidersBootstrap(PlatformsBootstrap):
             "login_keys_by_secret": True,
         }
 
-    def of_factory(self) -> StreamConfig:
-        return {"weight_rule": "absolute"}
+    def of_factory(self, psp: Any) -> StreamConfig:
+        return {"weight_rule": "absolute", "services_provider": psp.name}
 
     def hints(self, psp: Any, graph: PlatformPipelineGraph, config: StreamConfig) -> dict[str, Any]:
         if config["ingestion_type"] == TRANSFORMER:
@@ -294,7 +294,6 @@ class ProvidersBootstrap(PlatformsBootstrap):
             name=psp.name,
             airflow_name=self.k8s_name(psp.name),
             file_start=psp.to_python_name(psp.name),
-            option="--psp",
             views_option="--psp",
             variable="DATASURFACE_PSP_NAME",
             beside_own=len(dynamic_platforms(psp)) < len(psp.dataPlatforms),
@@ -1449,7 +1448,7 @@ def platform_settings(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> StreamCo
         "ecosystem_k8s_name": GENERATION.k8s_name(eco.name),
         "factory_shards": dp.factoryShards,
         "plugin_version": __version__,
-        **GENERATION.of_factory(),
+        **GENERATION.of_factory(services_provider(dp)),
     }
     if dp.slackChannel is not None:
         settings["slack_channel_name"] = dp.slackChannel

@@ -49,7 +49,7 @@ class Operator:
 
     def merge(self) -> None:
         """Run handleModelMerge on the model."""
-        handleModelMerge(str(self.model), str(self.commands.output), self.site.model.platform)
+        handleModelMerge(str(self.model), str(self.commands.output), self.commands.unit)
 
     def __call__(self, *words: object) -> Result:
         """Type a command."""

@@ -288,6 +288,7 @@ def test_rows_behind_the_model_fail_with_the_merge(merged: Operator) -> None:
 
     assert "2 removed (Pair_a, Pair_b)" in found["detail"]
     assert f"handleModelMerge --model {merged.model}" in found["mend"]
+    assert found["mend"].endswith(" ".join(merged.commands.options))
 
 
 @pytest.mark.embedded

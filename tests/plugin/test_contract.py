@@ -60,6 +60,7 @@ OF_THE_FACTORY_ALONE = {
     "on_failure_mail_to",
     "on_failure_slack_connection",
     "plugin_version",
+    "services_provider",
     "weight_rule",
 }
 

@@ -210,6 +210,7 @@ ATTRIBUTES = {
     "ingestion": ["credential", "stepTrigger.cron", "singleOrMultiDatasetIngestion"],
     "Kafka ingestion": ["stepTrigger", "singleOrMultiDatasetIngestion"],
     "problem": ["description"],
+    "problems of a model": ["object", "problems", "children"],
 }  # fmt: skip
 
 
@@ -234,6 +235,7 @@ def objects(site: Site) -> Iterator[tuple[str, Any]]:
     yield "store", store
     yield "ingestion", store.cmd
     yield "Kafka ingestion", eco.cache_getDatastoreOrThrow("Topic").datastore.cmd
+    yield "problems of a model", tree
     yield "problem", next(iter(tree.getErrors()))
 
 

@@ -22,7 +22,7 @@ from yellow_dynamic.command.pools import Wanted, wanted_pools
 from yellow_dynamic.command.printing import counted, print_line, printable, shortened
 from yellow_dynamic.command.rows import StreamRow, in_words, read_rows, row_problems
 from yellow_dynamic.command.status import Sources, State, platform_status
-from yellow_dynamic.contract import Cause, factory_name_of, factory_text_of
+from yellow_dynamic.contract import Cause, command_options, factory_name_of, factory_text_of
 from yellow_dynamic.merge_store import config_limit, config_table
 
 
@@ -391,9 +391,10 @@ class Checks:
         return self._datasurface("handleModelMerge")
 
     def _datasurface(self, command: str) -> str:
+        options = shlex.join(command_options(self.installation.settings))
         return (
             f"python -m datasurface.cmd.platform {command} --model {shlex.quote(self._model)} "
-            f"--output build --platform {shlex.quote(self.installation.name)}"
+            f"--output build {options}"
         )
 
     def _table_remedy(self, cause: Cause) -> str:

@@ -133,8 +133,19 @@ def output_aside() -> Iterator[None]:
 
 
 def refuse_errors(tree: ValidationTree, message: str) -> None:
-    """Raise CommandError if the tree has errors, after printing them as DataSurface does."""
+    """Raise CommandError if the tree has errors, after printing them on standard error."""
     if tree.hasErrors():
-        with redirect_stdout(sys.stderr):
-            tree.printTree()
+        print("\n".join(problem_lines(tree)), file=sys.stderr)
         raise CommandError(message)
+
+
+def problem_lines(tree: ValidationTree, indent: int = 0) -> Iterator[str]:
+    """Yield the problems of a tree below what they are about; some releases log them instead."""
+    if not (tree.hasErrors() or tree.hasWarnings()):
+        return
+    about = getattr(tree.object, "getSourceReferenceString", tree.object.__str__)
+    yield " " * indent + str(about())
+    for problem in tree.problems:
+        yield " " * (indent + 2) + str(problem)
+    for child in tree.children:
+        yield from problem_lines(child, indent + 2)
