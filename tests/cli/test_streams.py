@@ -39,7 +39,7 @@ def test_streams_are_listed_from_a_model_or_from_the_factory_file(
 
     assert result.exit_code == 0, result.output
     assert "YellowLive: 3 streams in table yellowlive_airflow_dsg" in result.stdout
-    lines = {line.split()[1]: line for line in result.stdout.splitlines() if "sql_snap" in line}
+    lines = {line.split()[1]: line for line in result.stdout.splitlines() if "sql_s" in line}
     assert lines.keys() == {"Pair_a", "Pair_b", "Store1"}
     assert "disabled" in lines["Pair_a"]
     assert "active" in lines["Store1"] and "* * * * *" in lines["Store1"]

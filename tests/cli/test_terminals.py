@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from yellow_models import SQL_KIND
 
 from .conftest import Operator
 
@@ -32,7 +33,7 @@ def test_piped_table_has_a_line_a_stream_with_its_whole_key(merged: Operator) ->
 
     [line] = [line for line in done.stdout.splitlines() if LONG in line]
     assert "active" in line
-    assert "sql_snapshot" in line
+    assert SQL_KIND in line
 
 
 def on_terminal(operator: Operator, *words: str | Path, kind: str = "dumb") -> list[str]:

@@ -16,7 +16,7 @@ from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.checks import Check, login_patch
 from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.rows import StreamRow
-from yellow_dynamic.contract import KEYS
+from yellow_dynamic.contract import KEYS, keys_of_secret
 
 DEFAULT_DAG_FOLDER = "/opt/airflow/dags"
 
@@ -135,7 +135,8 @@ def wanted_secrets(
         for key, rule in KEYS.items():
             name = settings.get(key)
             if "secretKeys" in rule and isinstance(name, str) and isinstance(namespace, str):
-                wanted.setdefault((namespace, name), set()).update(rule["secretKeys"].values())
+                keys = keys_of_secret(key, {**installation.settings, **settings})
+                wanted.setdefault((namespace, name), set()).update(keys.values())
     return wanted
 
 
