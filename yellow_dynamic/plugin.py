@@ -329,7 +329,7 @@ def priority_of(graph: PlatformPipelineGraph, config: StreamConfig) -> int:
         node = f"IngestionSingleNode/Ingest/{platform}/{store}/{config['dataset_name']}"
     else:
         node = f"IngestionMultiNode/Ingest/{platform}/{store}"
-    priority: Any = vars(graph.nodes[node])["priority"]
+    priority: Any = getattr(graph.nodes.get(node), "priority", None)
     return 0 if priority is None else int(priority.priority.value)
 
 

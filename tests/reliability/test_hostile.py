@@ -24,10 +24,10 @@ from fault_table import FaultTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merge_command import Commands, finish
-from yellow_models import Model, Store, bootstrap, live_repository
+from yellow_models import Model, Store, bootstrap, change_provider, live_repository
 
 from datasurface.md import ValidationTree
-from yellow_dynamic.plugin import YellowDynamicGraphHandler, factory_text
+from yellow_dynamic.plugin import GENERATION, YellowDynamicGraphHandler, factory_text
 
 HOSTILE = {
     "quotes": "'; DROP TABLE canary; --",
@@ -103,7 +103,7 @@ def set_image(graph: Any, value: str) -> None:
 
 
 def set_namespace(graph: Any, value: str) -> None:
-    graph.platform.psp.namespace = value
+    change_provider(graph.platform, "namespace", value)
 
 
 def set_git_credential(graph: Any, value: str) -> None:
@@ -153,7 +153,7 @@ def test_value_of_a_model_is_refused_or_arrives_as_it_is(
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 def test_platform_name_is_refused_or_names_nothing_outside(value: str) -> None:
-    eco = Model(platform=value).build()
+    eco = Model(platform=value, provider=value).build()
     platform: Any = eco.getDataPlatformOrThrow(value)
 
     try:
@@ -166,7 +166,7 @@ def test_platform_name_is_refused_or_names_nothing_outside(value: str) -> None:
     for name in files:
         assert Path(name).name == name
         assert name.isprintable()
-    ours = f"{platform.to_k8s_name(value)}_factory_dag.py"
+    ours = f"{GENERATION.k8s_name(value)}_factory_dag.py"
     compile(files[ours], ours, "exec")
 
 
@@ -243,7 +243,8 @@ def test_factory_files_of_any_two_models_differ_in_one_literal(values: list[str]
     platform: Any = changed.getDataPlatformOrThrow("YellowLive")
     psp = platform.psp
     repository = live_repository(changed)
-    psp.namespace, psp.datasurfaceDockerImage, psp.postgresCredential.name = values[:3]
+    change_provider(platform, "namespace", values[0])
+    psp.datasurfaceDockerImage, GENERATION.merge_credential(psp).name = values[1:3]
     psp.gitCredential.name, psp.mergeStore.databaseName = values[3:5]
     psp.mergeStore.hostPortPair.hostName, platform.slackChannel = values[5:7]
     repository.branchName = values[7]

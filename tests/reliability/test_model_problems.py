@@ -9,10 +9,10 @@ import pytest
 from conftest import Site, problems, render
 from fault_table import FaultTable
 from merge_command import Commands, shows_no_traceback
-from yellow_models import EVERY_MINUTE, SINGLE, Model, Store, live_repository
+from yellow_models import EVERY_MINUTE, SINGLE, Model, Store, change_provider, live_repository
 
 from datasurface.md import CronTrigger, PlatformPipelineGraph, ValidationTree
-from yellow_dynamic.plugin import YellowDynamicGraphHandler
+from yellow_dynamic.plugin import GENERATION, YellowDynamicGraphHandler
 
 
 def merge_of(site: Site, model: Model) -> tuple[dict[str, str], list[str]]:
@@ -103,7 +103,7 @@ def without_consistency(graph: Any) -> None:
 
 
 def with_namespace(graph: Any) -> None:
-    graph.platform.psp.namespace = "n" * 64
+    change_provider(graph.platform, "namespace", "n" * 64)
 
 
 def with_credential(graph: Any) -> None:
@@ -119,7 +119,8 @@ def with_nameless_credential(graph: Any) -> None:
 
 
 def with_two_credentials_of_one_secret(graph: Any) -> None:
-    graph.platform.psp.gitCredential.name = graph.platform.psp.postgresCredential.name.upper()
+    psp = graph.platform.psp
+    psp.gitCredential.name = GENERATION.merge_credential(psp).name.upper()
 
 
 def with_image(graph: Any) -> None:
