@@ -1,4 +1,4 @@
-"""One PostgreSQL source with two tables, ingested twice, for DataSurface 0.0.56 and 0.0.57.
+"""One PostgreSQL source, ingested twice, for DataSurface 0.0.56 and 0.0.57.
 
 There a services provider bootstraps and merges its platforms, so that two names change.
 """
@@ -33,7 +33,7 @@ from datasurface.md.documentation import PlainTextDocumentation
 from datasurface.md.policy import SimpleDC, SimpleDCTypes
 from datasurface.md.repo import GitHubRepository
 from datasurface.md.schema import DDLColumn, DDLTable, NullableStatus, PrimaryKeyStatus
-from datasurface.md.types import Date, VarChar
+from datasurface.md.types import VarChar
 from datasurface.platforms.yellow import YellowMilestoneStrategy
 from datasurface.platforms.yellow.assembly import (
     GitCacheConfig,
@@ -73,7 +73,7 @@ def createEcosystem() -> Ecosystem:
                 ],
             )
         ],
-        documentation=PlainTextDocumentation("A store of customers and their addresses"),
+        documentation=PlainTextDocumentation("A store of customers"),
     )
     zone = eco.getZoneOrThrow("demo_gz")
     zone.add(TeamDeclaration("team1", GitHubRepository(REPOSITORY, "team1_main")))
@@ -118,87 +118,48 @@ def createDatabase(name: str, database: str) -> PostgresDatabase:
 
 
 def createStore() -> Datastore:
-    """Return the source: two tables, captured together every minute."""
+    """Return the source: one table, captured every minute."""
+    columns = [
+        DDLColumn("id", VarChar(20), NullableStatus.NOT_NULLABLE, PrimaryKeyStatus.PK),
+        DDLColumn("name", VarChar(100)),
+    ]
+    customers = Dataset(
+        "customers",
+        documentation=PlainTextDocumentation("The customers"),
+        classifications=[SimpleDC(SimpleDCTypes.PC3, "Customer")],
+        schema=DDLTable(columns=columns),
+    )
     return Datastore(
         "Store1",
-        documentation=PlainTextDocumentation("Customers and their addresses"),
+        documentation=PlainTextDocumentation("Customers"),
         capture_metadata=SQLSnapshotIngestion(
             createDatabase("CustomerDB", "customer_db"),
             CronTrigger("Every 1 minute", "* * * * *"),
             IngestionConsistencyType.MULTI_DATASET,
             POSTGRES,
         ),
-        datasets=[
-            createDataset(
-                "customers",
-                key("id"),
-                text("firstname", 100),
-                text("lastname", 100),
-                DDLColumn("dob", Date(), nullable=NullableStatus.NOT_NULLABLE),
-                optionalText("email", 100),
-                optionalText("phone", 100),
-                optionalText("primaryaddressid", 20),
-                optionalText("billingaddressid", 20),
-            ),
-            createDataset(
-                "addresses",
-                key("id"),
-                text("customerid", 20),
-                text("streetname", 100),
-                text("city", 100),
-                text("state", 100),
-                text("zipcode", 30),
-            ),
-        ],
+        datasets=[customers],
     )
-
-
-def createDataset(name: str, *columns: DDLColumn) -> Dataset:
-    """Return a dataset of personal data."""
-    return Dataset(
-        name,
-        documentation=PlainTextDocumentation(f"The {name}"),
-        classifications=[SimpleDC(SimpleDCTypes.PC3, "Customer")],
-        schema=DDLTable(columns=list(columns)),
-    )
-
-
-def key(name: str) -> DDLColumn:
-    """Return a primary key column."""
-    return DDLColumn(
-        name,
-        VarChar(20),
-        nullable=NullableStatus.NOT_NULLABLE,
-        primary_key=PrimaryKeyStatus.PK,
-    )
-
-
-def text(name: str, size: int) -> DDLColumn:
-    """Return a text column that is never null."""
-    return DDLColumn(name, VarChar(size), nullable=NullableStatus.NOT_NULLABLE)
-
-
-def optionalText(name: str, size: int) -> DDLColumn:
-    """Return a text column that may be null."""
-    return DDLColumn(name, VarChar(size))
 
 
 def createConsumer() -> Workspace:
     """Return the consumer; dsg_platform_mapping.json says which platform serves which group."""
+    groups = {
+        "LiveDSG": DataMilestoningStrategy.LIVE_ONLY,
+        "ForensicDSG": DataMilestoningStrategy.FORENSIC,
+    }
     return Workspace(
         "Consumer1",
         DataPlatformManagedDataContainer("Consumer1 container"),
-        createGroup("LiveDSG", DataMilestoningStrategy.LIVE_ONLY),
-        createGroup("ForensicDSG", DataMilestoningStrategy.FORENSIC),
+        *(createGroup(name, strategy) for name, strategy in groups.items()),
     )
 
 
 def createGroup(name: str, strategy: DataMilestoningStrategy) -> DatasetGroup:
-    """Return a group of both datasets; `strategy` says which states of a record it needs."""
+    """Return a group that needs these states of a record."""
+    needs = ConsumerRetentionRequirements(strategy, DataLatency.MINUTES, regulator=None)
     return DatasetGroup(
         name,
-        sinks=[DatasetSink("Store1", "customers"), DatasetSink("Store1", "addresses")],
-        platform_chooser=WorkspacePlatformConfig(
-            ConsumerRetentionRequirements(strategy, DataLatency.MINUTES, regulator=None)
-        ),
+        sinks=[DatasetSink("Store1", "customers")],
+        platform_chooser=WorkspacePlatformConfig(needs),
     )

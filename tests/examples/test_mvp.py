@@ -43,16 +43,6 @@ PLANNED_CONFIG = {
 }
 
 
-@pytest.fixture
-def merge_store(postgres: Postgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Postgres:
-    postgres.execute("DROP DATABASE IF EXISTS datasurface_merge")
-    postgres.create_database("datasurface_merge")
-    monkeypatch.setenv("postgres_USER", postgres.user)
-    monkeypatch.setenv("postgres_PASSWORD", postgres.password)
-    monkeypatch.setenv("YELLOW_DYNAMIC_SNAPSHOT_DIR", str(tmp_path / "snapshots"))
-    return postgres
-
-
 def datasurface(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run one of DataSurface's commands."""
     return subprocess.run(

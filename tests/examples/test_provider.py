@@ -22,16 +22,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def merge_store(postgres: Postgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Postgres:
-    postgres.execute("DROP DATABASE IF EXISTS datasurface_merge")
-    postgres.create_database("datasurface_merge")
-    monkeypatch.setenv("postgres_USER", postgres.user)
-    monkeypatch.setenv("postgres_PASSWORD", postgres.password)
-    monkeypatch.setenv("YELLOW_DYNAMIC_SNAPSHOT_DIR", str(tmp_path / "snapshots"))
-    return postgres
-
-
 def commands() -> list[list[str]]:
     """Return the commands of the README."""
     [block] = re.findall(r"```sh\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)
