@@ -279,12 +279,13 @@ class ProvidersBootstrap(PlatformsBootstrap):
                 f"The merge store {psp.mergeStore.name!r} of services provider {psp.name!r} is a "
                 f"{type(psp.mergeStore).__name__}; platform {dp.name!r} needs a PostgresDatabase."
             )
-        schedules = {each.infrastructureSchedule for each in dynamic_platforms(psp)}
-        if len(schedules - {None}) > 1:
+        given = (each.infrastructureSchedule for each in dynamic_platforms(psp))
+        schedules = sorted({ascii(schedule) for schedule in given if schedule is not None})
+        if len(schedules) > 1:
             yield (
                 f"The platforms of services provider {psp.name!r} have the infrastructureSchedules "
-                f"{', '.join(sorted(map(repr, schedules - {None})))}. One infrastructure DAG "
-                "merges all of them: give one of them a schedule, or all the same."
+                f"{', '.join(schedules)}. One infrastructure DAG merges all of them: give one of "
+                "them a schedule, or all the same."
             )
 
     def unit(self, dp: YellowDynamicDataPlatform) -> deployment.Unit:

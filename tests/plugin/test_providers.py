@@ -207,6 +207,8 @@ def test_platforms_of_one_infrastructure_dag_have_one_schedule() -> None:
     found = problems(eco.lintAndHydrateCaches())
 
     assert any("the infrastructureSchedules '@daily', '@hourly'" in text for text in found)
+    twin.infrastructureSchedule = ["@daily"]
+    assert any("['@daily']" in text for text in problems(eco.lintAndHydrateCaches()))
 
 
 # --- What the model says of jobs --------------------------------------------------------------
