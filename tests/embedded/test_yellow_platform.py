@@ -35,6 +35,7 @@ from datasurface.platforms.yellow import (
     YellowDatasetUtilities,
     YellowGraphHandler,
     YellowMilestoneStrategy,
+    YellowPlatformServiceProvider,
 )
 from datasurface.platforms.yellow.dag_settings import pythonLiteral
 from datasurface.platforms.yellow.kafka import hclString
@@ -46,7 +47,9 @@ HOSTILE = "'''\"\"\"\n{{ 7 * 7 }}{% raw %}\\'); import os; os._exit(1)  # \u2028
 
 
 def static(**changes: Any) -> Model:
-    return Model(platformClass=YellowDataPlatform, **changes)
+    return Model(
+        platformClass=YellowDataPlatform, providerClass=YellowPlatformServiceProvider, **changes
+    )
 
 
 def bootstrap(model: Model, ring: int = 0) -> dict[str, str]:
