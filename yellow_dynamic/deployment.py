@@ -89,7 +89,7 @@ def of_platform(settings: dict[str, Any], unit: Unit, airflow: str) -> dict[str,
         unit: what it belongs to.
         airflow: the name of its Airflow, as Kubernetes has it.
     """
-    names = {**platform_values(settings, airflow), **unit_values([settings], unit, None)}
+    names = platform_values(settings, airflow)
     start = settings["platform_name"]
     return {
         f"{start}{name}": rendered(f"{name[1:]}.j2", names)
@@ -121,6 +121,7 @@ def platform_values(settings: dict[str, Any], airflow: str) -> dict[str, Any]:
     return {
         "platform": settings["original_platform_name"],
         "platform_start": settings["platform_name"],
+        "namespace": settings["namespace_name"],
         "airflow": airflow,
         "credential": settings["postgres_credential_name"],
         "secret": settings["postgres_credential_secret_name"],
