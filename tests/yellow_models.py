@@ -165,6 +165,7 @@ CACHE_NAMES = {
     "git_cache_enabled": "enabled",
     "git_cache_storage_class": "storageClass",
     "git_cache_access_mode": "access_mode",
+    "git_cache_storage_size": "storage_size",
     "git_cache_max_age_minutes": "git_cache_max_age_minutes",
     "git_cache_claim": "pvc_name",
     "git_cache_folder": "cacheLocalPath",

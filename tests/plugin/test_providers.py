@@ -247,6 +247,27 @@ def test_hints_of_the_model_are_run_settings_and_ours_win(tmp_path: Path) -> Non
     }
 
 
+def test_hint_of_a_dataset_is_for_its_stream_alone(tmp_path: Path) -> None:
+    hint = vars(yellow)["K8sIngestionHint"]("Each", limits("4G", 2), "x")
+
+    stores = [Store("Each", ["x", "y"], SINGLE)]
+    model = Model(stores=stores, providerArguments={"hints": {hint.name: hint}})
+
+    rows = rows_of(model, tmp_path)
+
+    assert requests(rows["Each_x"]) == {"memory": "4Gi", "cpu": "2000m"}
+    assert requests(rows["Each_y"]) == {"memory": "256M", "cpu": "100m"}
+
+
+def test_transformer_without_a_hint_has_what_datasurface_gives_one(tmp_path: Path) -> None:
+    rows = rows_of(transform(Model()), tmp_path)
+
+    assert rows[TRANSFORMER]["resources"] == {
+        "requests": {"memory": "512M", "cpu": "200m"},
+        "limits": {"memory": "2Gi", "cpu": "1000m"},
+    }
+
+
 def test_priority_comes_from_the_workspaces_that_read_a_stream(tmp_path: Path) -> None:
     model = Model(
         stores=[Store("Store1"), Store("Each", ["x"], SINGLE)],
@@ -273,6 +294,14 @@ def test_store_of_watermarks_is_a_stream_of_its_own_login(tmp_path: Path) -> Non
 
     assert row["ingestion_type"] == "sql_source"
     assert row["source_credential_secret_name"] == "source-login"
+
+
+def test_size_of_the_cache_is_a_quantity_of_kubernetes(tmp_path: Path) -> None:
+    model = Model(
+        providerArguments={"git_cache_storage_size": vars(md)["StorageRequirement"]("7G")}
+    )
+
+    assert rows_of(model, tmp_path)["Store1"]["git_cache_storage_size"] == "7Gi"
 
 
 def test_jobs_have_the_cache_the_images_and_the_secrets_of_the_release(site: Site) -> None:
