@@ -139,6 +139,23 @@ def test_one_infrastructure_dag_and_one_set_of_jobs_serve_all_of_ours(site: Site
         assert f'- "--psp"\n            - "{PROVIDER}"\n' in files[name]
 
 
+def test_files_of_a_provider_take_the_places_of_the_bases() -> None:
+    def files(model: Model) -> set[str]:
+        eco = model.build()
+        return set(bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 0))
+
+    ours = files(Model(provider="Test_DP"))
+    base = files(
+        Model(
+            provider="Test_DP",
+            platformClass=YellowDataPlatform,
+            providerClass=YellowPlatformServiceProvider,
+        )
+    )
+
+    assert "test_dp_infrastructure_dag.py" in base <= ours
+
+
 def test_ring_1_renders_nothing_that_would_overwrite_ring_0(site: Site) -> None:
     site.model.others = {"Plain": YellowDataPlatform}
     eco = site.model.build()
