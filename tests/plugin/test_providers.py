@@ -129,6 +129,7 @@ def test_one_infrastructure_dag_and_one_set_of_jobs_serve_all_of_ours(site: Site
     dag = files["provider_infrastructure_dag.py"]
     assert "FACTORY_FILES = ['yellowlive_factory_dag.py', 'twin_factory_dag.py']" in dag
     assert "UNIT_NAME = 'provider'" in dag
+    assert f"'DATASURFACE_PSP_NAME': '{PROVIDER}'" in dag
     job = files["provider-bootstrap-job.yaml"]
     assert "/workspace/ring-0/Provider/yellowlive_factory_dag.py" in job
     assert "--container factory-file-2 > twin_factory_dag.py" in job
@@ -154,6 +155,15 @@ def test_files_of_a_provider_take_the_places_of_the_bases() -> None:
     )
 
     assert "test_dp_infrastructure_dag.py" in base <= ours
+
+
+def test_ring_1_makes_table_and_history_of_each_platform(site: Site) -> None:
+    site.model.others = {"Twin": YellowDynamicDataPlatform}
+
+    site.bootstrap()
+
+    for table in ("yellowlive_airflow_dsg_history", "twin_airflow_dsg_history"):
+        assert site.sql(f"TABLE {table}") == []
 
 
 def test_ring_1_renders_nothing_that_would_overwrite_ring_0(site: Site) -> None:
