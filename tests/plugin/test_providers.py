@@ -376,3 +376,14 @@ def test_page_on_secrets_names_the_keys_that_jobs_and_airflow_share(site: Site) 
     assert own.count("--from-literal") == 2
     assert "--from-literal=postgres_PASSWORD=<value>" in own
     assert "use the same two keys" in own
+
+
+def test_platforms_of_two_providers_are_told_apart_by_their_names_in_kubernetes() -> None:
+    eco = Model().build()
+    other: Any = Model(platform="YELLOWLIVE", provider="Other").buildPlatform()
+    vars(eco)["platformServicesProviders"].append(other.psp)
+    tree = ValidationTree(eco)
+
+    eco.getDataPlatformOrThrow("YellowLive").lint(eco, tree)
+
+    assert "'YellowLive' and 'YELLOWLIVE' would share the name" in str(problems(tree))
