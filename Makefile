@@ -10,7 +10,7 @@ PIP2 := $(INSTALL) $(VENV2)/bin/python
 PIPU := $(INSTALL) $(VENVU)/bin/python
 # The factory file as bootstrap writes it, for the linters and for coverage.
 FACTORY := build/factory/sample.py
-SOURCES := yellow_dynamic embedded examples tests benchmarks mkdocs_hooks.py
+SOURCES := yellow_dynamic embedded examples tests benchmarks
 AIRFLOW2_TESTS := tests/plugin tests/history tests/factory tests/reliability/test_dag_processor.py \
 	tests/reliability/test_shard_change.py tests/reliability/test_metrics.py \
 	tests/reliability/test_snapshot_writers.py \
@@ -34,7 +34,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 PYTEST := bin/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 .PHONY: help demo quick test test-airflow2 test-lowest test-upstream test-scheduler test-scheduler-airflow2 faults bench \
-	docs pictures lint format clean
+	docs reference pictures lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -86,8 +86,13 @@ faults: $(VENV)/.dev  ## Inject every fault for real, and print what survived an
 docs: $(VENV)/.docs  ## Build the documentation in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-pictures: $(VENV)/.dev  ## Record the pictures of the command in docs/images anew
+reference: $(VENV)/.dev  ## Write the pages of docs/reference, which are made from the sources
+	$(VENV)/bin/python tests/reference_pages.py
+
+pictures: $(VENV)/.dev  ## Make the pictures in docs/images anew; those of Airflow need chromium
+	$(VENV)/bin/python examples/architecture_picture.py
 	$(VENV)/bin/python examples/terminal_pictures.py
+	SCREENSHOTS=$(CURDIR)/docs/images $(VENV)/bin/pytest -m scheduler tests/scheduler/test_browser.py
 
 bench: $(VENV_BENCH)/.bench  ## Compare with other ways, write docs/performance.md; QUICK=1 for less
 	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick)

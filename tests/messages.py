@@ -20,7 +20,7 @@ def messages(source: str) -> Iterator[str]:
     returned as a reason, or kept in a variable for one of these. Of the last two kinds, a text of
     fewer than five words is none.
     """
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         words = 5 if isinstance(node, ast.Return | ast.Assign) else 2
         for expression in places(node):
             text = text_of(expression)
@@ -30,13 +30,18 @@ def messages(source: str) -> Iterator[str]:
 
 def errors(source: str) -> Iterator[str]:
     """Yield the messages that are raised, or with which the program ends."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         ends = isinstance(node, ast.Call) and last_name(node.func) == "exit"
         if isinstance(node, ast.Raise) or ends:
             for expression in places(node):
                 text = text_of(expression)
                 if text is not None and " " in text:
                     yield text
+
+
+def nodes(source: str) -> list[ast.AST]:
+    """Return what a source is made of, from its first line to its last."""
+    return sorted(ast.walk(ast.parse(source)), key=lambda node: getattr(node, "lineno", 0))
 
 
 def places(node: ast.AST) -> list[ast.expr]:
@@ -56,7 +61,7 @@ def places(node: ast.AST) -> list[ast.expr]:
 
 def all_texts(source: str) -> Iterator[str]:
     """Yield every text of a module, with VALUE for what is put in."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         text = text_of(node) if isinstance(node, ast.expr) else None
         if text is not None:
             yield text

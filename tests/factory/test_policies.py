@@ -204,7 +204,7 @@ def steps() -> list[Any]:
 
 
 def test_no_check_of_airflow_is_unknown() -> None:
-    """A newer Airflow with another check fails here: see docs/factory.md, and guard against it."""
+    """A newer Airflow with another check fails here: docs/architecture.md has the list."""
     known = (
         Path(__file__)
         .with_name(f"checks_of_airflow_{2 if IS_AIRFLOW_2 else 3}.txt")

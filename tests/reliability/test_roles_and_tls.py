@@ -19,7 +19,7 @@ from merge_command import Commands, shows_no_traceback
 from pg_proxy import PostgresProxy
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "reliability.md"
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "deployment.md"
 DAG_ID = "yellowlive__Store1_ingestion"
 
 

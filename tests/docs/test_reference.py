@@ -1,0 +1,65 @@
+"""The reference pages are those of the sources, and have every message that a user gets."""
+
+from __future__ import annotations
+
+import pytest
+import reference_pages
+from messages import VALUE
+from reference_pages import CAUSES, FACTORY, FOLDER, INFRASTRUCTURE, SECTIONS
+
+pytestmark = pytest.mark.embedded
+
+TEXTS = {text for patterns in SECTIONS.values() for text in reference_pages.texts(patterns)}
+
+
+@pytest.mark.parametrize("name", reference_pages.pages())
+def test_page_is_what_the_sources_make(name: str) -> None:
+    made = reference_pages.pages()[name]
+
+    assert (FOLDER / name).read_text(encoding="utf-8") == made, "Run make reference."
+
+
+@pytest.mark.parametrize("piece", reference_pages.all_notes())
+def test_every_note_is_about_one_message(piece: str) -> None:
+    about = [text for text in TEXTS if piece in text]
+
+    assert len(about) == 1 or piece in CAUSES, about
+
+
+@pytest.mark.parametrize(
+    ("source", "known"),
+    [
+        ("plugin.py", "would share the Kubernetes secret"),
+        ("contract.py", "holds a character that cannot be printed"),
+        (FACTORY, "no answer within"),
+        (FACTORY, "cannot be written"),
+        (FACTORY, "its container ended with exit code"),
+        (FACTORY, "printed no line"),
+        (FACTORY, "has no ingestion DAG"),
+        ("contract.py", "is not JSON"),
+        (INFRASTRUCTURE, "so the platform has no DAG"),
+        ("command/*.py", "is no time: give one such as"),
+        ("page/*.py", "cannot read a platform's table"),
+    ],
+)
+def test_messages_of_every_kind_are_found(source: str, known: str) -> None:
+    assert any(known in text for text in reference_pages.texts((source,)))
+
+
+def test_every_source_with_messages_is_searched() -> None:
+    searched = {
+        name for patterns in SECTIONS.values() for name, _ in reference_pages.sources(patterns)
+    }
+    package = reference_pages.PACKAGE
+
+    silent = {
+        file.relative_to(package).as_posix()
+        for file in package.rglob("*.py")
+        if not any(
+            len(text.replace(VALUE, "").split()) > 4
+            for text in reference_pages.messages(file.read_text(encoding="utf-8"))
+        )
+    }
+
+    others = {file.relative_to(package).as_posix() for file in package.rglob("*.py")} - searched
+    assert others <= silent | {"__init__.py"}

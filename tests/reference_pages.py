@@ -1,0 +1,203 @@
+"""Makes the pages of docs/reference from the sources; `make reference` writes them.
+
+`configuration.md` comes from the JSON Schema of a row, `commands.md` from the command itself, and
+`messages.md` from the texts in the sources, with the notes of docs/reference/messages.yaml.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from messages import VALUE, all_texts, errors, messages
+from typer.cli import get_docs_for_click
+from typer.main import get_command
+from yellow_models import UNIT_START, Model, bootstrap
+
+from yellow_dynamic.command.app import app
+from yellow_dynamic.contract import ADVICE, KEYS, SCHEMA
+
+Rule = dict[str, Any]
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "yellow_dynamic"
+FOLDER = ROOT / "docs" / "reference"
+NOTES = FOLDER / "messages.yaml"
+FACTORY, INFRASTRUCTURE = "yellowlive_factory_dag.py", f"{UNIT_START}_infrastructure_dag.py"
+#: Where messages come from, by the headings of the page; of the command, only its errors.
+SECTIONS = {
+    "Bootstrap, the merge and its model": (
+        "plugin.py",
+        "contract.py",
+        "pods.py",
+        "population.py",
+        "history.py",
+        "batches.py",
+        "merge_store.py",
+    ),
+    "The factory file, and the tasks of its DAGs": (FACTORY,),
+    "The infrastructure DAG": (INFRASTRUCTURE,),
+    "The page Streams": ("page/*.py",),
+    "The command yellow-dynamic": ("__main__.py", "command/*.py"),
+}
+#: A text of this many words besides its values says something by itself.
+WORDS = 2
+CAUSES = {cause.name for cause in ADVICE}
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page by its name."""
+    made = {
+        "configuration.md": configuration(),
+        "commands.md": commands(),
+        "messages.md": messages_page(),
+    }
+    return {name: text.rstrip() + "\n" for name, text in made.items()}
+
+
+def commands() -> str:
+    """Return the reference of the command line, in Markdown."""
+    command = get_command(app)
+    context = typer.Context(command, info_name="yellow-dynamic")
+    return get_docs_for_click(
+        obj=command, ctx=context, name="yellow-dynamic", title="The command yellow-dynamic"
+    )
+
+
+def configuration() -> str:
+    """Return the reference of a stream's configuration, in Markdown."""
+    rows = [
+        f"| `{key}` | {kind(rule)} | {'yes' if rule['needed'] else 'no'} "
+        f"| {in_cell(SCHEMA['properties'][key]['description'])} |"
+        for key, rule in KEYS.items()
+    ]
+    return "\n".join(
+        [
+            "# The configuration of a stream",
+            "",
+            in_cell(SCHEMA["description"]),
+            "",
+            "`handleModelMerge` writes it; you change the model. Programs can check a row with the",
+            "JSON Schema (2020-12) of this page, `yellow_dynamic/stream_config.schema.json`.",
+            "",
+            "| key | value | required | meaning |",
+            "|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def kind(rule: Rule) -> str:
+    """Return in words which values a key may have."""
+    if "enum" in rule:
+        words = " or ".join(f"`{json.dumps(value)}`" for value in rule["enum"])
+    elif rule["type"] == "integer":
+        words = f"whole number ({rule['minimum']} to {rule['maximum']})"
+    else:
+        words = in_cell(rule["title"])
+        if "maxLength" in rule:
+            words += f" (at most {rule['maxLength']} characters)"
+        if "null" in rule["type"]:
+            words += " or `null`"
+    if "secretKeys" in rule:
+        words += f"; its keys are {', '.join(f'`{key}`' for key in rule['secretKeys'].values())}"
+    return words
+
+
+def messages_page() -> str:
+    """Return the reference of all messages, in Markdown."""
+    notes = all_notes()
+    lines = [
+        "# Messages",
+        "",
+        f"Every message, in the order of the sources. `{VALUE}` stands for a name, a number or the",
+        "words of another program: search for words that you see. Most say what to do; the",
+        "second column has what they do not say.",
+    ]
+    seen: set[str] = set()
+    for title, patterns in SECTIONS.items():
+        found = [text for text in texts(patterns) if text not in seen]
+        seen |= set(found)
+        rows = [(f"`{shown(text)}`", note_of(text, notes)) for text in dict.fromkeys(found)]
+        lines += ["", f"## {title}", "", *table(rows)]
+    advice = [(f"{in_cell(text)}.", notes.get(cause.name, "")) for cause, text in ADVICE.items()]
+    lines += [
+        "",
+        "## What the database refuses",
+        "",
+        "A message about the table ends with one of these.",
+        "",
+        *table(advice),
+    ]
+    return "\n".join(lines)
+
+
+def all_notes() -> dict[str, str]:
+    """Return what messages do not say themselves, by a piece of each."""
+    notes: dict[str, str] = yaml.safe_load(NOTES.read_text(encoding="utf-8"))
+    return notes
+
+
+def texts(patterns: tuple[str, ...]) -> Iterator[str]:
+    """Yield the messages of some sources: those that can be told, and those that have a note."""
+    for name, source in sources(patterns):
+        find = errors if name.startswith("command/") else messages
+        told = [text for text in find(source) if is_telling(text)]
+        # A text of several lines is a docstring, or a file's.
+        every = [text for text in all_texts(source) if "\n" not in text]
+        for piece in all_notes():
+            if not any(piece in text for text in told):
+                # Of a text and its parts, the whole.
+                told += sorted({text for text in every if piece in text}, key=len)[-1:]
+        yield from (" ".join(text.split()) for text in told)
+
+
+def is_telling(text: str) -> bool:
+    return len(re.findall(r"\w\w+", text.replace(VALUE, ""))) >= WORDS
+
+
+def sources(patterns: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for pattern in patterns:
+        if pattern in RENDERED:
+            yield pattern, RENDERED[pattern]
+        for file in sorted(PACKAGE.glob(pattern)):
+            yield file.relative_to(PACKAGE).as_posix(), file.read_text(encoding="utf-8")
+
+
+def rendered() -> dict[str, str]:
+    """Return the texts of the DAG files by their names."""
+    eco = Model().build()
+    files = bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 0)
+    return {name: files[name] for name in (FACTORY, INFRASTRUCTURE)}
+
+
+RENDERED = rendered()
+
+
+def note_of(text: str, notes: dict[str, str]) -> str:
+    """Return what a message does not say itself."""
+    return " ".join(note for piece, note in notes.items() if note and piece in text)
+
+
+def table(rows: list[tuple[str, str]]) -> list[str]:
+    return ["| message | cause, or what to do |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
+
+
+def shown(text: str) -> str:
+    """Return a message as it may stand in a cell of a table, as code."""
+    return text.replace("`", "").replace("|", "\\|")
+
+
+def in_cell(text: str) -> str:
+    """Return plain text as it may stand in Markdown, in a cell of a table too."""
+    return text.replace("_", "\\_").replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
