@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from conftest import Site, import_file, registered_dags
 from pod_runs import pod_of
+from recorded import changes
 from stream_kinds import PLATFORMS, STREAMS, comparable
 from yellow_models import PROVIDERS_BOOTSTRAP, Model, Store
 
@@ -50,6 +51,47 @@ def test_dags_are_what_they_were_but_for_their_pages(site: Site, platform: str) 
         assert comparable(current[dag_id]) == comparable(dag)
         assert pod_of(current[dag_id]) == pod_of(dag)
         assert current[dag_id].doc_md.startswith(dag.doc_md.rstrip())
+
+
+#: What a table of today has and one of 0.1.0 has not.
+AS_OF_0_1_0 = """
+DROP TABLE {table}_history;
+DROP FUNCTION {table}_record() CASCADE;
+DROP FUNCTION {table}_append_only();
+ALTER TABLE {table} DROP COLUMN disabled_until;
+COMMENT ON TABLE {table} IS NULL;
+UPDATE {table} SET status = 'disabled' WHERE stream_key = 'Off';
+"""
+CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
+
+
+@pytest.mark.embedded
+def test_upgrade_note_of_the_changelog_is_what_happens(site: Site) -> None:
+    note = CHANGELOG.read_text().partition("### Upgrading from 0.1.0")[2].partition("###")[0]
+    assert [line[0] for line in note.splitlines() if line[:1].isdigit()] == list("12345")
+    site.model.stores = [Store("Store1"), Store("Off")]
+    site.bootstrap()
+    site.merge_cleanly()
+    site.sql(AS_OF_0_1_0)
+    old_file = write_released(site)
+    old_rows = site.sql("SELECT stream_key, config_json, status, updated_at FROM {table}")
+    old_dags = set(registered_dags(import_file(old_file)))
+    eco = site.model.build()
+    platform: Any = eco.getDataPlatformOrThrow(site.model.platform)
+
+    files = platform.generateBootstrapArtifacts(eco, 0)
+    platform.generateBootstrapArtifacts(eco, 1)
+
+    assert "yellowlive_model_merge_job.yaml" in files
+    assert "yellowlive-model-merge-job.yaml" not in files
+    assert site.sql("SELECT stream_key, config_json, status, updated_at FROM {table}") == old_rows
+    assert site.sql("SELECT disabled_until FROM {table}") == [(None,), (None,)]
+    assert {each["revision"] for each in changes(site)} == {1}
+    assert set(registered_dags(import_file(old_file))) == old_dags
+    site.factory_file.write_text(files[site.factory_file.name])
+    assert set(site.parse()) == old_dags == {"yellowlive__Store1_ingestion"}
+    site.merge_cleanly()
+    assert site.sql("SELECT stream_key, config_json, status, updated_at FROM {table}") == old_rows
 
 
 @pytest.fixture
