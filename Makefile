@@ -92,7 +92,8 @@ reference: $(VENV)/.dev  ## Write the pages of docs/reference, which are made fr
 pictures: $(VENV)/.dev  ## Make the pictures in docs/images anew; those of Airflow need chromium
 	$(VENV)/bin/python examples/architecture_picture.py
 	$(VENV)/bin/python examples/terminal_pictures.py
-	SCREENSHOTS=$(CURDIR)/docs/images $(VENV)/bin/pytest -m scheduler tests/scheduler/test_browser.py
+	SCREENSHOTS=$(CURDIR)/docs/images $(VENV)/bin/pytest tests/page/test_streams_page.py \
+		tests/scheduler/test_browser.py
 
 bench: $(VENV_BENCH)/.bench  ## Compare with other ways, write docs/performance.md; QUICK=1 for less
 	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick)

@@ -64,6 +64,14 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_every_picture_is_shown_by_a_page() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in BLOCKS_OF)
+
+    pictures = {picture.name for picture in (ROOT / "docs" / "images").iterdir()}
+
+    assert {name for name in pictures if f"images/{name}" not in pages} == set()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_no_line_is_longer_than_a_screen(document: Path) -> None:
     prose = BLOCK.sub("", document.read_text(encoding="utf-8"))

@@ -23,16 +23,6 @@ def open_documentation(browser: Browser, stream: str) -> str:
     return str(dialog.inner_text())
 
 
-def enlarge_documentation(browser: Browser) -> None:
-    """Drag the corner of the open documentation."""
-    box = browser.page.get_by_role("dialog").bounding_box()
-    right, bottom = box["x"] + box["width"] - 6, box["y"] + box["height"] - 6
-    browser.page.mouse.move(right, bottom)
-    browser.page.mouse.down()
-    browser.page.mouse.move(right + 150, bottom + 310, steps=10)
-    browser.page.mouse.up()
-
-
 @pytest.fixture(scope="module")
 def bad_row(installation: Installation) -> Iterator[str]:
     """A stream whose row cannot become an ingestion DAG."""
@@ -78,7 +68,6 @@ def test_home_page_counts_the_stream_whose_row_is_not_valid(
     browser.open("")
     failed = browser.page.get_by_role("link", name=re.compile("Failed Dags"))
     failed.first.wait_for()
-    browser.take_picture("home.png")
     failed.first.click()
 
     browser.page.get_by_role("link", name=dag_id(bad_row)).first.wait_for()
@@ -114,8 +103,6 @@ def test_documentation_of_a_dag_shows_its_streams_configuration(browser: Browser
     assert "yellowlive_airflow_dsg" in text
     assert f'"store_name": "{STEADY}"' in text
     assert '"schedule_string": "* * * * *"' in text
-    enlarge_documentation(browser)
-    browser.take_picture("dag-doc.png")
 
 
 def test_documentation_of_a_bad_row_says_what_is_wrong(browser: Browser, bad_row: str) -> None:
