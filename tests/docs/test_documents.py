@@ -9,6 +9,8 @@ import pytest
 from doc_blocks import BLOCK
 from doc_blocks import DOCUMENTS as BLOCKS_OF
 
+from yellow_dynamic.command.status import State
+
 ROOT = Path(__file__).parents[2]
 FIXES = (ROOT / "docs" / "Dynamic_DAG_Factory_Fixes.md").read_text(encoding="utf-8")
 #: What is made from the sources, or by a benchmark, is looked up and not read.
@@ -62,6 +64,15 @@ def anchors(document: Path) -> set[str]:
     text = BLOCK.sub("", document.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_states_that_are_explained_are_those_of_the_command() -> None:
+    table = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    table = table.partition("| state |")[2].partition("\n\n")[0]
+
+    first_cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+
+    assert {name for cell in first_cells for name in re.findall("`(.*?)`", cell)} == set(State)
 
 
 def test_every_picture_is_shown_by_a_page() -> None:
