@@ -219,6 +219,16 @@ def test_check_fails_without_the_factory_file(installed: Site) -> None:
         check(dag)
 
 
+def test_check_fails_without_table_and_snapshot(
+    installed: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dag = infrastructure(installed)
+    monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", str(free_port()))
+
+    with pytest.raises(AirflowFailException, match="There is no snapshot to serve instead"):
+        check(dag)
+
+
 # --- Its pods ---------------------------------------------------------------------------------
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Site, problems
+from airflow_names import AirflowFailException
+from conftest import Site, import_file, problems, registered_dags
 from pytest_mock import MockerFixture
+from told import slack_webhook
 from transforming import TRANSFORMER, transform
 from yellow_models import (
     PLACE,
@@ -25,7 +27,7 @@ from datasurface import md
 from datasurface.md import HostPortPair, ValidationTree
 from datasurface.platforms import yellow
 from datasurface.platforms.yellow import YellowDataPlatform, YellowPlatformServiceProvider
-from yellow_dynamic import RunSettings, YellowDynamicDataPlatform
+from yellow_dynamic import RunSettings, SlackWebhook, YellowDynamicDataPlatform
 from yellow_dynamic.plugin import MergeError, config_rows, stream_configs
 
 pytestmark = pytest.mark.skipif(
@@ -138,6 +140,47 @@ def test_one_infrastructure_dag_and_one_set_of_jobs_serve_all_of_ours(site: Site
     )
     for name in ("provider_model_merge_job.yaml", "provider_reconcile_views_job.yaml"):
         assert f'- "--psp"\n            - "{PROVIDER}"\n' in files[name]
+
+
+def infrastructure(site: Site) -> Any:
+    """Return the DAG that merges two platforms of ours, with their factory files beside it."""
+    site.model.others = {"Twin": YellowDynamicDataPlatform}
+    files = site.bootstrap()
+    for name in ("twin_factory_dag.py", "provider_infrastructure_dag.py"):
+        (site.folder / name).write_text(files[name], encoding="utf-8")
+    file = site.folder / "provider_infrastructure_dag.py"
+    [dag] = registered_dags(import_file(file)).values()
+    return dag
+
+
+def test_check_looks_at_a_platform_whatever_is_wrong_with_another(site: Site) -> None:
+    dag = infrastructure(site)
+    site.factory_file.unlink()
+    site.sql("DROP TABLE twin_airflow_dsg")
+
+    with pytest.raises(AirflowFailException) as failed:
+        dag.get_task("check").python_callable()
+
+    assert f"There is no {site.factory_file}, so the platform has no DAG." in str(failed.value)
+    assert "The configuration table 'twin_airflow_dsg' of platform 'Twin'" in str(failed.value)
+
+
+def test_people_of_two_platforms_are_told_once_though_a_factory_file_is_missing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.model.platformArguments["onFailure"] = SlackWebhook("slack_failures")
+    dag = infrastructure(site)
+    callback = dag.on_failure_callback
+    context = {"dag": dag, "run_id": "manual__2026-11-27T03:00:00+00:00", "reason": "task_failure"}
+
+    with slack_webhook() as (texts, connection):
+        monkeypatch.setenv("AIRFLOW_CONN_SLACK_FAILURES", connection)
+        (callback[0] if isinstance(callback, list) else callback)(context)
+        assert len(texts) == 1
+        site.factory_file.unlink()
+        (callback[0] if isinstance(callback, list) else callback)(context)
+
+    assert len(texts) == 2
 
 
 def test_files_of_a_provider_take_the_places_of_the_bases() -> None:
