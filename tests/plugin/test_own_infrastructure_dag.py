@@ -145,6 +145,7 @@ def test_its_merge_merges(site: Site, classes: str) -> None:
 PAIRS = {
     "yellowlive__Each_ingestion": ("snapshot_merge_job", "snapshot_merge_job"),
     "yellowlive__Store1_ingestion": ("snapshot_merge_job", "snapshot_merge_job"),
+    "yellowlive__Mark_ingestion": ("snapshot_merge_job", "snapshot_merge_job"),
     "yellowlive__Producer_datatransformer": ("datatransformer_job", "datatransformer_job"),
 }
 OUTPUT = ("yellowlive__Producer_datatransformer", "output_ingestion_job")
@@ -181,6 +182,7 @@ def test_dags_run_what_theirs_run(site: Site) -> None:
 from transforming import transform
 transform(model)
 model.stores[1].consistency = MULTI
+model.stores.append(Store("Mark", watermark="id"))
 model.priority = "HIGH"
 """
     theirs = dags_of(installed(site, BASE, also=also))
