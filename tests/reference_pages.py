@@ -1,11 +1,13 @@
 """Makes the pages of docs/reference from the sources; `make reference` writes them.
 
-`configuration.md` comes from the JSON Schema of a row, `commands.md` from the command itself, and
-`messages.md` from the texts in the sources, with the notes of docs/reference/messages.yaml.
+`model.md` comes from the docstrings of what a model may use, `configuration.md` from the JSON
+Schema of a row, `commands.md` from the command itself, and `messages.md` from the texts in the
+sources, with the notes of docs/reference/messages.yaml.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -19,6 +21,13 @@ from typer.cli import get_docs_for_click
 from typer.main import get_command
 from yellow_models import UNIT_START, Model, bootstrap
 
+from yellow_dynamic import (
+    EMail,
+    RunSettings,
+    SlackWebhook,
+    YellowDynamicDataPlatform,
+    YellowDynamicPlatformServiceProvider,
+)
 from yellow_dynamic.command.app import app
 from yellow_dynamic.contract import ADVICE, KEYS, SCHEMA
 
@@ -47,17 +56,46 @@ SECTIONS = {
 }
 #: A text of this many words besides its values says something by itself.
 WORDS = 2
+MODEL = (
+    YellowDynamicDataPlatform,
+    RunSettings,
+    SlackWebhook,
+    EMail,
+    YellowDynamicPlatformServiceProvider,
+)
 CAUSES = {cause.name for cause in ADVICE}
 
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its name."""
     made = {
+        "model.md": model(),
         "configuration.md": configuration(),
         "commands.md": commands(),
         "messages.md": messages_page(),
     }
     return {name: text.rstrip() + "\n" for name, text in made.items()}
+
+
+def model() -> str:
+    """Return the reference of what a model may use, in Markdown."""
+    lines = ["# What a model may use", "", "All of it comes from the package `yellow_dynamic`."]
+    lines += ["The platform also takes every argument of YellowDataPlatform."]
+    for part in MODEL:
+        about, _, arguments = inspect.cleandoc(part.__doc__ or "").partition("\n\nArgs:\n")
+        found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", arguments, re.MULTILINE)
+        lines += ["", f"## {part.__name__}", "", about]
+        if found:
+            lines += ["", "| argument | meaning |", "|---|---|"]
+        for name, meaning in found:
+            lines.append(f"| `{name}` | {escaped(' '.join(meaning.split()))} |")
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Return text of a docstring, whose code is marked, as it may stand in a cell of a table."""
+    parts = re.split("(`[^`]*`)", text)
+    return "".join(part if part[:1] == "`" else in_cell(part) for part in parts)
 
 
 def commands() -> str:

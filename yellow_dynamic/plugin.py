@@ -519,8 +519,8 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
 
     Bootstrap ring 0 renders, beside all that the base renders, `{platform}_factory_dag.py` for
     Airflow's DAG folder, and with `factoryShards` above 1 `{platform}_factory_dag_2.py` and so on;
-    Jobs and infrastructure DAG are its own (see deployment_files). Ring 1 creates the table
-    `{platform}_airflow_dsg`; `renderGraph`, which `handleModelMerge` calls, writes the table's rows
+    Jobs and infrastructure DAG are its own. Ring 1 creates the table `{platform}_airflow_dsg` and
+    its history; `renderGraph`, which `handleModelMerge` calls, writes the table's rows
     instead of rendering DAG files.
 
     Args:

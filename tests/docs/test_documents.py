@@ -14,7 +14,7 @@ from yellow_dynamic.command.status import State
 ROOT = Path(__file__).parents[2]
 FIXES = (ROOT / "docs" / "Dynamic_DAG_Factory_Fixes.md").read_text(encoding="utf-8")
 #: What is made from the sources, or by a benchmark, is looked up and not read.
-MADE = {"commands.md", "configuration.md", "messages.md", "performance.md"}
+MADE = {"commands.md", "configuration.md", "model.md", "messages.md", "performance.md"}
 DOCUMENTS = [page for page in BLOCKS_OF if page.name not in MADE]
 WRITTEN = [page for page in DOCUMENTS if page.parent == ROOT / "docs"]
 LINK = re.compile(r"\]\(((?:[^)#:\s]|\s)*?)(?:#([^)]*))?\)")
