@@ -7,6 +7,7 @@ sources, with the notes of docs/reference/messages.yaml.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -153,8 +154,8 @@ def messages_page() -> str:
     lines = [
         "# Messages",
         "",
-        f"Every message, in the order of the sources. `{VALUE}` stands for a name, a number or the",
-        "words of another program: search for words that you see. Most say what to do; the",
+        f"What users are told, in the order of the sources. `{VALUE}` stands for a name, a number,",
+        "or the words of another program: search for words that you see. Most say what to do; the",
         "second column has what they do not say.",
     ]
     seen: set[str] = set()
@@ -186,13 +187,18 @@ def texts(patterns: tuple[str, ...]) -> Iterator[str]:
     for name, source in sources(patterns):
         find = errors if name.startswith("command/") else messages
         told = [text for text in find(source) if is_telling(text)]
-        # A text of several lines is a docstring, or a file's.
-        every = [text for text in all_texts(source) if "\n" not in text]
+        every = set(all_texts(source)) - docstrings(source)
         for piece in all_notes():
             if not any(piece in text for text in told):
                 # Of a text and its parts, the whole.
-                told += sorted({text for text in every if piece in text}, key=len)[-1:]
+                told += sorted((text for text in every if piece in text), key=len)[-1:]
         yield from (" ".join(text.split()) for text in told)
+
+
+def docstrings(source: str) -> set[str]:
+    parts = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, parts)]
+    return {ast.get_docstring(node, clean=False) or "" for node in nodes}
 
 
 def is_telling(text: str) -> bool:

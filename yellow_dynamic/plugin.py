@@ -536,7 +536,8 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         infrastructureSchedule: the cron expression or preset by which Airflow merges the model;
             None leaves that to whoever starts the infrastructure DAG, or the Job.
         assets: make each dataset an Asset of Airflow (2.11: Dataset),
-            `datasurface://{platform}/{store}/{dataset}`, with an event for each committed batch.
+            `datasurface://{platform}/{store}/{dataset}`, with an event when a job has
+            committed a batch and has no more to do.
         onFailure: how Airflow tells of each run that failed, a `SlackWebhook` or an `EMail`; None
             is not at all.
         runs: how the jobs run.

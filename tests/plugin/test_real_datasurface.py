@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from conftest import Site
 from datasurface_host import SOURCE
+from doc_blocks import ROOT, blocks
 from pytest_mock import MockerFixture
 from transforming import transform
 from yellow_models import PROVIDERS_BOOTSTRAP, SINGLE, Model, Store, bootstrap
@@ -92,6 +93,12 @@ def test_rows_of_the_base_serve_our_factory_file_until_the_merge(site: Site) -> 
     assert not any("config-error" in dag.tags for dag in dags.values())
 
 
+def history_goes() -> str:
+    """Return the SQL that removes the history of a table and leaves the table."""
+    page = ROOT / "docs" / "leaving.md"
+    return next(block.text for block in blocks("sql") if block.document == page)
+
+
 def test_way_back_to_the_base_gives_it_its_rows_again(site: Site) -> None:
     transform(site.model, each=EACH)
     site.bootstrap()
@@ -99,6 +106,8 @@ def test_way_back_to_the_base_gives_it_its_rows_again(site: Site) -> None:
     site.model = transform(
         Model(database=site.database, platformClass=YellowDataPlatform), each=EACH
     )
+    # What docs/leaving.md removes then.
+    site.sql(history_goes())
 
     site.merge_cleanly()
 
