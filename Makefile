@@ -131,8 +131,8 @@ $(VENV)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 $(FACTORY): $(VENV)/.dev $(wildcard yellow_dynamic/*.py yellow_dynamic/*.json yellow_dynamic/templates/*) tests/sample_factory.py
 	$(VENV)/bin/python tests/sample_factory.py $@
 
-$(VENV)/.docs: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
-	$(PIP) --editable '.[docs]' --editable ./embedded
+$(VENV)/.docs: $(VENV)/bin/uv setup.cfg
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 # Airflow 2.11 needs Python 3.12 or older.
