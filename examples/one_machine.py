@@ -681,10 +681,11 @@ class Airflow(Service):
 
     def dag_ids(self) -> set[str]:
         """Return the ids of all DAGs that Airflow knows and that are not stale."""
-        found: set[str] = set()
+        found: list[str] = []
+        # One that appears meanwhile moves those behind it, so that a page may repeat an id.
         while page := self.get("dags", limit=100, offset=len(found), order_by="dag_id")["dags"]:
-            found |= {dag["dag_id"] for dag in page}
-        return found
+            found += [dag["dag_id"] for dag in page]
+        return set(found)
 
     def import_errors(self) -> list[str]:
         """Return the traceback texts of DAG files that failed to import."""

@@ -20,6 +20,7 @@ import kubernetes.config
 import psutil
 import psycopg2
 import pytest
+from pytest_mock import MockerFixture
 
 import one_machine
 from one_machine import (
@@ -402,3 +403,17 @@ def test_airflow_without_its_database_says_why(folder: Path) -> None:
 def test_free_port_can_be_bound() -> None:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", free_port()))
+
+
+def test_dag_that_appears_between_two_pages_does_not_hide_the_end_of_the_list(
+    mocker: MockerFixture,
+) -> None:
+    there = [["b", "c"], *[["a", "b", "c"]] * 9]
+
+    def page(path: str, *, limit: int, offset: int, order_by: str) -> Any:
+        assert (path, order_by) == ("dags", "dag_id")
+        return {"dags": [{"dag_id": dag_id} for dag_id in there.pop(0)[offset : offset + limit]]}
+
+    airflow = mocker.Mock(spec=Airflow, get=page)
+
+    assert Airflow.dag_ids(airflow) == {"b", "c"}
