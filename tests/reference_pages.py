@@ -191,8 +191,12 @@ def texts(patterns: tuple[str, ...]) -> Iterator[str]:
         for piece in all_notes():
             if not any(piece in text for text in told):
                 # Of a text and its parts, the whole.
-                told += sorted((text for text in every if piece in text), key=len)[-1:]
+                told += sorted((text for text in every if piece in text), key=by_length)[-1:]
         yield from (" ".join(text.split()) for text in told)
+
+
+def by_length(text: str) -> tuple[int, str]:
+    return len(text), text
 
 
 def docstrings(source: str) -> set[str]:

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 import reference_pages
 from messages import VALUE
 from reference_pages import CAUSES, FACTORY, FOLDER, INFRASTRUCTURE, SECTIONS
+from typer.main import get_command
+
+from yellow_dynamic.command.app import app
 
 pytestmark = pytest.mark.embedded
 
 TEXTS = {text for patterns in SECTIONS.values() for text in reference_pages.texts(patterns)}
 
 
-@pytest.mark.parametrize("name", reference_pages.pages())
+# How Typer words the page of the commands is its own affair.
+@pytest.mark.parametrize("name", sorted(reference_pages.pages().keys() - {"commands.md"}))
 def test_page_is_what_the_sources_make(name: str) -> None:
     made = reference_pages.pages()[name]
 
     assert (FOLDER / name).read_text(encoding="utf-8") == made, "Run make reference."
+
+
+def test_page_of_the_commands_has_what_they_say_and_no_more() -> None:
+    text = (FOLDER / "commands.md").read_text(encoding="utf-8")
+    page = squeezed(text)
+    group: Any = get_command(app)
+    options = {option for each in group.params for option in each.opts} | {"--help"}
+
+    for name, command in group.commands.items():
+        assert f"## `yellow-dynamic {name}`" in text
+        options |= {option for each in command.params for option in each.opts}
+        for said in (command.help, *(each.help for each in command.params)):
+            assert squeezed(said or "") in page, name
+    assert set(re.findall(r"^\* `(--[\w-]+)", text, re.MULTILINE)) <= options
+    assert set(re.findall(r"^## `yellow-dynamic (\S+)`", text, re.MULTILINE)) == set(group.commands)
+
+
+def squeezed(text: str) -> str:
+    """Return a text without what Markdown makes of its spaces and signs."""
+    return re.sub(r"[\s\\`]", "", text)
 
 
 @pytest.mark.parametrize("piece", reference_pages.all_notes())
