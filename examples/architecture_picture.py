@@ -53,7 +53,7 @@ COMMANDS = Box(
 )
 TABLE = Box(2, 0, "store", "{platform}_airflow_dsg", ("one row a stream;", "each change on record"))
 FACTORY = Box(
-    2, 1, "reader", "Factory file in Airflow", ("one DAG a row;", "snapshot on local disk", "")
+    2, 1, "reader", "Factory file in Airflow", ("one DAG a row;", "snapshot on local disk")
 )
 SOURCES = Box(0, 2, "none", "Source databases", ("what the model names",))
 JOB = Box(

@@ -82,8 +82,3 @@ def text_of(expression: ast.expr) -> str | None:
     if isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Add):
         return (text_of(expression.left) or VALUE) + (text_of(expression.right) or VALUE)
     return None
-
-
-def fragment(message: str) -> str:
-    """Return the longest piece of a message that no value is put into."""
-    return max((piece.strip(" .,:;") for piece in message.split(VALUE)), key=len)

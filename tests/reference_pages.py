@@ -8,10 +8,11 @@ sources, with the notes of docs/reference/messages.yaml.
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +66,6 @@ MODEL = (
     YellowDynamicPlatformServiceProvider,
 )
 CAUSES = {cause.name for cause in ADVICE}
-
-
-def pages() -> dict[str, str]:
-    """Return the text of each page by its name."""
-    made = {
-        "model.md": model(),
-        "configuration.md": configuration(),
-        "commands.md": commands(),
-        "messages.md": messages_page(),
-    }
-    return {name: text.rstrip() + "\n" for name, text in made.items()}
 
 
 def model() -> str:
@@ -176,6 +166,7 @@ def messages_page() -> str:
     return "\n".join(lines)
 
 
+@functools.cache
 def all_notes() -> dict[str, str]:
     """Return what messages do not say themselves, by a piece of each."""
     notes: dict[str, str] = yaml.safe_load(NOTES.read_text(encoding="utf-8"))
@@ -246,6 +237,20 @@ def in_cell(text: str) -> str:
     return text.replace("_", "\\_").replace("|", "\\|")
 
 
+def page(name: str) -> str:
+    """Return the text of a page."""
+    return PAGES[name]().rstrip() + "\n"
+
+
+#: What makes each page.
+PAGES: dict[str, Callable[[], str]] = {
+    "model.md": model,
+    "configuration.md": configuration,
+    "commands.md": commands,
+    "messages.md": messages_page,
+}
+
+
 if __name__ == "__main__":
-    for name, text in pages().items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
+    for name in PAGES:
+        (FOLDER / name).write_text(page(name), encoding="utf-8")

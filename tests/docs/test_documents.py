@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import doc_blocks
 import pytest
 from doc_blocks import BLOCK
-from doc_blocks import DOCUMENTS as BLOCKS_OF
 
+import architecture_picture
 from yellow_dynamic.command.status import State
 
 ROOT = Path(__file__).parents[2]
 FIXES = (ROOT / "docs" / "Dynamic_DAG_Factory_Fixes.md").read_text(encoding="utf-8")
 #: What is made from the sources, or by a benchmark, is looked up and not read.
 MADE = {"commands.md", "configuration.md", "model.md", "messages.md", "performance.md"}
-DOCUMENTS = [page for page in BLOCKS_OF if page.name not in MADE]
+DOCUMENTS = [page for page in doc_blocks.DOCUMENTS if page.name not in MADE]
 WRITTEN = [page for page in DOCUMENTS if page.parent == ROOT / "docs"]
-LINK = re.compile(r"\]\(((?:[^)#:\s]|\s)*?)(?:#([^)]*))?\)")
+LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")
 ENTRIES = re.split(r"^## ", FIXES, flags=re.MULTILINE)[1:]
 
 
@@ -76,11 +77,17 @@ def test_states_that_are_explained_are_those_of_the_command() -> None:
 
 
 def test_every_picture_is_shown_by_a_page() -> None:
-    pages = "".join(page.read_text(encoding="utf-8") for page in BLOCKS_OF)
+    pages = "".join(page.read_text(encoding="utf-8") for page in doc_blocks.DOCUMENTS)
 
     pictures = {picture.name for picture in (ROOT / "docs" / "images").iterdir()}
 
     assert {name for name in pictures if f"images/{name}" not in pages} == set()
+
+
+def test_picture_of_the_architecture_is_the_one_that_is_drawn() -> None:
+    drawn = architecture_picture.picture()
+
+    assert architecture_picture.PICTURE.read_text(encoding="utf-8") == drawn, "Run make pictures."
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)

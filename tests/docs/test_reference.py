@@ -19,9 +19,9 @@ TEXTS = {text for patterns in SECTIONS.values() for text in reference_pages.text
 
 
 # How Typer words the page of the commands is its own affair.
-@pytest.mark.parametrize("name", sorted(reference_pages.pages().keys() - {"commands.md"}))
+@pytest.mark.parametrize("name", sorted(reference_pages.PAGES.keys() - {"commands.md"}))
 def test_page_is_what_the_sources_make(name: str) -> None:
-    made = reference_pages.pages()[name]
+    made = reference_pages.page(name)
 
     assert (FOLDER / name).read_text(encoding="utf-8") == made, "Run make reference."
 
