@@ -8,26 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-from sqlalchemy.dialects import postgresql
-
-from yellow_dynamic.contract import (
-    BATCH_TABLES,
+from yellow_dynamic.contract import BATCH_TABLES, command_options, secret_keys
+from yellow_dynamic.factory.constants import PULL_ALWAYS
+from yellow_dynamic.factory.rules import (
     MADE_BY_BOOTSTRAP,
     ON_FAILURE,
-    PULL_ALWAYS,
-    UNREGISTERED,
-    command_options,
-    factory_name_of,
-    literally,
-    model_claim_of,
-    model_folder_of,
-    secret_keys,
-    suffix_of,
-    templates,
+    factory_file_name,
+    number_suffix,
 )
+from yellow_dynamic.factory.secrets import escape_dollar, get_model_claim, get_model_folder
 from yellow_dynamic.history import HISTORY, name_beside
 from yellow_dynamic.population import ALLOWED_REMOVALS
+from yellow_dynamic.rendering import FROM_PACKAGE, render, render_infrastructure
 
 #: Where Airflow keeps the last good rows in its containers.
 SNAPSHOT_FOLDER = "/var/lib/yellow-dynamic"
@@ -92,7 +84,7 @@ def of_platform(settings: dict[str, Any], unit: Unit, airflow: str) -> dict[str,
     names = platform_values(settings, airflow)
     start = settings["platform_name"]
     return {
-        f"{start}{name}": rendered(f"{name[1:]}.j2", names)
+        f"{start}{name}": render(f"{name[1:]}.j2", names)
         for name in (*PLATFORM_FILES, *unit.replaced)
     }
 
@@ -106,14 +98,9 @@ def of_unit(platforms: list[dict[str, Any]], unit: Unit, schedule: str | None) -
         schedule: that of the infrastructure DAG, or None.
     """
     names = unit_values(platforms, unit, schedule)
-    files = {f"{unit.file_start}{name}": rendered(f"{name[1:]}.j2", names) for name in UNIT_FILES}
-    infrastructure = rendered(f"{INFRASTRUCTURE_FILE[1:]}.j2", names)
+    files = {f"{unit.file_start}{name}": render(f"{name[1:]}.j2", names) for name in UNIT_FILES}
+    infrastructure = render_infrastructure(infrastructure_settings(platforms, names), names)
     return {**files, unit.infrastructure_file: infrastructure}
-
-
-def rendered(template: str, names: dict[str, Any]) -> str:
-    environment = templates(yaml=yaml_text, sql=sql_identifier, literally=literally, python=ascii)
-    return environment.get_template(template).render(names)
 
 
 def platform_values(settings: dict[str, Any], airflow: str) -> dict[str, Any]:
@@ -133,7 +120,7 @@ def platform_values(settings: dict[str, Any], airflow: str) -> dict[str, Any]:
         ],
         "made_by_bootstrap": MADE_BY_BOOTSTRAP,
         "snapshot_folder": SNAPSHOT_FOLDER,
-        "factory_file": factory_name_of(settings["platform_name"]),
+        "factory_file": factory_file_name(settings["platform_name"]),
     }
 
 
@@ -143,22 +130,20 @@ def unit_values(
     """Return what the templates of Jobs and infrastructure DAG say; see `of_unit`."""
     # What it takes of them, they have in common.
     settings = platforms[0]
-    factory_files = [f"{factory_name_of(each['platform_name'])}.py" for each in platforms]
+    factory_files = [f"{factory_file_name(each['platform_name'])}.py" for each in platforms]
     return {
         "unit": unit,
         "job_start": unit.airflow_name[:JOB_NAME_CHARACTERS].strip("-"),
         "namespace": settings["namespace_name"],
-        "allowed_removals": ALLOWED_REMOVALS,
-        "tells": any(key.startswith(ON_FAILURE) for each in platforms for key in each),
         "image": settings["datasurface_docker_image"],
         "pull_policy": settings.get("image_pull_policy", PULL_ALWAYS),
-        "model_folder": model_folder_of(settings),
-        "model_claim": model_claim_of(settings),
+        "model_folder": get_model_folder(settings),
+        "model_claim": get_model_claim(settings),
         "schedule": schedule,
-        "unregistered": UNREGISTERED,
+        "installed": all(each.get(FROM_PACKAGE) for each in platforms),
         "factory_files": factory_files,
         "factory_containers": [
-            (f"factory-file{suffix_of(number, '-')}", file)
+            (f"factory-file{number_suffix(number, '-')}", file)
             for number, file in enumerate(factory_files, start=1)
         ],
         "commands": cluster_commands(settings, unit),
@@ -175,12 +160,47 @@ def unit_values(
     }
 
 
+def infrastructure_settings(
+    platforms: list[dict[str, Any]], values: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the literal of the infrastructure DAG's file.
+
+    Args:
+        platforms: the settings of each platform.
+        values: see `unit_values`.
+    """
+    unit = values["unit"]
+    environment = {
+        **values["job_environment"],
+        "DATASURFACE_USER": f"{unit.infrastructure_name}_infrastructure",
+    }
+    return {
+        "allowed_removals": ALLOWED_REMOVALS,
+        "commands": {
+            task_id: [escape_dollar(word) for word in values["commands"][task_id]]
+            for task_id in ("merge_model", "reconcile_views")
+        },
+        "environment": {name: escape_dollar(value) for name, value in environment.items()},
+        "factory_files": values["factory_files"],
+        "image": values["image"],
+        "image_pull_policy": values["pull_policy"],
+        "model_claim": values["model_claim"],
+        "model_folder": values["model_folder"],
+        "name": unit.infrastructure_name,
+        "namespace": values["namespace"],
+        "notifies": any(key.startswith(ON_FAILURE) for each in platforms for key in each),
+        "plugin_version": platforms[0]["plugin_version"],
+        "schedule": values["schedule"],
+        "secrets": {name: (secret, key) for name, secret, key in values["job_secrets"]},
+    }
+
+
 def cluster_commands(settings: dict[str, Any], unit: Unit) -> dict[str, list[str]]:
     """Return the commands that Jobs, and the infrastructure DAG, run in the cluster, by name."""
     owner, name = settings["git_repo_url"].split("/")[-2:]
     cached = settings["git_cache_enabled"]
     model = [
-        "--git-repo-path", model_folder_of(settings) if cached else "/workspace/model",
+        "--git-repo-path", get_model_folder(settings) if cached else "/workspace/model",
         "--git-repo-owner", owner,
         "--git-repo-name", name,
         "--git-repo-branch", settings["git_repo_branch"],
@@ -201,13 +221,3 @@ def cluster_commands(settings: dict[str, Any], unit: Unit) -> dict[str, list[str
         "merge_model": command("merge", "handleModelMerge"),
         "reconcile_views": [*views, unit.views_option, unit.name, *model],
     }
-
-
-def yaml_text(value: str) -> str:
-    """Return a text as YAML in one line, quoted, so that it can be nothing but this text."""
-    return yaml.safe_dump(value, default_style='"', width=float("inf")).rstrip("\n")
-
-
-def sql_identifier(name: str) -> str:
-    """Return a name as a quoted identifier of PostgreSQL."""
-    return postgresql.dialect().identifier_preparer.quote_identifier(name)

@@ -132,7 +132,8 @@ def of_the_schema(config: dict[str, Any]) -> list[str]:
 def of_the_factory(factory: ModuleType, key: str, config: dict[str, Any]) -> str | None:
     """Return why the factory file refuses a row, or None."""
     try:
-        factory.stream_settings(factory.Row(key, json.dumps(config), "active", None))
+        row = factory.Row(key, json.dumps(config), "active", None)
+        factory.row_settings(factory.BUILDER.platform, row)
     except factory.BadRowError as error:
         return str(error)
     return None
@@ -241,10 +242,15 @@ def keys_read(source: str) -> Iterator[str]:
     """Yield the keys that a factory file's functions take from settings."""
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Subscript(value=ast.Name(id="settings"), slice=ast.Constant(value=key)):
+            case ast.Subscript(
+                value=ast.Name(id="settings") | ast.Attribute(attr="settings"),
+                slice=ast.Constant(value=key),
+            ):
                 yield str(key)
             case ast.Call(
-                func=ast.Attribute(value=ast.Name(id="settings"), attr="get"),
+                func=ast.Attribute(
+                    value=ast.Name(id="settings") | ast.Attribute(attr="settings"), attr="get"
+                ),
                 args=[ast.Constant(value=key), *_],
             ):
                 yield str(key)

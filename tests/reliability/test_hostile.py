@@ -404,10 +404,11 @@ def parse_in_a_process(site: Site) -> subprocess.CompletedProcess[str]:
 
 def test_snapshot_is_only_ever_where_the_environment_says(installed: Site) -> None:
     module = installed.module()
-    path = module.snapshot_path()
-    module.PLATFORM["original_platform_name"] = module.PLATFORM["config_table"] = "../../x"
+    platform = module.BUILDER.platform
+    path = module.snapshot_path(platform)
+    platform.settings["original_platform_name"] = platform.settings["config_table"] = "../../x"
 
-    assert module.snapshot_path() == path
+    assert module.snapshot_path(platform) == path
     assert path.parent == installed.snapshots
 
 
