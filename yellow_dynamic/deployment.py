@@ -26,7 +26,7 @@ from yellow_dynamic.contract import (
     suffix_of,
     templates,
 )
-from yellow_dynamic.history import HISTORY, name_beside
+from yellow_dynamic.history import HISTORY, derive_name
 from yellow_dynamic.population import ALLOWED_REMOVALS
 
 #: Where Airflow keeps the last good rows in its containers.
@@ -128,7 +128,7 @@ def platform_values(settings: dict[str, Any], airflow: str) -> dict[str, Any]:
         "database": settings["postgres_database"],
         "table": settings["config_table"],
         "read_too": [
-            name_beside(settings["config_table"], HISTORY),
+            derive_name(settings["config_table"], HISTORY),
             *(settings[name] for name in sorted(BATCH_TABLES)),
         ],
         "made_by_bootstrap": MADE_BY_BOOTSTRAP,
