@@ -441,12 +441,15 @@ def find_manual_edits(connection: Connection, table: str) -> dict[str, list[Chan
         The edits by stream key; `config_before` of the oldest one is what was written.
     """
     edit, later = (history_table(table).alias(name) for name in ("edit", "later"))
-    overwritten = sqlalchemy.exists().where(
-        later.c.stream_key == edit.c.stream_key,
-        is_managed_write(later),
-        is_config_change(later),
-        sqlalchemy.tuple_(later.c.revision, later.c.number)
-        > sqlalchemy.tuple_(edit.c.revision, edit.c.number),
+    overwritten = (
+        sqlalchemy.exists()
+        .where(later.c.stream_key == edit.c.stream_key)
+        .where(is_managed_write(later))
+        .where(is_config_change(later))
+        .where(
+            sqlalchemy.tuple_(later.c.revision, later.c.number)
+            > sqlalchemy.tuple_(edit.c.revision, edit.c.number)
+        )
     )
     conditions = (~is_managed_write(edit), is_config_change(edit), ~overwritten)
     edits: dict[str, list[Change]] = {}
