@@ -176,7 +176,7 @@ class Recorder:
         self, old: str, new: str, revision: str, number: str, changed_at: str
     ) -> str:
         """Return the statement that records how the rows `old` became the rows `new`."""
-        # Wrapped as ever: bootstrap leaves a function alone whose text is this one.
+        # Bootstrap and check compare the text of the function, line breaks included.
         columns = textwrap.indent(textwrap.fill(", ".join(COLUMNS), 96), " " * 4)
         return self.statement(
             "record_changes", columns=columns, old=old, new=new, revision=revision,
