@@ -17,7 +17,7 @@ from yellow_dynamic.factory.rules import (
     number_suffix,
 )
 from yellow_dynamic.factory.secrets import escape_dollar, get_model_claim, get_model_folder
-from yellow_dynamic.history import HISTORY, name_beside
+from yellow_dynamic.history import HISTORY, derive_name
 from yellow_dynamic.population import ALLOWED_REMOVALS
 from yellow_dynamic.rendering import FROM_PACKAGE, render, render_infrastructure
 
@@ -115,7 +115,7 @@ def platform_values(settings: dict[str, Any], airflow: str) -> dict[str, Any]:
         "database": settings["postgres_database"],
         "table": settings["config_table"],
         "read_too": [
-            name_beside(settings["config_table"], HISTORY),
+            derive_name(settings["config_table"], HISTORY),
             *(settings[name] for name in sorted(BATCH_TABLES)),
         ],
         "made_by_bootstrap": MADE_BY_BOOTSTRAP,

@@ -155,9 +155,9 @@ def advice(
     }
     text = known.get(cause, "Check that the database is up and reachable, then run this again")
     if cause is Cause.NO_TABLE:
-        text = with_schemas(text, look(engine, SCHEMAS.format(name=":table"), table))
+        text = with_schemas(text, query_best_effort(engine, SCHEMAS.format(name=":table"), table))
     elif cause is Cause.LOCKED:
-        holders = ", ".join(look(engine, HOLDERS, table)) or "nobody any more"
+        holders = ", ".join(query_best_effort(engine, HOLDERS, table)) or "nobody any more"
         text = (
             f"The table was locked for {LOCK_TIMEOUT_SECONDS} s, by {holders}. When that has "
             "ended, run this again"
@@ -177,10 +177,10 @@ ORDER BY 1
 """
 
 
-def look(engine: sqlalchemy.Engine, query: str, table: str) -> list[str]:
-    """Return what a query says of the table, over a connection of its own; nothing where it fails.
+def query_best_effort(engine: sqlalchemy.Engine, query: str, table: str) -> list[str]:
+    """Return the result of a query about the table on a new connection, or nothing if it fails.
 
-    It is asked for an error that is on its way, which must not give way to another one.
+    It completes the message of an error, which another error must not replace.
     """
     try:
         with engine.connect() as connection:

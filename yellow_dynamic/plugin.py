@@ -50,12 +50,12 @@ from yellow_dynamic.contract import (
 )
 from yellow_dynamic.history import (
     MERGE,
-    about,
-    commit_of,
+    audit_metadata,
     create_history,
+    git_commit,
     is_readable,
-    set_about,
-    without_history,
+    no_history_message,
+    set_audit_metadata,
 )
 from yellow_dynamic.merge_store import (
     config_limit,
@@ -743,9 +743,9 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
             return
         if self.dp.factoryShards < suitable_shards(len(rows)):
             advise_shards(self.dp, len(rows))
-        said = about(MERGE, **commit_of(self.dp._model_folder))
+        metadata = audit_metadata(MERGE, **git_commit(self.dp._model_folder))
         with merge_store_transaction(self.dp, "write the rows of") as connection:
-            set_about(connection, said)
+            set_audit_metadata(connection, metadata)
             write_rows(connection, self.dp, rows, issueTree)
             if not issueTree.hasErrors():
                 clear_transformers_of_base(connection, self.dp)
@@ -1213,7 +1213,7 @@ def write_rows(
         return
     write_difference(connection, dp.name, table, rows, population)
     if not is_readable(connection, table.name):
-        log.warning("%s", without_history(table.name))
+        log.warning("%s", no_history_message(table.name))
     log.info("Streams of platform %r in table %r: %s.", dp.name, table.name, population)
 
 
