@@ -53,6 +53,7 @@ def outside_imports(module: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]
 
 def module_section(source: str) -> str:
     """Return the code of a module under its title, the first line of its docstring."""
+    source = shorten_docstrings(source)
     body = ast.parse(source).body
     first = next(node for node in body[1:] if not isinstance(node, (ast.Import, ast.ImportFrom)))
     lines = source.splitlines()
@@ -66,6 +67,23 @@ def module_section(source: str) -> str:
     begins_with_comment = code.startswith("#")
     is_block = isinstance(first, (ast.FunctionDef, ast.ClassDef)) and not begins_with_comment
     return f"{top}\n{chr(10) * (2 if is_block else 1)}{code}"
+
+
+def shorten_docstrings(source: str) -> str:
+    """Return the source with the first paragraph alone of the docstrings of what it defines.
+
+    Airflow stores the text of a DAG file once for each of its DAGs.
+    """
+    lines = source.splitlines(keepends=True)
+    defined = (ast.FunctionDef, ast.ClassDef)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, defined) and "\n\n" in (ast.get_docstring(node) or ""):
+            docstring = node.body[0]
+            first, last = docstring.lineno - 1, (docstring.end_lineno or 0) - 1
+            blank = next(at for at in range(first, last) if not lines[at].strip())
+            lines[blank - 1] = lines[blank - 1].rstrip("\n") + '"""\n'
+            lines[blank : last + 1] = [""] * (last + 1 - blank)
+    return "".join(lines)
 
 
 def merge_imports(nodes: list[ast.Import | ast.ImportFrom]) -> str:

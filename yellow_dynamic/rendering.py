@@ -17,7 +17,7 @@ from yellow_dynamic.joining import FACTORY_MODULES, INFRASTRUCTURE_MODULES, join
 
 #: The setting of a platform that lets its DAG files import this package.
 FROM_PACKAGE = "factory_from_package"
-LONGEST_LITERAL = 70
+LONGEST_LITERAL = 95
 
 
 def render_factory(settings: dict[str, Any]) -> str:
@@ -78,20 +78,29 @@ def template_environment() -> Environment:
     return environment
 
 
-def python_literal(value: Any, indent: int = 0) -> str:
+def python_literal(value: Any, indent: int = 0, key_length: int = 0) -> str:
     """Return a dict of texts, numbers, booleans, lists and such dicts as Python source.
 
-    The outermost has one key a line, and so have those within that would make a long line.
-    `ascii` quotes every value, so none of them can become code.
+    The outermost has one key a line, and so have dicts and lists within that would make a long
+    line. `ascii` quotes every value, so none of them can become code.
     """
     plain = ascii(value)
-    if not isinstance(value, dict) or (indent and indent + len(plain) < LONGEST_LITERAL):
-        return plain
     inner = indent + 4
-    lines = [
-        f"{' ' * inner}{key!a}: {python_literal(part, inner)},\n" for key, part in value.items()
-    ]
-    return "{\n" + "".join(lines) + " " * indent + "}"
+    if isinstance(value, dict):
+        opening, closing = "{", "}"
+        parts = [
+            f"{key!a}: {python_literal(part, inner, len(ascii(key)) + 2)}"
+            for key, part in value.items()
+        ]
+    elif isinstance(value, list):
+        opening, closing = "[", "]"
+        parts = [python_literal(part, inner) for part in value]
+    else:
+        return plain
+    if indent and indent + key_length + len(plain) < LONGEST_LITERAL:
+        return plain
+    lines = "".join(f"{' ' * inner}{part},\n" for part in parts)
+    return f"{opening}\n{lines}{' ' * indent}{closing}"
 
 
 def yaml_text(value: str) -> str:

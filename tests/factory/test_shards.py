@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Site, import_file, registered_dags
@@ -15,6 +14,7 @@ from yellow_models import bootstrap
 
 from one_machine import free_port
 from yellow_dynamic.command import airflow
+from yellow_dynamic.factory.shards import BUCKET_OF_KEY, hash_key
 
 STREAMS = [f"S{number}" for number in range(40)]
 DAG_IDS = {f"yellowlive__{key}_ingestion" for key in STREAMS}
@@ -279,36 +279,15 @@ def test_the_command_sees_the_dags_of_all_the_files(folder: Folder) -> None:
     assert set(loaded.dags) == DAG_IDS
 
 
-@pytest.fixture
-def module(folder: Folder) -> Any:
-    folder.copy(1)
-    return import_file(folder.path(1))
-
-
 @settings(
     max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(keys=st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=50)))
 def test_the_database_and_the_file_put_a_key_in_the_same_bucket(
-    module: Any, folder: Folder, keys: list[str]
+    folder: Folder, keys: list[str]
 ) -> None:
-    bucket = module.BUCKET_OF_KEY
-    select = f"SELECT stream_key, {bucket} FROM unnest(%s::text[]) AS stream_key"  # noqa: S608
+    select = f"SELECT stream_key, {BUCKET_OF_KEY} FROM unnest(%s::text[]) AS stream_key"  # noqa: S608
 
     found = folder.site.sql(select, (keys,))
 
-    assert found == [(key, module.bucket_of(key)) for key in keys]
-
-
-def test_files_have_about_equal_shares(module: Any) -> None:
-    shares = module.owners(tuple(range(1, 21)))
-
-    counts = [shares.count(number) for number in range(1, 21)]
-    assert min(counts) > 0.75 * sum(counts) / 20
-    assert max(counts) < 1.25 * sum(counts) / 20
-
-
-def test_the_share_of_a_stream_is_the_same_on_every_machine(module: Any) -> None:
-    """A release that computed it otherwise would move DAGs between the files."""
-    assert [module.bucket_of(key) for key in ("Store1", "Store2_dataset")] == [2039, 2516]
-    assert module.owners((1, 2, 3))[:10] == [3, 2, 2, 3, 1, 3, 2, 1, 2, 3]
+    assert found == [(key, hash_key(key)) for key in keys]

@@ -12,6 +12,9 @@ try:  # Airflow 3
         AirflowFailException,
         AirflowSkipException,
     )
+
+    # The attribute of a DAG that has the schedule that it was made with.
+    SCHEDULE_ATTRIBUTE = "schedule"
 except ImportError:  # Airflow 2
     from airflow import DAG
     from airflow.datasets import Dataset as Asset
@@ -25,3 +28,5 @@ except ImportError:  # Airflow 2
     from airflow.operators.python import BranchPythonOperator, PythonOperator
     from airflow.operators.trigger_dagrun import TriggerDagRunOperator
     from airflow.utils.dag_parsing_context import get_parsing_context
+
+    SCHEDULE_ATTRIBUTE = "schedule_interval"

@@ -14,6 +14,7 @@ from typing import Any
 from yellow_dynamic.factory.acceptance import format_reason, has_policies, validated
 from yellow_dynamic.factory.compat import (
     DAG,
+    SCHEDULE_ATTRIBUTE,
     Asset,
     BaseOperator,
     BranchPythonOperator,
@@ -133,9 +134,10 @@ class DagBuilder:
         build_error = functools.partial(self.build_error_dag, dag_id, row, message)
         try:
             return validated(build_error, policies=self.has_policies)
-        except Exception as error:  # noqa: BLE001 - a policy may refuse what has the stream's tags
-            log.warning("Airflow refuses it with the tags of its stream: %s.", format_reason(error))
-        build_error = functools.partial(build_error, own_tags=False)
+        except Exception as error:  # noqa: BLE001 - a policy may refuse the stream's tags
+            reason = format_reason(error)
+            log.warning("Airflow refuses it with tags and schedule of its stream: %s.", reason)
+        build_error = functools.partial(build_error, plain=True)
         try:
             return validated(build_error, policies=self.has_policies)
         except Exception as error:  # noqa: BLE001 - it would take all DAGs of the file with it
@@ -189,14 +191,14 @@ class DagBuilder:
             job.update(self.pods.run_attributes(given, job["startup_timeout_seconds"]))
         return dag
 
-    def build_error_dag(self, dag_id: str, row: Row, message: str, *, own_tags: bool = True) -> DAG:
+    def build_error_dag(self, dag_id: str, row: Row, message: str, *, plain: bool = False) -> DAG:
         """Return a DAG that keeps the stream visible, and fails with the message when it is due.
 
         Args:
             dag_id: its id.
             row: the row.
             message: what is wrong with it.
-            own_tags: whether it has the tags of a stream's DAG, besides ERROR_TAG.
+            plain: whether it has ERROR_TAG alone and DEFAULT_SCHEDULE, not those of the row.
         """
         config = config_or_empty(row)
         comment = metadata_comment(
@@ -207,11 +209,11 @@ class DagBuilder:
             one_line(row.stream_key),
             description="This stream's configuration is not valid; see the documentation of this "
             "DAG",
-            schedule=self.schedule_or_default(config),
+            schedule=DEFAULT_SCHEDULE if plain else self.schedule_or_default(config),
             doc_md=f"### Not valid\n\n    {message}\n\n{comment}\n",
             tags=[ERROR_TAG, *get_tags(str(config.get("ingestion_type")))],
         )
-        if not own_tags:
+        if plain:
             dag.tags = {ERROR_TAG}
         ConfigErrorOperator(dag=dag, task_id="config_error", reason=message)
         return dag
@@ -253,10 +255,10 @@ class DagBuilder:
     ) -> DAG:
         """Return a DAG of a stream, without tasks."""
         names = (self.platform.name, stream_key)
-        schedule = self.timetable(schedule) if isinstance(schedule, str) else schedule
-        return DAG(
+        is_text = isinstance(schedule, str)
+        dag = DAG(
             dag_id=dag_id,
-            schedule=schedule,
+            schedule=self.timetable(schedule) if is_text else schedule,
             start_date=START_DATE,
             catchup=False,
             max_active_runs=1,
@@ -267,6 +269,10 @@ class DagBuilder:
             **options,
             **self.dag_defaults,
         )
+        if is_text:
+            # What Airflow keeps of a schedule that is given as text; Airflow 2 stores it too.
+            vars(dag)[SCHEDULE_ATTRIBUTE] = schedule
+        return dag
 
     def add_tasks(self, dag: DAG, stream_key: str, *, announced: bool = False) -> Any:
         """Add a stream's four tasks to its DAG, and return the one that runs the job.

@@ -34,7 +34,7 @@ class Infrastructure:
         return [self.folder / name for name in self.settings["factory_files"]]
 
     def check_streams(self) -> None:
-        """Fail where a table cannot be read from here, or a row of it becomes no DAG that can run.
+        """Fail where a table cannot be read from here, or a row becomes no DAG that can run.
 
         Raises:
             AirflowFailException: with all that is wrong, of all platforms.

@@ -6,11 +6,14 @@ import json
 from importlib import resources
 from typing import Any
 
+UNUSED = {"$ref", "description", "minLength", "minItems"}
+
 
 def resolve_rules(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the rule of each key of a configuration, in the words of JSON Schema.
 
-    References are resolved, descriptions left out, and `needed` says whether a row must have it.
+    References are resolved, and `needed` says whether a row must have the key. What describes a
+    rule, or is so for every text and list, is left out: all factory files have the rest.
     """
 
     def resolve(rule: dict[str, Any]) -> dict[str, Any]:
@@ -23,7 +26,11 @@ def resolve_rules(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
             whole["properties"] = {
                 name: resolve(part) for name, part in whole["properties"].items()
             }
-        return {word: whole[word] for word in whole if word not in ("$ref", "description")}
+        return {
+            word: value
+            for word, value in whole.items()
+            if word not in UNUSED and (word, value) != ("format", "printable")
+        }
 
     return {
         key: {**resolve(rule), "needed": key in schema["required"]}

@@ -21,7 +21,7 @@ from yellow_dynamic.factory.shards import Shard, current_shard
 
 
 def register_dags(settings: dict[str, Any], module: dict[str, Any]) -> None:
-    """Register what this import of a factory file is for: all its DAGs, the one that runs, or none.
+    """Register what this import of a factory file is for: all its DAGs, one, or none.
 
     Programs that want no DAG import the file under the name UNREGISTERED. The file's module gets
     `BUILDER` for them and, for all, `READING`: see `Platform.reading`.

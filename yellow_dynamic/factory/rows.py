@@ -48,7 +48,7 @@ def load_shard(platform: Platform, shard: Shard) -> Reading:
 
 
 def load_rows(platform: Platform, condition: Condition) -> Reading:
-    """Return those rows of the table, or while it is unreadable all rows of the last good snapshot.
+    """Return those rows of the table; while it is unreadable, all rows of the last snapshot.
 
     Raises:
         TableUnreadableError: when neither the table nor a snapshot can be read.

@@ -41,7 +41,7 @@ class Shard(NamedTuple):
 
 
 def current_shard(platform: Platform) -> Shard:
-    """Return the shard of the file that runs, as its own number of files and those beside it say.
+    """Return the shard of the file that runs: by its number of files, and by those beside it.
 
     Files of two numbers may register the same stream while the number changes: Airflow has it from
     the one that it parsed last.
