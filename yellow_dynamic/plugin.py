@@ -200,11 +200,11 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
             the files for a cluster (see deployment_files).
 
         Raises:
-            ValueError: for a ring the base does not know, a repository not of form owner/name, a
-                name that Kubernetes refuses, two credentials that would share a secret, or an
-                argument of the platform that is not valid.
-            sqlalchemy.exc.SQLAlchemyError: when the table cannot be created or widened; notes on
-                it say on which platform, table and host, and what to grant.
+            ValueError: the base does not know the ring, the repository is not of form owner/name,
+                Kubernetes refuses a name, two credentials would share a Secret, or an argument of
+                the platform is not valid.
+            sqlalchemy.exc.SQLAlchemyError: the table cannot be created or widened; its notes name
+                the platform, table and host, and what to grant.
         """
         if ringLevel == 1:
             # Before the base's own tables, so that the error of a role without the privilege says
@@ -339,8 +339,8 @@ class YellowDynamicPlatformServiceProvider(YellowPlatformServiceProvider):
         """Merge the model into each platform.
 
         Raises:
-            MergeError: a platform has no dataset group, so that nothing was merged; or as for the
-                handler of a dynamic platform.
+            MergeError: a platform has no dataset group, so nothing was merged; or as for the
+                graph handler of a dynamic platform.
         """
         roots = EcosystemPipelineGraph(eco).roots
         if idle := [name for name in self.dataPlatforms if name not in roots]:
@@ -352,7 +352,7 @@ class YellowDynamicPlatformServiceProvider(YellowPlatformServiceProvider):
         super().mergeHandler(eco, basePlatformDir)  # type: ignore[misc]
 
     def populateFactoryDAGConfigurations(self, eco: Ecosystem) -> None:
-        """Write the rows from which the base's infrastructure DAG builds DAGs: none of ours."""
+        """Write the rows of the base's infrastructure DAG, without those of dynamic platforms."""
         every = self.dataPlatforms
         dynamic = {dp.name for dp in dynamic_platforms(self)}
         self.dataPlatforms = {name: dp for name, dp in every.items() if name not in dynamic}
@@ -367,11 +367,11 @@ def dynamic_platforms(psp: Any) -> list[YellowDynamicDataPlatform]:
     return [dp for dp in psp.dataPlatforms.values() if isinstance(dp, YellowDynamicDataPlatform)]
 
 
-# --- The graph handler -----------------------------------------------------------------------
+# --- The graph handler ------------------------------------------------------------------------
 
 
 class YellowDynamicGraphHandler(YellowGraphHandler):
-    """Fills the platform's table from a pipeline graph, with streams and transformers alike."""
+    """Writes the rows of the platform's table from a pipeline graph, transformers included."""
 
     dp: YellowDynamicDataPlatform
     graph: PlatformPipelineGraph
@@ -382,10 +382,9 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
         """Write the platform's rows and return the base's files, without ingestion DAG files.
 
         Raises:
-            MergeError: for problems of the model, which are on `issueTree` too. DataSurface's
-                command prints that tree and exits with 0, so nothing else would tell a job's
-                operator that the old streams go on.
-            sqlalchemy.exc.SQLAlchemyError: when the rows cannot be written; the old ones stay.
+            MergeError: the model has problems, which are on `issueTree` too. DataSurface's command
+                prints that tree and exits with 0, so only this error shows that the old rows stay.
+            sqlalchemy.exc.SQLAlchemyError: the rows cannot be written; the old ones stay.
         """
         files: dict[str, str] = super().renderGraph(credStore, issueTree)
         problems = [str(problem.description) for problem in issueTree.getErrors()]
@@ -399,7 +398,7 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
         return files
 
     def createAirflowDAGs(self, eco: Ecosystem, issueTree: ValidationTree) -> dict[str, str]:
-        """Populate the table, where a base that has no table of its own renders DAG files."""
+        """Write the table's rows, where a base without a table of its own renders DAG files."""
         self.populateDAGConfigurations(eco, issueTree)
         return {}
 
@@ -411,7 +410,7 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
         configuration changed.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: when the rows cannot be written; the old ones stay.
+            sqlalchemy.exc.SQLAlchemyError: the rows cannot be written; the old ones stay.
         """
         configs = stream_configs(self.dp, self.graph, issueTree)
         rows = config_rows(self.dp, eco, configs, issueTree)
@@ -430,10 +429,10 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
     def populateDataTransformerConfigurations(
         self, eco: Ecosystem, issueTree: ValidationTree
     ) -> None:
-        """Do nothing: the transformers are among the rows that are written already."""
+        """Do nothing: the rows that are already written include the transformers."""
 
     def generateSecretsDocumentation(self, eco: Ecosystem, issueTree: ValidationTree) -> str:
-        """Return the base's secrets documentation, and what the factory file needs besides."""
+        """Return the base's secrets documentation with a section on Airflow's own Secrets."""
         text = super().generateSecretsDocumentation(eco, issueTree)
         return text + secrets_section(secrets_settings(self.dp))
 
@@ -457,7 +456,7 @@ def write_rows(
     rows: dict[str, str],
     tree: ValidationTree,
 ) -> None:
-    """Make the table hold exactly these rows, or put the reason why not on the tree.
+    """Make the table hold exactly these rows, or add the reasons against it to the tree.
 
     The lock keeps other merges out and lets the factory files read.
     """
@@ -482,7 +481,7 @@ def clear_transformers_of_base(connection: Connection, dp: YellowDynamicDataPlat
         return
     table = dp.getDataTransformerDAGTable()
     quoted = quoted_name(connection, table)
-    # A role without the right has never filled it.
+    # A role without the privilege has never filled it.
     may = sqlalchemy.text("SELECT has_table_privilege(to_regclass(:name), 'DELETE')")
     if connection.scalar(may, {"name": quoted}):
         connection.execute(table.delete())
@@ -491,9 +490,9 @@ def clear_transformers_of_base(connection: Connection, dp: YellowDynamicDataPlat
 def compare_with_table(
     connection: Connection, dp: YellowDynamicDataPlatform, rows: dict[str, str]
 ) -> tuple[dict[str, Any], Population, list[str]]:
-    """Return the table's rows by stream key, what a merge of these rows would change, and why not.
+    """Return the table's rows by stream key, what a merge would change, and the reasons against it.
 
-    Nothing is written.
+    This is a read-only operation.
     """
     table = dp.getAirflowDAGTable()
     old = find_rows(connection, table)
@@ -553,7 +552,7 @@ def factory_text(dp: YellowDynamicDataPlatform, eco: Ecosystem) -> str:
     """Return the text of the platform's factory file.
 
     Raises:
-        ValueError: when the model's repository is not of form owner/name.
+        ValueError: the model's repository is not of form owner/name.
     """
     return factory_text_of(platform_settings(dp, eco))
 
