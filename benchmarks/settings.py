@@ -46,7 +46,7 @@ def measure(postgres: Postgres, folder: Path, others: list[Path]) -> int:
     from benchmarks.estate import TABLE, Estate, database
     from benchmarks.measure import Work, in_turn
     from yellow_dynamic.contract import RUN_KEYS
-    from yellow_dynamic.plugin import row_value
+    from yellow_dynamic.run_settings import row_value
 
     logging.disable(logging.WARNING)
     estate = Estate(postgres, folder)

@@ -33,7 +33,8 @@ from yellow_models import PROVIDERS_BOOTSTRAP, Model, bootstrap
 
 from datasurface.md import PlatformPipelineGraph, ValidationTree
 from one_machine import Postgres
-from yellow_dynamic.plugin import GENERATION, MergeError
+from yellow_dynamic.datasurface_adapter import DATASURFACE
+from yellow_dynamic.population import MergeError
 
 _numbers = itertools.count(1)
 # How long an example takes says how busy the machine is.
@@ -133,7 +134,7 @@ class Site:
 
     @property
     def factory_file(self) -> Path:
-        return self.folder / f"{GENERATION.k8s_name(self.model.platform)}_factory_dag.py"
+        return self.folder / f"{DATASURFACE.k8s_name(self.model.platform)}_factory_dag.py"
 
     @property
     def table(self) -> str:

@@ -1,7 +1,8 @@
-"""The table in the merge store, and the way to it for merges and the operator's command."""
+"""The table in the merge store: its creation, and transactions on it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +23,8 @@ from yellow_dynamic.contract import (
     postgres_driver,
     with_schemas,
 )
+
+log = logging.getLogger(__name__)
 
 STREAM_KEY_CHARACTERS = 255
 CONNECT_TIMEOUT_SECONDS = 10
@@ -201,6 +204,37 @@ def config_limit(connection: Connection, table: Table) -> int | None:
         {"name": quoted_name(connection, table)},
     )
     return length
+
+
+# --- Creation ---------------------------------------------------------------------------------
+
+
+def create_config_table(connection: Connection, table: Table) -> None:
+    """Create the table, or widen the VARCHAR(2048) that earlier releases created, in place."""
+    if not sqlalchemy.inspect(connection).has_table(table.name):
+        create_in_current_schema(connection, table)
+    elif config_limit(connection, table) is not None:
+        quoted = quoted_name(connection, table)
+        execute_locking(connection, f"ALTER TABLE {quoted} ALTER COLUMN config_json TYPE TEXT")
+        log.info("Widened column config_json of table %r to TEXT.", table.name)
+    write_comment(connection, table)
+
+
+def create_in_current_schema(connection: Connection, table: Table) -> None:
+    """Create the table in the first schema of the role's search_path."""
+    query = sqlalchemy.text(SCHEMAS.format(name=":table"))
+    others = [row[0] for row in connection.execute(query, {"table": table.name})]
+    table.create(connection)
+    schema = connection.scalar(sqlalchemy.text("SELECT current_schema()"))
+    log.info("Created table %r in schema %r.", table.name, schema)
+    if others:
+        log.warning(
+            "The schemas %s have a table %r too, which this role's search_path does not name. If "
+            "one of them is this platform's, drop the new one, which is empty, and set the "
+            "search_path of the role.",
+            ", ".join(others),
+            table.name,
+        )
 
 
 # --- What the table says of itself ------------------------------------------------------------

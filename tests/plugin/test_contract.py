@@ -23,13 +23,10 @@ from datasurface.md import Credential, CronTrigger, PlatformPipelineGraph, Valid
 from datasurface.md.credential import CredentialType
 from yellow_dynamic import contract
 from yellow_dynamic.contract import KEYS, SCHEMA
-from yellow_dynamic.plugin import (
-    config_rows,
-    factory_text,
-    platform_settings,
-    stream_configs,
-    stream_problems,
-)
+from yellow_dynamic.platform_settings import platform_settings
+from yellow_dynamic.plugin import factory_text
+from yellow_dynamic.stream_configs import config_rows, stream_configs
+from yellow_dynamic.validation import validate_stream
 
 #: What one row's keys must be to each other, or to the row's columns: beyond a schema's words.
 RULES_ACROSS_KEYS = (
@@ -155,7 +152,7 @@ def assert_agreement(
     settings: dict[str, Any], factory: ModuleType, key: str, config: dict[str, Any]
 ) -> list[str]:
     """See that all three say the same of a row, and return what a merge says."""
-    merge = list(stream_problems(key, config, json.dumps(config), settings))
+    merge = list(validate_stream(key, config, json.dumps(config), settings))
     refusal = of_the_factory(factory, key, config)
     schema = of_the_schema(config)
 
