@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from airflow_database import create_airflow_database
 from psycopg2 import sql
@@ -102,6 +102,10 @@ class DagProcessor(Service):
             self._database,
         )
         return {dag_id: Path(file).name for dag_id, file in rows}
+
+    def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement that returns rows on Airflow's metadata database."""
+        return self._metadata.execute(statement, values, self._database)
 
     def lost(self, dag_ids: Iterable[str]) -> set[str]:
         """Return those DAGs that would not run: unknown, stale, paused or in a broken file."""

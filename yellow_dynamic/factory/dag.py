@@ -335,8 +335,8 @@ class DagBuilder:
             **DEFAULT_ARGS,
         )
         wait = EmptyOperator(task_id="wait_for_trigger", **DEFAULT_ARGS)
-        with DAG("prototypes", schedule=None) as dag:
-            dag.add_tasks([job, check, again, wait])
+        # Not `with DAG(...)`, by which Airflow would register this DAG too.
+        DAG("prototypes", schedule=None).add_tasks([job, check, again, wait])
         job >> check >> [again, wait]
         return job, check, again, wait
 
