@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from yellow_models import Store
 
-from yellow_dynamic.command.in_airflow import Facts, facts_of
 from yellow_dynamic.contract import revision_of
+from yellow_dynamic.monitoring.in_airflow import Facts, facts_of
 
 TEXTS = st.text() | st.sampled_from(["it's", "\\'", "]: # '{}'", '"', "*/", "\n\n[yellow_dynamic]"])
 

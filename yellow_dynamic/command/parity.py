@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.text import Text
 
-from yellow_dynamic.command.in_airflow import BothSides, BuiltDag
 from yellow_dynamic.command.printing import print_line, print_table
+from yellow_dynamic.monitoring.in_airflow import BothSides, BuiltDag
 
 #: What the factory's DAGs have on purpose and static ones have not, and what for.
 BY_DESIGN = {
