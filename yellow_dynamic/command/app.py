@@ -156,7 +156,7 @@ AirflowUrl = Annotated[
 
 @dataclass
 class Output:
-    """How a command answers."""
+    """How a command results."""
 
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False
 
@@ -266,17 +266,17 @@ def confirm(question: str, yes: bool) -> None:
 
 
 class Report(Protocol):
-    """What a command answers."""
+    """What a command results."""
 
     @property
     def differs(self) -> bool:
         """Whether something differs or is not well."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """Return it for JSON."""
 
     def show(self) -> None:
-        """Print it for people."""
+        """Print it as text."""
 
 
 def command(epilog: str) -> Callable[[Callable[..., Report]], Callable[..., Report]]:
@@ -293,7 +293,7 @@ def command(epilog: str) -> Callable[[Callable[..., Report]], Callable[..., Repo
             chosen = options(**{field.name: values.pop(field.name) for field in fields(options)})
             with report_errors():
                 report = function(chosen, **values)
-            answer(report, as_json=chosen.as_json)
+            print_report(report, as_json=chosen.as_json)
 
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             sorted(
@@ -326,8 +326,8 @@ def option_parameters(options: type[Output]) -> list[inspect.Parameter]:
     ]
 
 
-def answer(report: Report, *, as_json: bool) -> None:
-    """Print a report, and end with the exit code that says what it found."""
+def print_report(report: Report, *, as_json: bool) -> None:
+    """Print a report, and exit with the code for what it found."""
     failures = list_failures(report)
     if as_json:
         print_json(report.as_json())
@@ -642,13 +642,13 @@ def history(
         return build_report(
             found,
             lambda each: read_revision(each, number),
-            lambda answers: build_revision_report(answers, number),
+            lambda results: build_revision_report(results, number),
         )
     start = moment(since) if since else None
     return build_report(
         found,
         lambda each: read_history(each, about or None, start, limit),
-        lambda answers: HistoryReport(answers, limit),
+        lambda results: HistoryReport(results, limit),
     )
 
 
@@ -744,10 +744,10 @@ def status(
             sources = read_sources(each, load=load, api=api, late_after=since)
             return platform_status(sources, wanted)
 
-        def report(answers: list[PlatformStatus]) -> StatusReport:
-            count = sum(each.selected + len(each.problems) for each in answers)
-            require_some(selection, count, [each.platform for each in answers])
-            return StatusReport(answers)
+        def report(results: list[PlatformStatus]) -> StatusReport:
+            count = sum(each.selected + len(each.problems) for each in results)
+            require_some(selection, count, [each.platform for each in results])
+            return StatusReport(results)
 
         return build_report(found, read_status, report)
 
@@ -767,10 +767,10 @@ def batches(
     """
     found, selection = options.find_streams(stream)
 
-    def report(answers: list[PlatformBatches]) -> BatchesReport:
-        count = sum(each.streams for each in answers)
-        require_some(selection, count, [each.installation.name for each in answers])
-        return BatchesReport(answers, limit)
+    def report(results: list[PlatformBatches]) -> BatchesReport:
+        count = sum(each.streams for each in results)
+        require_some(selection, count, [each.installation.name for each in results])
+        return BatchesReport(results, limit)
 
     return build_report(
         found,

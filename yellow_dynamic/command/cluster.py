@@ -33,7 +33,7 @@ class Cluster:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        self._core = CoreV1Api(client_of_cluster())
+        self._core = CoreV1Api(cluster_client())
         self._secrets: dict[tuple[str, str], set[str] | None] = {}
 
     def secret_keys(self, namespace: str, name: str) -> set[str] | None:
@@ -73,7 +73,7 @@ class Cluster:
             raise OperationError(f"The Kubernetes API cannot be reached: {error}") from None
 
 
-def client_of_cluster() -> client.ApiClient:
+def cluster_client() -> client.ApiClient:
     try:
         return config.new_client_from_config(os.environ.get("KUBECONFIG"))
     except config.ConfigException as error:
@@ -89,7 +89,7 @@ def client_of_cluster() -> client.ApiClient:
 
 
 def is_component(pod: Any, component: str) -> bool:
-    """Tell whether a pod is of a component, by the Helm chart's label or by its name."""
+    """Return whether a pod is of a component, by the Helm chart's label or by its name."""
     labels = pod.metadata.labels or {}
     if "component" in labels:
         return bool(labels["component"] == component)
@@ -161,7 +161,7 @@ def pod_checks(
     """Yield what one pod of Airflow needs: the login, the address and the file."""
     container = main_container(pod, component)
     names = variables(cluster, container)
-    workload, title = workload_of(pod), f"pod {pod.metadata.name}"
+    workload, title = workload_name(pod), f"pod {pod.metadata.name}"
     missing = [name for name in installation.login_names if name not in names]
     patch = login_patch(container.name, installation)
     yield Check(
@@ -177,7 +177,7 @@ def pod_checks(
 def address_check(
     cluster: Cluster, installation: Installation, title: str, workload: str, container: Any
 ) -> Check:
-    """Say whether the container reads the table where the merge writes it."""
+    """Return the check that the container reads the table that the merge writes."""
     given, own = variables(cluster, container), installation.address_names
     name = f"{title} has the merge store's address"
     as_here = dict(zip(own, map(str, installation.address), strict=True))
@@ -227,7 +227,7 @@ def variables(cluster: Cluster, container: Any) -> dict[str, str | None]:
     return found
 
 
-def workload_of(pod: Any) -> str:
+def workload_name(pod: Any) -> str:
     """Return what made the pod, as kubectl names it."""
     for owner in pod.metadata.owner_references or []:
         if owner.kind == "ReplicaSet":
@@ -243,7 +243,7 @@ def file_check(
     pod: Any,
     container: Any,
 ) -> Check:
-    """Say whether a volume or a ConfigMap brings the factory file into the container."""
+    """Return the check that a volume or a ConfigMap mounts the factory file in the container."""
     name = f"{title} has the factory file mounted"
     set_folder = {each.name: each.value for each in container.env or [] if each.value}
     folder = installation.dags or set_folder.get("AIRFLOW__CORE__DAGS_FOLDER") or DEFAULT_DAG_FOLDER

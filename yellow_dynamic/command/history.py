@@ -15,10 +15,10 @@ from yellow_dynamic import contract, history
 from yellow_dynamic.command.merge import (
     Plan,
     PlanReport,
-    changes_of,
+    current_revision,
+    list_changes,
     past_rows,
     require_history,
-    revision_of_table,
 )
 from yellow_dynamic.command.printing import SIGNS, print_key_change, print_line, print_table
 from yellow_dynamic.history import Change
@@ -307,7 +307,7 @@ def roll_back(
         said = history.about(history.ROLLBACK, to_revision=revision)
         with installation.transaction("write the rows of", about=said) as connection:
             lock_table(connection, config_table(installation.table))
-            now = revision_of_table(connection, installation)
+            now = current_revision(connection, installation)
             if now != plan.revision:
                 raise OperationError(
                     f"Platform {installation.name!r} was changed meanwhile, from revision "
@@ -346,7 +346,7 @@ def wanted_rows(
         OperationError: the revision is not on record, or its rows cannot be the platform's.
     """
     # Before the rows, so that a change in between is noticed when they are written.
-    now = revision_of_table(connection, installation)
+    now = current_revision(connection, installation)
     past = past_rows(connection, installation, revision)
     table = config_table(installation.table)
     today = {key: (row[1], row[2]) for key, row in find_rows(connection, table).items()}
@@ -370,7 +370,7 @@ def wanted_rows(
             f"Platform {installation.name!r} cannot go back to revision {revision}: "
             f"{shortened(problems)}. Nothing was changed."
         )
-    streams = changes_of(today, rows, population)
+    streams = list_changes(today, rows, population)
     return Plan(
         installation.name, installation.table, streams, population, now, digest_of(rows)
     ), rows

@@ -163,7 +163,7 @@ def plan_merge(
     rows = model.rows
     with installation.transaction("read") as connection:
         # Before the rows, so that a change in between is noticed by the merge of the plan.
-        based_on = revision_of_table(connection, installation)
+        based_on = current_revision(connection, installation)
         found, population, problems = model.compare_with_table(connection)
         old = {key: (row.config_json, row.status) for key, row in found.items()}
         if revision is not None:
@@ -179,7 +179,9 @@ def plan_merge(
     return Plan(
         platform=installation.name,
         table=str(model.settings["config_table"]),
-        streams=[each for each in changes_of(old, rows, population) if each.stream_key in selected],
+        streams=[
+            each for each in list_changes(old, rows, population) if each.stream_key in selected
+        ],
         population=population,
         revision=based_on,
         rows_digest=digest_of(rows),
@@ -188,7 +190,7 @@ def plan_merge(
     )
 
 
-def changes_of(
+def list_changes(
     old: dict[str, tuple[str | None, str | None]], rows: dict[str, str], population: Population
 ) -> list[StreamChange]:
     """Return the streams that differ, old ones by configuration and status."""
@@ -204,7 +206,7 @@ def changes_of(
     ]
 
 
-def revision_of_table(connection: Connection, installation: Installation) -> int | None:
+def current_revision(connection: Connection, installation: Installation) -> int | None:
     """Return the newest revision, or None for a table without a history."""
     if not history.is_readable(connection, installation.table):
         return None

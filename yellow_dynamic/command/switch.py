@@ -108,7 +108,7 @@ def switch_streams(
             where the answer is no.
 
     Raises:
-        OperationError: there is no such stream, a platform cannot be asked, one has gone
+        OperationError: there is no such stream, a platform cannot be read, one was removed
             meanwhile, or the table cannot keep a reason or a time.
         sqlalchemy.exc.SQLAlchemyError: the rows of a platform cannot be written; they stay.
     """

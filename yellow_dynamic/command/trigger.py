@@ -72,7 +72,7 @@ def trigger_streams(
             where the answer is no.
 
     Raises:
-        OperationError: there is no such stream, or a platform or Airflow cannot be asked.
+        OperationError: there is no such stream, or a platform or Airflow cannot be read.
         sqlalchemy.exc.SQLAlchemyError: a table cannot be read.
     """
     check_selection(selection)

@@ -88,7 +88,7 @@ def read_deliveries(connection: Connection, settings: dict[str, Any]) -> dict[st
 
     Args:
         connection: to the merge store.
-        settings: what the platform's factory file carries.
+        settings: those of the platform's factory file.
 
     Returns:
         An empty dict if no job has run yet: the first one creates the tables.
@@ -122,9 +122,9 @@ def read_batches(
 
     Args:
         connection: to the merge store.
-        settings: what the platform's factory file carries.
+        settings: those of the platform's factory file.
         keys: those of the streams in the batch tables.
-        limit: so many at most.
+        limit: the maximum number of batches.
 
     Raises:
         UnreadableError: see `read_deliveries`.
