@@ -79,10 +79,6 @@ class Delivery(NamedTuple):
     good: Batch | None
 
 
-class UnreadableError(OperationError):
-    """The batches cannot be read."""
-
-
 def read_deliveries(connection: Connection, settings: dict[str, Any]) -> dict[str, Delivery]:
     """Return what each stream of a platform last delivered, by its key in the batch tables.
 
@@ -94,7 +90,7 @@ def read_deliveries(connection: Connection, settings: dict[str, Any]) -> dict[st
         An empty dict if no job has run yet: the first one creates the tables.
 
     Raises:
-        UnreadableError: this role has no privilege to read the tables.
+        OperationError: this role has no privilege to read the tables.
     """
     if not is_readable(connection, settings):
         return {}
@@ -127,7 +123,7 @@ def read_batches(
         limit: the maximum number of batches.
 
     Raises:
-        UnreadableError: see `read_deliveries`.
+        OperationError: see `read_deliveries`.
     """
     if not is_readable(connection, settings):
         return []
@@ -144,7 +140,7 @@ def is_readable(connection: Connection, settings: dict[str, Any]) -> bool:
     """Return whether the batch tables exist.
 
     Raises:
-        UnreadableError: see `read_deliveries`.
+        OperationError: see `read_deliveries`.
     """
     names = [table.name for table in batch_tables(settings)]
     quote = connection.dialect.identifier_preparer.quote
@@ -156,7 +152,7 @@ def is_readable(connection: Connection, settings: dict[str, Any]) -> bool:
     *allowed, role = answers
     if not all(allowed):
         tables = ", ".join(map(quote, names))
-        raise UnreadableError(
+        raise OperationError(
             f"What the streams delivered is not known: GRANT SELECT ON {tables} TO {quote(role)};"
         )
     return True

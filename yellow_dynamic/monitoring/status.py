@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy.exc import SQLAlchemyError
 
 from yellow_dynamic import contract
-from yellow_dynamic.monitoring import batches
+from yellow_dynamic.monitoring import OperationError, batches
 from yellow_dynamic.monitoring.airflow import AirflowView, DagView
 from yellow_dynamic.monitoring.batches import Batch, Delivery
 from yellow_dynamic.monitoring.in_airflow import BuiltDag, LoadedFactory
@@ -201,7 +201,7 @@ def read_store(sources: Sources) -> None:
     try:
         with installation.transaction("read the batches beside") as connection:
             sources.deliveries = batches.read_deliveries(connection, installation.settings)
-    except batches.UnreadableError as error:
+    except OperationError as error:
         sources.problems.append(str(error))
 
 
