@@ -22,6 +22,6 @@ RUN wheel="$(find /wheels -name '*.whl')" && pip install --no-cache-dir \
     "apache-airflow==${AIRFLOW_VERSION}" \
     "apache-airflow-providers-cncf-kubernetes==${KUBERNETES_PROVIDER_VERSION}" \
     "psycopg2-binary==${PSYCOPG2_VERSION}" \
-    "${wheel}[airflow]"
+    "${wheel}"
 # The user `airflow` of Apache's image.
 USER 50000

@@ -40,7 +40,7 @@ PACKAGE = ROOT / "yellow_dynamic"
 FOLDER = ROOT / "docs" / "reference"
 NOTES = FOLDER / "messages.yaml"
 FACTORY, INFRASTRUCTURE = "yellowlive_factory_dag.py", f"{UNIT_START}_infrastructure_dag.py"
-#: Where messages come from, by the headings of the page; of the command, only its errors.
+#: Where messages come from, by the headings of the page; of the command, only errors.
 SECTIONS = {
     "Bootstrap, the merge and its model": (
         "plugin.py",
@@ -55,11 +55,11 @@ SECTIONS = {
         "pods.py",
         "population.py",
         "history.py",
-        "batches.py",
         "merge_store.py",
     ),
     "The factory file, and the tasks of its DAGs": (FACTORY,),
     "The infrastructure DAG": (INFRASTRUCTURE,),
+    "The command yellow-dynamic, and the page Streams": ("monitoring/*.py",),
     "The page Streams": ("page/*.py",),
     "The command yellow-dynamic": ("__main__.py", "command/*.py"),
 }
@@ -183,7 +183,7 @@ def all_notes() -> dict[str, str]:
 def texts(patterns: tuple[str, ...]) -> Iterator[str]:
     """Yield the messages of some sources: those that can be told, and those that have a note."""
     for name, source in sources(patterns):
-        find = errors if name.startswith("command/") else messages
+        find = errors if name.startswith(("command/", "monitoring/")) else messages
         told = [text for text in find(source) if is_telling(text)]
         every = set(all_texts(source)) - docstrings(source)
         for piece in all_notes():

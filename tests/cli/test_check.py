@@ -45,7 +45,7 @@ def checked(operator: Operator, *words: Any) -> dict[str, dict[str, Any]]:
     assert len(checks) == len(platform["checks"])
     assert found["passed"] == all(each["passed"] for each in checks.values())
     assert (result.exit_code == 0) == found["passed"]
-    assert all(bool(each["mend"]) == (not each["passed"]) for each in checks.values())
+    assert all(bool(each["fix"]) == (not each["passed"]) for each in checks.values())
     return checks
 
 
@@ -87,7 +87,7 @@ def test_rows_that_make_no_dag_fail_with_their_reasons(merged: Operator) -> None
     assert "'every day' is not a cron expression" in found["rows are valid"]["detail"]
     assert not found["its DAGs load"]["passed"]
     assert "'every day' is not a cron expression" in found["its DAGs load"]["detail"]
-    assert "handleModelMerge" in found["its DAGs load"]["mend"]
+    assert "handleModelMerge" in found["its DAGs load"]["fix"]
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_file_that_does_not_compile_fails(merged: Operator) -> None:
 
     assert "SyntaxError" in found["factory file compiles"]["detail"]
     assert "SyntaxError" in found["factory file imports"]["detail"]
-    assert "--ringLevel 0" in found["factory file compiles"]["mend"]
+    assert "--ringLevel 0" in found["factory file compiles"]["fix"]
     assert not found["factory file is current"]["passed"]
 
 
@@ -123,9 +123,9 @@ def test_role_of_airflow_that_may_not_read_fails_with_the_grant(merged: Operator
 
     name = "Airflow's role reads the table"
     assert "permission denied" in refused[name]["detail"]
-    assert refused[name]["mend"] == "GRANT SELECT ON yellowlive_airflow_dsg TO airflow_reader"
+    assert refused[name]["fix"] == "GRANT SELECT ON yellowlive_airflow_dsg TO airflow_reader"
     assert "postgres_USER and postgres_PASSWORD are not both set" in without_login[name]["detail"]
-    assert "kubectl patch deployment airflow-scheduler" in without_login[name]["mend"]
+    assert "kubectl patch deployment airflow-scheduler" in without_login[name]["fix"]
     assert "a-password-5" not in json.dumps(refused)
 
 
@@ -140,7 +140,7 @@ def test_snapshot_that_serves_is_a_role_that_cannot_read(
 
     assert found["factory file imports"]["passed"]
     assert "Serving the snapshot" in found["Airflow's role reads the table"]["detail"]
-    assert "psql -h" in found["Airflow's role reads the table"]["mend"]
+    assert "psql -h" in found["Airflow's role reads the table"]["fix"]
 
 
 def test_missing_factory_file_and_two_of_them_fail(merged: Operator) -> None:
@@ -152,9 +152,9 @@ def test_missing_factory_file_and_two_of_them_fail(merged: Operator) -> None:
 
     name = "factory file is there once"
     assert "define the same DAGs" in twice[name]["detail"]
-    assert twice[name]["mend"].startswith("rm ")
+    assert twice[name]["fix"].startswith("rm ")
     assert "yellowlive_factory_dag.py is not in" in missing[name]["detail"]
-    assert "--ringLevel 0" in missing[name]["mend"]
+    assert "--ringLevel 0" in missing[name]["fix"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_file_of_another_version_or_edited_is_not_current(
         assert list(found) == (["factory file is current"] if reason else [])
         if reason:
             assert reason in found["factory file is current"]["detail"]
-            assert "--ringLevel 0" in found["factory file is current"]["mend"]
+            assert "--ringLevel 0" in found["factory file is current"]["fix"]
 
 
 def test_file_of_another_model_is_not_current_by_the_keys_that_differ(merged: Operator) -> None:
@@ -208,7 +208,7 @@ def test_divided_platform_needs_all_its_factory_files(merged: Operator) -> None:
     assert missing["detail"] == (
         "yellowlive_factory_dag_2.py is missing; yellowlive_factory_dag_3.py is missing"
     )
-    assert "--ringLevel 0" in missing["mend"]
+    assert "--ringLevel 0" in missing["fix"]
     assert complete == {}
     assert wrong["detail"] == (
         "yellowlive_factory_dag_3.py has another text; "
@@ -224,7 +224,7 @@ def test_missing_table_and_a_narrow_one_fail_with_ring_1(merged: Operator) -> No
 
     assert "holds only 2048 characters" in narrow["table is there"]["detail"]
     for found in (narrow, missing):
-        assert "--ringLevel 1" in found["table is there"]["mend"]
+        assert "--ringLevel 1" in found["table is there"]["fix"]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_table_whose_changes_are_not_all_on_record_fails_with_ring_1(
     found = failed(merged, "--dags", merged.factory)
 
     assert found.keys() == {"changes are on record"}
-    assert "--ringLevel 1" in found["changes are on record"]["mend"]
+    assert "--ringLevel 1" in found["changes are on record"]["fix"]
 
 
 def test_table_that_cannot_be_reached_or_logged_in_to_fails(
@@ -254,8 +254,8 @@ def test_table_that_cannot_be_reached_or_logged_in_to_fails(
     monkeypatch.delenv("postgres_PASSWORD")
     no_login = failed(merged, "--dags", merged.factory)
 
-    assert "psql -h" in away["table is there"]["mend"]
-    assert no_login["table is there"]["mend"] == "export postgres_USER=... postgres_PASSWORD=..."
+    assert "psql -h" in away["table is there"]["fix"]
+    assert no_login["table is there"]["fix"] == "export postgres_USER=... postgres_PASSWORD=..."
 
 
 def test_rows_that_the_factory_file_refuses_fail_with_their_reasons(merged: Operator) -> None:
@@ -270,8 +270,8 @@ def test_rows_that_the_factory_file_refuses_fail_with_their_reasons(merged: Oper
     assert "Empty: its config_json lacks stream_key, store_name" in detail
     assert "Odd: its config_json is not JSON" in detail
     assert "more" in detail
-    mend = failed(merged, "--dags", merged.factory)["rows are valid"]["mend"]
-    assert mend == "yellow-dynamic enable Empty"
+    fix = failed(merged, "--dags", merged.factory)["rows are valid"]["fix"]
+    assert fix == "yellow-dynamic enable Empty"
     merged.site.sql("DELETE FROM {table} WHERE stream_key IN ('Odd', 'Empty')")
     detail = failed(merged, "--dags", merged.factory)["rows are valid"]["detail"]
     assert "Store1: datasets is [], not a list of at least one name" in detail
@@ -287,8 +287,8 @@ def test_rows_behind_the_model_fail_with_the_merge(merged: Operator) -> None:
     found = failed(merged, *on_both(merged))["rows are as the model says"]
 
     assert "2 removed (Pair_a, Pair_b)" in found["detail"]
-    assert f"handleModelMerge --model {merged.model}" in found["mend"]
-    assert found["mend"].endswith(" ".join(merged.commands.options))
+    assert f"handleModelMerge --model {merged.model}" in found["fix"]
+    assert found["fix"].endswith(" ".join(merged.commands.options))
 
 
 @pytest.mark.embedded
@@ -298,10 +298,10 @@ def test_static_files_that_are_left_fail(merged: Operator) -> None:
     found = failed(merged, "--dags", merged.dags)["no static DAG files are left"]
 
     assert found["detail"].startswith("1 left: ")
-    assert found["mend"].startswith(f"rm {merged.dags}/yellowlive__Store1_ingestion.py")
+    assert found["fix"].startswith(f"rm {merged.dags}/yellowlive__Store1_ingestion.py")
 
 
-def test_each_line_says_pass_or_fail_and_what_mends_it(merged: Operator) -> None:
+def test_each_line_says_pass_or_fail_and_what_fixes_it(merged: Operator) -> None:
     merged.site.insert("[red]Odd[/red]\x1b[2J", "{}")
 
     result = merged("check", "--dags", merged.factory, *NO_PYTHON)
@@ -309,9 +309,7 @@ def test_each_line_says_pass_or_fail_and_what_mends_it(merged: Operator) -> None
     lines = result.stdout.splitlines()
     assert any(line.startswith("  pass  table is there: ") for line in lines)
     assert any(line.startswith("  fail  rows are valid: [red]Odd[/red]\\x1b[2J") for line in lines)
-    assert any(
-        line.startswith("        mend: python -m datasurface.cmd.platform") for line in lines
-    )
+    assert any(line.startswith("        fix: python -m datasurface.cmd.platform") for line in lines)
     assert "\x1b" not in result.stdout
     assert lines[-1].endswith(" checks pass.")
 

@@ -114,7 +114,7 @@ def checked(operator: Operator) -> dict[str, dict[str, Any]]:
 
 def failed(operator: Operator) -> dict[str, dict[str, Any]]:
     found = {name: each for name, each in checked(operator).items() if not each["passed"]}
-    assert all(each["mend"] for each in found.values())
+    assert all(each["fix"] for each in found.values())
     return found
 
 
@@ -147,11 +147,11 @@ def test_missing_secret_and_missing_key_fail_with_the_command(
 
     found = failed(merged)
 
-    assert found["secret git in ns-test"]["mend"] == (
+    assert found["secret git in ns-test"]["fix"] == (
         "kubectl create secret generic git -n ns-test --from-literal=token=..."
     )
     assert found["secret postgres in ns-test"]["detail"] == f"it lacks {PASSWORD}"
-    assert found["secret postgres in ns-test"]["mend"] == (
+    assert found["secret postgres in ns-test"]["fix"] == (
         "kubectl patch secret postgres -n ns-test "
         f"""-p '{{"stringData": {{"{PASSWORD}": "..."}}}}'"""
     )
@@ -170,9 +170,7 @@ def test_missing_pods_are_named(merged: Operator, core: CoreV1Api) -> None:
     found = failed(merged)
 
     assert found["scheduler"]["detail"] == "no pod of it in ns-test"
-    assert (
-        found["dag-processor"]["mend"] == "kubectl get pods -n ns-test -l component=dag-processor"
-    )
+    assert found["dag-processor"]["fix"] == "kubectl get pods -n ns-test -l component=dag-processor"
 
 
 def test_pod_without_login_address_or_file_fails_with_the_command(
@@ -186,8 +184,8 @@ def test_pod_without_login_address_or_file_fails_with_the_command(
         name = f"pod airflow-{component}-7d9f-x1"
         login = found[f"{name} has the login"]
         assert login["detail"] == "it lacks postgres_USER, postgres_PASSWORD"
-        assert login["mend"].startswith(f"kubectl patch pod/{name[4:]} -n ns-test -p '")
-        patch = json.loads(login["mend"].split("'")[1])
+        assert login["fix"].startswith(f"kubectl patch pod/{name[4:]} -n ns-test -p '")
+        patch = json.loads(login["fix"].split("'")[1])
         [container] = patch["spec"]["template"]["spec"]["containers"]
         assert container["name"] == component
         address = found[f"{name} has the merge store's address"]
@@ -195,7 +193,7 @@ def test_pod_without_login_address_or_file_fails_with_the_command(
             "DATASURFACE_POSTGRES_DATABASE is airflow, and the merge store's is "
             f"{merged.site.database}"
         )
-        assert f"-c {component} DATASURFACE_POSTGRES_HOST=pg-data.ns-test.svc" in address["mend"]
+        assert f"-c {component} DATASURFACE_POSTGRES_HOST=pg-data.ns-test.svc" in address["fix"]
         assert str(merged.factory) in found[f"{name} has the factory file mounted"]["detail"]
 
 
@@ -287,7 +285,7 @@ def test_file_that_comes_from_a_config_map_must_be_in_it(
     config_map.data = {merged.factory.name: ""}
 
     assert lacking["detail"] == f"ConfigMap dags lacks {merged.factory.name}"
-    assert "kubectl create configmap dags -n ns-test" in lacking["mend"]
+    assert "kubectl create configmap dags -n ns-test" in lacking["fix"]
     assert checked(merged)[name]["passed"]
 
 

@@ -139,16 +139,6 @@ def test_tables_that_no_job_has_made_yet_are_no_problem(hourly: Operator) -> Non
     assert batches(hourly) == []
 
 
-def test_factory_file_that_does_not_name_the_tables_is_said(hourly: Operator) -> None:
-    text = hourly.factory.read_text()
-    hourly.factory.write_text(text.replace("'batch_metrics_table'", "'table_of_batches'"))
-
-    result = hourly("batches", "--dags", hourly.dags)
-
-    assert result.exit_code == 1
-    assert "Run bootstrap with --ringLevel 0, and copy the new one." in result.stderr
-
-
 def batches(operator: Operator, *words: Any) -> list[dict[str, Any]]:
     """Return the batches that the command lists."""
     result = operator.on_model("batches", *words, "--json")

@@ -10,7 +10,7 @@ import pytest
 from datasurface_host import SOURCE
 
 from yellow_dynamic import RunSettings
-from yellow_dynamic.command.rows import compare_configs
+from yellow_dynamic.monitoring.changes import compare_configs
 from yellow_dynamic.schedules import offset_of
 
 from .conftest import Operator

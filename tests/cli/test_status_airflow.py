@@ -207,7 +207,7 @@ def test_checklist_names_missing_dags_a_factory_dag_and_failed_runs(watched: Wat
     stream = failed.removeprefix("yellowlive__").removesuffix("_ingestion")
     detail = checks["the newest runs did not fail"]["detail"]
     assert detail.startswith(f"{stream} is failing: its run ")
-    assert f"airflow dags trigger {failed}" in checks["the newest runs did not fail"]["mend"]
+    assert f"airflow dags trigger {failed}" in checks["the newest runs did not fail"]["fix"]
 
 
 def test_stream_is_failing_until_a_later_run_has_ended_well(watched: Watched) -> None:

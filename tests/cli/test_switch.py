@@ -194,7 +194,6 @@ def test_time_is_kept_for_as_long_as_the_database_is_away(
     three.on_dags("disable", "Crm", "--until", "1h")
     assert "yellowlive__Crm_ingestion" not in three.parse()
     [file] = three.site.snapshots.glob("yellowlive.json")
-    # Factory files of 0.1.0 read rows of four values.
     assert {row[0]: len(row) for row in json.loads(file.read_text())["rows"]} == {
         "Crm": 5, "Erp_a": 4, "Erp_b": 4, "Other": 4,
     }  # fmt: skip

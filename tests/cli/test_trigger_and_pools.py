@@ -137,7 +137,7 @@ def test_pool_that_does_not_do_is_told(
     assert problem in pools["erp"]["problem"]
     check = watched.pool_check()
     assert (check["passed"], problem in check["detail"]) == (False, True)
-    assert check["mend"].startswith("airflow pools set erp ")
+    assert check["fix"].startswith("airflow pools set erp ")
 
 
 def test_pools_are_shown_to_people(watched: Watched) -> None:
@@ -155,7 +155,7 @@ def test_check_finds_a_missing_pool_and_says_how_to_make_it(watched: Watched) ->
 
     assert not check["passed"]
     assert "erp: Airflow has no such pool" in check["detail"]
-    words = check["mend"].split()
+    words = check["fix"].split()
     assert words[:2] == ["yellow-dynamic", "pools"]
     assert watched(*words[1:], "--model", watched.model).exit_code == 0
     assert watched.pool_check()["passed"]
@@ -169,7 +169,7 @@ def test_check_finds_that_nobody_waits_for_deferred_jobs(watched: Watched) -> No
     [check] = [it for it in platform["checks"] if it["name"] == "Airflow's triggerer runs"]
     assert not check["passed"]
     assert check["detail"] == "no triggerer is alive, so no run of 1 stream ends: Pair_a"
-    assert check["mend"].startswith("airflow triggerer")
+    assert check["fix"].startswith("airflow triggerer")
 
 
 # --- trigger ----------------------------------------------------------------------------------

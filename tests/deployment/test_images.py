@@ -98,7 +98,8 @@ exec {uv} pip "$command" --quiet --python {python} "$@"
             "from importlib.metadata import entry_points\n"
             "[plugin] = [e for e in entry_points(group='airflow.plugins') "
             "if e.name == 'yellow_dynamic']\n"
-            "plugin.load()",
+            "plugin.load()\n"
+            "import yellow_dynamic.page.server",
         ),
     ],
 )

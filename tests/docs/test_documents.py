@@ -10,7 +10,7 @@ import pytest
 from doc_blocks import BLOCK
 
 import architecture_picture
-from yellow_dynamic.command.status import State
+from yellow_dynamic.monitoring.status import State
 
 ROOT = Path(__file__).parents[2]
 FIXES = (ROOT / "docs" / "Dynamic_DAG_Factory_Fixes.md").read_text(encoding="utf-8")

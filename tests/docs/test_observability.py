@@ -11,10 +11,10 @@ from batch_rows import write_batch
 from conftest import Site
 from doc_blocks import ROOT, blocks
 
-from yellow_dynamic.command.airflow_api import AirflowView
-from yellow_dynamic.command.in_airflow import settings_of
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.status import platform_status
+from yellow_dynamic.monitoring.airflow import AirflowView
+from yellow_dynamic.monitoring.in_airflow import settings_of
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.status import platform_status
 from yellow_dynamic.page import gauges, metadata, overview, store
 
 DOCUMENT = ROOT / "docs" / "observability.md"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from yellow_models import Store
 
-from yellow_dynamic.command.in_airflow import Facts, facts_of
 from yellow_dynamic.factory.dag import metadata_comment
 from yellow_dynamic.factory.rules import compute_revision
+from yellow_dynamic.monitoring.in_airflow import Facts, facts_of
 
 TEXTS = st.text() | st.sampled_from(["it's", "\\'", "]: # '{}'", '"', "*/", "\n\n[yellow_dynamic]"])
 

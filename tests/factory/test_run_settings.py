@@ -18,8 +18,8 @@ from run_settings import EVERYTHING
 from yellow_models import HINTED, PROVIDERS_BOOTSTRAP, Store
 
 from one_machine import NotYetError, wait_until
-from yellow_dynamic.command.in_airflow import facts_of
 from yellow_dynamic.contract import RUN_KEYS
+from yellow_dynamic.monitoring.in_airflow import facts_of
 from yellow_dynamic.run_settings import RunSettings
 
 DAG_ID = "yellowlive__Store1_ingestion"

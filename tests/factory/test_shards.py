@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from yellow_models import bootstrap
 
 from one_machine import free_port
-from yellow_dynamic.command import airflow
 from yellow_dynamic.factory.shards import BUCKET_OF_KEY, hash_key
+from yellow_dynamic.monitoring import airflow_python
 
 STREAMS = [f"S{number}" for number in range(40)]
 DAG_IDS = {f"yellowlive__{key}_ingestion" for key in STREAMS}
@@ -273,7 +273,7 @@ def test_the_command_sees_the_dags_of_all_the_files(folder: Folder) -> None:
     folder.copy(3)
     folder.parse_all()
 
-    loaded = airflow.load_factory("yellowlive", "", path=str(folder.path(1)), text=None)
+    loaded = airflow_python.load_factory("yellowlive", "", path=str(folder.path(1)), text=None)
 
     assert loaded.error is None
     assert set(loaded.dags) == DAG_IDS

@@ -1,4 +1,4 @@
-"""The operator's command, `yellow-dynamic`: its options, exit codes, and how it answers."""
+"""The operator's command, `yellow-dynamic`: its options, output and exit codes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from typer.core import TyperGroup
 
 from yellow_dynamic import __version__, contract
-from yellow_dynamic.command import CommandError, airflow
-from yellow_dynamic.command.airflow_api import AirflowApi
-from yellow_dynamic.command.batches import BatchesReport, PlatformBatches, find_batches
+from yellow_dynamic.command.batches import BatchesReport
 from yellow_dynamic.command.checks import CheckReport, Checks
 from yellow_dynamic.command.history import (
     HistoryReport,
     PruneReport,
+    build_revision_report,
     prune,
     read_history,
     read_revision,
-    report_of_revision,
     roll_back,
 )
+from yellow_dynamic.command.installations import find_installations
 from yellow_dynamic.command.merge import (
     DriftReport,
     Plan,
@@ -39,27 +38,27 @@ from yellow_dynamic.command.merge import (
 )
 from yellow_dynamic.command.moments import moment
 from yellow_dynamic.command.parity import Parity, ParityReport, compare
-from yellow_dynamic.command.platform import Installation, find_installations
 from yellow_dynamic.command.pools import PlatformPools, PoolsReport, look_at_pools
 from yellow_dynamic.command.printing import print_json, printable
-from yellow_dynamic.command.rows import (
-    StreamsReport,
-    find_stream,
-    in_words,
-    read_rows,
-    report_of_stream,
-)
-from yellow_dynamic.command.selection import Selection, require_some
-from yellow_dynamic.command.status import (
-    PlatformStatus,
-    State,
-    StatusReport,
-    Wanted,
-    platform_status,
-    sources_of,
-)
+from yellow_dynamic.command.selection import find_stream, require_some
+from yellow_dynamic.command.status import StatusReport
+from yellow_dynamic.command.streams import StreamsReport, build_stream_report
 from yellow_dynamic.command.switch import Switch, switch_streams
 from yellow_dynamic.command.trigger import trigger_streams
+from yellow_dynamic.monitoring import OperationError, airflow_python
+from yellow_dynamic.monitoring.airflow_api import AirflowApi
+from yellow_dynamic.monitoring.batches import PlatformBatches, find_batches
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.rows import read_rows
+from yellow_dynamic.monitoring.selection import Selection
+from yellow_dynamic.monitoring.status import (
+    PlatformStatus,
+    State,
+    StreamFilter,
+    platform_status,
+    read_sources,
+)
+from yellow_dynamic.monitoring.text import format_error
 
 FAILED = 1
 DIFFERENT = 2
@@ -69,7 +68,7 @@ Exit codes of all commands: 0 all is well, or nothing differs; 2 something diffe
 1 the command could not do what it was asked, or was typed wrongly.
 """
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 UsageError = cast("type[Exception]", typer.BadParameter.__base__)
 
 
@@ -157,7 +156,7 @@ AirflowUrl = Annotated[
 
 @dataclass
 class Output:
-    """How a command answers."""
+    """How a command results."""
 
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False
 
@@ -213,10 +212,10 @@ class Chosen(Platforms):
             dags=self.dags,
             python=self.python,
         )
-        return found, selection_of(found, words, self.store, self.source_credential)
+        return found, build_selection(found, words, self.store, self.source_credential)
 
 
-def selection_of(
+def build_selection(
     found: list[Installation], words: list[str] | None, store: str, source_credential: str
 ) -> Selection | None:
     """Return which streams are meant, or None for all; see `Chosen.find_streams`."""
@@ -253,31 +252,31 @@ def confirm(question: str, yes: bool) -> None:
     """Ask whether to go on.
 
     Raises:
-        CommandError: the answer is no, or there is nobody to ask.
+        OperationError: the answer is no, or there is nobody to ask.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise CommandError(f"{question} There is nobody to ask here; give --yes for yes.")
+        raise OperationError(f"{question} There is nobody to ask here; give --yes for yes.")
     if not typer.confirm(question, err=True):
-        raise CommandError("Nothing was changed.")
+        raise OperationError("Nothing was changed.")
 
 
 # --- How a command is made of a function ------------------------------------------------------
 
 
 class Report(Protocol):
-    """What a command answers."""
+    """What a command results."""
 
     @property
     def differs(self) -> bool:
         """Whether something differs or is not well."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """Return it for JSON."""
 
     def show(self) -> None:
-        """Print it for people."""
+        """Print it as text."""
 
 
 def command(epilog: str) -> Callable[[Callable[..., Report]], Callable[..., Report]]:
@@ -292,12 +291,14 @@ def command(epilog: str) -> Callable[[Callable[..., Report]], Callable[..., Repo
 
         def run(**values: Any) -> None:
             chosen = options(**{field.name: values.pop(field.name) for field in fields(options)})
-            with errors_in_words():
+            with report_errors():
                 report = function(chosen, **values)
-            answer(report, as_json=chosen.as_json)
+            print_report(report, as_json=chosen.as_json)
 
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            sorted([*own, *parameters_of(options)], key=lambda each: each.default is not each.empty)
+            sorted(
+                [*own, *option_parameters(options)], key=lambda each: each.default is not each.empty
+            )
         )
         name = function.__name__.replace("_", "-")
         app.command(name, help=unwrapped(function.__doc__), epilog=epilog)(run)
@@ -312,7 +313,7 @@ def unwrapped(text: str | None) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-def parameters_of(options: type[Output]) -> list[inspect.Parameter]:
+def option_parameters(options: type[Output]) -> list[inspect.Parameter]:
     hints = get_type_hints(options, include_extras=True)
     return [
         inspect.Parameter(
@@ -325,31 +326,31 @@ def parameters_of(options: type[Output]) -> list[inspect.Parameter]:
     ]
 
 
-def answer(report: Report, *, as_json: bool) -> None:
-    """Print a report, and end with the exit code that says what it found."""
-    failures = failures_of(report)
+def print_report(report: Report, *, as_json: bool) -> None:
+    """Print a report, and exit with the code for what it found."""
+    failures = list_failures(report)
     if as_json:
         print_json(report.as_json())
     else:
         report.show()
     for failure in failures:
-        say_error(failure)
+        print_error(failure)
     if failures:
         raise typer.Exit(FAILED)
     if report.differs:
         raise typer.Exit(DIFFERENT)
 
 
-def failures_of(report: Report) -> list[str]:
-    """Return what could not be done, besides what the report says."""
-    if isinstance(report, Partly):
-        return [*report.failures, *failures_of(report.report)]
+def list_failures(report: Report) -> list[str]:
+    """Return the errors of a report."""
+    if isinstance(report, PartialReport):
+        return [*report.failures, *list_failures(report.report)]
     return report.failures if isinstance(report, PlanReport) else []
 
 
 @dataclass
-class Partly:
-    """A report on those platforms that could be asked, and why the others could not."""
+class PartialReport:
+    """A report on the platforms that can be read, and the errors of the others."""
 
     report: Report
     failures: list[str]
@@ -365,39 +366,39 @@ class Partly:
         self.report.show()
 
 
-def of_each(
+def build_report(
     found: list[Installation],
-    ask: Callable[[Installation], Answer],
-    make: Callable[[list[Answer]], Report],
+    run: Callable[[Installation], Result],
+    build: Callable[[list[Result]], Report],
 ) -> Report:
-    """Return a report on what each platform answers; one that cannot costs no other one.
+    """Return a report on all platforms; one that fails does not fail the others.
 
     Raises:
-        CommandError: none of them can.
+        OperationError: all of them fail.
     """
-    answers, failures = [], []
+    results, failures = [], []
     for each in found:
         try:
-            answers.append(ask(each))
-        except (CommandError, SQLAlchemyError) as error:
-            failures.append(in_words(error))
-    if failures and not answers:
-        raise CommandError(" ".join(failures))
-    report = make(answers)
-    return Partly(report, failures) if failures else report
+            results.append(run(each))
+        except (OperationError, SQLAlchemyError) as error:
+            failures.append(format_error(error))
+    if failures and not results:
+        raise OperationError(" ".join(failures))
+    report = build(results)
+    return PartialReport(report, failures) if failures else report
 
 
-def say_error(text: str) -> None:
+def print_error(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
 @contextmanager
-def errors_in_words() -> Iterator[None]:
-    """Turn what a command cannot do into its reason on standard error, and exit code 1."""
+def report_errors() -> Iterator[None]:
+    """Print the error of a command on standard error, and exit with 1."""
     try:
         yield
-    except (CommandError, SQLAlchemyError) as error:
-        say_error(in_words(error))
+    except (OperationError, SQLAlchemyError) as error:
+        print_error(format_error(error))
         raise typer.Exit(FAILED) from None
 
 
@@ -469,21 +470,21 @@ def plan(
     Example: yellow-dynamic plan --model model --platform YellowLive --out reviewed.json
     """
     found = find_installations(platform or [], perhaps=stream or [], model=model)
-    selection = selection_of(found, stream, store, source_credential)
+    selection = build_selection(found, stream, store, source_credential)
     if out and (since or selection):
         what = "--from an earlier revision" if since else "of some streams"
-        raise CommandError(f"A plan {what} is none that a merge can carry out.")
+        raise OperationError(f"A plan {what} is none that a merge can carry out.")
 
-    def plan_of(each: Installation) -> Plan:
+    def plan_platform(each: Installation) -> Plan:
         assert each.model is not None
         return plan_merge(each, each.model, since, selection)
 
-    def report_of(plans: list[Plan]) -> PlanReport:
+    def build(plans: list[Plan]) -> PlanReport:
         count = sum(each.selected for each in plans)
         require_some(selection, count, [each.platform for each in plans])
         return PlanReport(plans, full)
 
-    report = of_each(found, plan_of, report_of)
+    report = build_report(found, plan_platform, build)
     if out and isinstance(report, PlanReport):
         write_plan(report, out)
     return report
@@ -499,7 +500,7 @@ def streams(options: Platforms, more: MoreNames = None) -> Report:
 
     Example: yellow-dynamic streams --dags /opt/airflow/dags
     """
-    return of_each(options.find(more), lambda each: (each, read_rows(each)), StreamsReport)
+    return build_report(options.find(more), lambda each: (each, read_rows(each)), StreamsReport)
 
 
 @command("Exit codes: 0 shown, 1 error.")
@@ -513,8 +514,8 @@ def show(options: Platforms, stream: StreamKey) -> Report:
     Example: yellow-dynamic show Store1 --model model
     """
     installation, row, failures = find_stream(options.find(), stream)
-    report = report_of_stream(installation, row)
-    return Partly(report, failures) if failures else report
+    report = build_stream_report(installation, row)
+    return PartialReport(report, failures) if failures else report
 
 
 @command("Exit codes: 0 the streams are disabled, 1 error.")
@@ -590,7 +591,7 @@ def pools(
         def look(each: Installation) -> PlatformPools:
             return look_at_pools(each, api, slots)
 
-        return of_each(options.find(more), look, PoolsReport)
+        return build_report(options.find(more), look, PoolsReport)
 
 
 @command("Exit codes: 0 listed, 1 error.")
@@ -629,23 +630,25 @@ def history(
     found = options.find()
     if prunes or older_than:
         if not (prunes and older_than) or about or since:
-            raise CommandError("Give --prune and --older-than together, and nothing else.")
+            raise OperationError("Give --prune and --older-than together, and nothing else.")
         before = moment(older_than)
         names = ", ".join(each.name for each in found)
         confirm(f"Remove the changes of {names} before {before} UTC?", yes)
-        return of_each(found, lambda each: prune(each, before), lambda it: PruneReport(it, before))
+        return build_report(
+            found, lambda each: prune(each, before), lambda it: PruneReport(it, before)
+        )
     if about.isdecimal():
         number = int(about)
-        return of_each(
+        return build_report(
             found,
             lambda each: read_revision(each, number),
-            lambda answers: report_of_revision(answers, number),
+            lambda results: build_revision_report(results, number),
         )
     start = moment(since) if since else None
-    return of_each(
+    return build_report(
         found,
         lambda each: read_history(each, about or None, start, limit),
-        lambda answers: HistoryReport(answers, limit),
+        lambda results: HistoryReport(results, limit),
     )
 
 
@@ -667,7 +670,7 @@ def rollback(
     found = options.find()
     if len(found) > 1:
         names = ", ".join(each.name for each in found)
-        raise CommandError(f"Each platform has revisions of its own; give one of {names}.")
+        raise OperationError(f"Each platform has revisions of its own; give one of {names}.")
 
     def agree(plan: PlanReport) -> None:
         if not (yes and options.as_json):
@@ -689,7 +692,7 @@ def drift(options: Platforms, more: MoreNames = None) -> Report:
 
     Example: yellow-dynamic drift --model model
     """
-    return of_each(options.find(more), lambda each: (each, find_drift(each)), DriftReport)
+    return build_report(options.find(more), lambda each: (each, find_drift(each)), DriftReport)
 
 
 @command("Exit codes: 0 all is well, 2 a stream or its platform is not, 1 error.")
@@ -732,21 +735,21 @@ def status(
     """
     flags = {State.LATE: late, State.FAILING: failing, State.BROKEN: broken}
     found, selection = options.find_streams(stream)
-    wanted = Wanted([state for state, flag in flags.items() if flag], selection)
+    wanted = StreamFilter([state for state, flag in flags.items() if flag], selection)
     since = moment(late_after) if late_after else None
     with airflow_api(airflow_url) as api:
         load = bool(options.dags or options.python or not api)
 
-        def status_of(each: Installation) -> PlatformStatus:
-            sources = sources_of(each, load=load, api=api, late_after=since)
+        def read_status(each: Installation) -> PlatformStatus:
+            sources = read_sources(each, load=load, api=api, late_after=since)
             return platform_status(sources, wanted)
 
-        def report(answers: list[PlatformStatus]) -> StatusReport:
-            count = sum(each.selected + len(each.problems) for each in answers)
-            require_some(selection, count, [each.platform for each in answers])
-            return StatusReport(answers)
+        def report(results: list[PlatformStatus]) -> StatusReport:
+            count = sum(each.selected + len(each.problems) for each in results)
+            require_some(selection, count, [each.platform for each in results])
+            return StatusReport(results)
 
-        return of_each(found, status_of, report)
+        return build_report(found, read_status, report)
 
 
 @command("Exit codes: 0 listed, 1 error.")
@@ -764,12 +767,12 @@ def batches(
     """
     found, selection = options.find_streams(stream)
 
-    def report(answers: list[PlatformBatches]) -> BatchesReport:
-        count = sum(each.streams for each in answers)
-        require_some(selection, count, [each.installation.name for each in answers])
-        return BatchesReport(answers, limit)
+    def report(results: list[PlatformBatches]) -> BatchesReport:
+        count = sum(each.streams for each in results)
+        require_some(selection, count, [each.installation.name for each in results])
+        return BatchesReport(results, limit)
 
-    return of_each(
+    return build_report(
         found,
         lambda each: find_batches(each, selection, limit),
         report,
@@ -792,7 +795,7 @@ def check(
     ] = "",
     more: MoreNames = None,
 ) -> Report:
-    """Run the checklist of a deployment; each line says pass or fail, and what mends it.
+    """Run the checklist of a deployment; each line says pass, or fail and what fixes it.
 
     Always: the table is there, its rows are valid by the rules of this release, Airflow's own
     Python loads the factory file, reads the table with Airflow's login, and builds a DAG for each
@@ -831,11 +834,11 @@ def needed_api(url: str) -> Iterator[AirflowApi]:
     """Yield a connection to the REST API at this address.
 
     Raises:
-        CommandError: there is no address.
+        OperationError: there is no address.
     """
     with airflow_api(url) as api:
         if api is None:
-            raise CommandError("Give --airflow-url, or set AIRFLOW_API_URL: Airflow does this.")
+            raise OperationError("Give --airflow-url, or set AIRFLOW_API_URL: Airflow does this.")
         yield api
 
 
@@ -877,11 +880,13 @@ def verify_parity(
     """
     names = [*(platform or []), *(more or [])]
 
-    def parity_of(each: Installation) -> Parity:
+    def compare_platform(each: Installation) -> Parity:
         try:
-            sides = airflow.both_sides(static, dags, each.airflow_name, python)
-        except CommandError as error:
-            raise CommandError(f"Platform {each.name!r}: {error}") from None
+            sides = airflow_python.both_sides(static, dags, each.airflow_name, python)
+        except OperationError as error:
+            raise OperationError(f"Platform {each.name!r}: {error}") from None
         return Parity(each.name, sides, compare(sides.static, sides.dynamic))
 
-    return of_each(find_installations(names, dags=dags, python=python), parity_of, ParityReport)
+    return build_report(
+        find_installations(names, dags=dags, python=python), compare_platform, ParityReport
+    )

@@ -1,26 +1,13 @@
-"""The batches of streams, as an operator sees them."""
+"""The command `batches`: prints the newest batches of streams."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from yellow_dynamic import batches, contract
-from yellow_dynamic.batches import Batch
-from yellow_dynamic.command import CommandError
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.printing import counted, print_line, print_table
-from yellow_dynamic.command.rows import as_time, read_rows
-from yellow_dynamic.command.selection import Selection
-
-
-@dataclass
-class PlatformBatches:
-    """The newest batches of a platform, by the key of their stream, and of how many streams."""
-
-    installation: Installation
-    streams: int
-    batches: list[tuple[str, Batch]]
+from yellow_dynamic.command.printing import print_line, print_table
+from yellow_dynamic.monitoring.batches import Batch, PlatformBatches
+from yellow_dynamic.monitoring.text import counted, format_time
 
 
 @dataclass
@@ -54,8 +41,8 @@ class BatchesReport:
                     key,
                     str(batch.number),
                     batch.status,
-                    as_time(batch.started),
-                    took(batch),
+                    format_time(batch.started),
+                    format_duration(batch),
                     batch.rows,
                     "" if batch.total is None else str(batch.total),
                 ]
@@ -66,32 +53,8 @@ class BatchesReport:
                 print_line(f"These are the newest {self.limit}; --limit shows more.")
 
 
-def took(batch: Batch) -> str:
+def format_duration(batch: Batch) -> str:
     """Return how long a batch took, to the second."""
     if batch.started is None or batch.ended is None:
         return ""
     return str(batch.ended - batch.started).partition(".")[0]
-
-
-def find_batches(
-    installation: Installation, selection: Selection | None, limit: int
-) -> PlatformBatches:
-    """Return the newest batches of the selected streams of a platform.
-
-    Raises:
-        CommandError: the batches cannot be read.
-        sqlalchemy.exc.SQLAlchemyError: the database cannot be asked.
-    """
-    streams = {
-        key: row.stream_key
-        for row in read_rows(installation)
-        if (key := contract.batch_key_of(row.config))
-        and (selection is None or selection.has(row.stream_key, row.config))
-    }
-    try:
-        with installation.transaction("read the batches beside") as connection:
-            found = batches.read_batches(connection, installation.settings, streams, limit)
-    except batches.UnreadableError as error:
-        raise CommandError(str(error)) from None
-    named = [(streams[key], batch) for key, batch in found]
-    return PlatformBatches(installation, len(streams), named)

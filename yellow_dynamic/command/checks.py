@@ -13,27 +13,28 @@ from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from yellow_dynamic import __version__, contract, history
-from yellow_dynamic.command import CommandError
-from yellow_dynamic.command.airflow_api import AirflowApi
-from yellow_dynamic.command.in_airflow import BuiltDag, FactoryFile, LoadedFactory
 from yellow_dynamic.command.merge import plan_merge
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.pools import Wanted, wanted_pools
-from yellow_dynamic.command.printing import counted, print_line, printable, shortened
-from yellow_dynamic.command.rows import StreamRow, in_words, read_rows, row_problems
-from yellow_dynamic.command.status import Sources, State, platform_status
+from yellow_dynamic.command.pools import PoolDemand, demanded_pools
+from yellow_dynamic.command.printing import print_line, printable
 from yellow_dynamic.contract import Cause, command_options, factory_name_of, factory_text_of
 from yellow_dynamic.merge_store import config_limit, config_table
+from yellow_dynamic.monitoring import OperationError
+from yellow_dynamic.monitoring.airflow_api import AirflowApi
+from yellow_dynamic.monitoring.in_airflow import BuiltDag, FactoryFile, LoadedFactory
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.rows import StreamRow, find_row_problems, read_rows
+from yellow_dynamic.monitoring.status import Sources, State, platform_status
+from yellow_dynamic.monitoring.text import counted, format_error, shortened
 
 
 @dataclass
 class Check:
-    """One thing that was checked; `mend` is the command that puts it right."""
+    """One thing that was checked; `fix` is the command that fixes it."""
 
     name: str
     passed: bool
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass
@@ -62,8 +63,8 @@ class CheckReport:
                 word, colour = ("pass", "green") if check.passed else ("fail", "red")
                 text = printable(f"{check.name}: {check.detail}")
                 print_line(Text.assemble((f"  {word}  ", colour), text))
-                if check.mend:
-                    print_line(f"        mend: {check.mend}", style="yellow")
+                if check.fix:
+                    print_line(f"        fix: {check.fix}", style="yellow")
             failed = sum(not check.passed for check in checks)
             passed = f"{len(checks) - failed} of {len(checks)} checks pass."
             print_line(passed, style="red" if failed else "green")
@@ -107,13 +108,13 @@ class Checks:
         name = self.installation.factory_file
         found = ", ".join(file.file for file in files)
         if len(files) != 1:
-            mend = f"rm {' '.join(shlex.quote(file.file) for file in files[1:])}"
+            fix = f"rm {' '.join(shlex.quote(file.file) for file in files[1:])}"
             detail = (
                 f"{found} define the same DAGs"
                 if files
                 else f"{name} is not in {self.installation.dags}"
             )
-            yield Check("factory file is there once", False, detail, mend if files else self._ring0)
+            yield Check("factory file is there once", False, detail, fix if files else self._ring0)
             return
         yield Check("factory file is there once", True, found)
         difference = self._difference(files[0].text, files[0].settings)
@@ -183,9 +184,9 @@ class Checks:
                 recorded = history.is_recorded(connection, table)
         except SQLAlchemyError as error:
             cause = contract.cause_of(getattr(error, "orig", None))
-            yield Check("table is there", False, in_words(error), self._table_remedy(cause))
+            yield Check("table is there", False, format_error(error), self._table_remedy(cause))
             return
-        except CommandError as error:
+        except OperationError as error:
             first, second = installation.login_names
             login = f"export {first}=... {second}=..."
             yield Check("table is there", False, str(error), login)
@@ -203,7 +204,9 @@ class Checks:
             else f"{installation.table} has no history, or a change of it would be missed",
             "" if recorded else self._ring1,
         )
-        problems = [problem for row in self.rows for problem in row_problems(row, installation)]
+        problems = [
+            problem for row in self.rows for problem in find_row_problems(row, installation)
+        ]
         yield Check(
             "rows are valid",
             not problems,
@@ -223,7 +226,7 @@ class Checks:
         return Check("table has streams", False, detail, self._merge)
 
     def _row_remedy(self, rows: list[StreamRow]) -> str:
-        """Return the command that mends a row; a merge leaves the status as it is."""
+        """Return the command that fixes a row; a merge does not change its status."""
         for row in rows:
             if row.status not in (contract.ACTIVE, contract.DISABLED):
                 return f"yellow-dynamic enable {shlex.quote(row.stream_key)}"
@@ -234,8 +237,10 @@ class Checks:
         name = "rows are as the model says"
         try:
             plan = plan_merge(self.installation, self.installation.model)
-        except (CommandError, SQLAlchemyError) as error:
-            return Check(name, False, in_words(error), f"yellow-dynamic plan --model {self._model}")
+        except (OperationError, SQLAlchemyError) as error:
+            return Check(
+                name, False, format_error(error), f"yellow-dynamic plan --model {self._model}"
+            )
         if plan.problems:
             look = f"yellow-dynamic plan --model {self._model}"
             return Check(name, False, shortened(plan.problems), look)
@@ -249,18 +254,18 @@ class Checks:
         names = ("factory file compiles", "factory file imports", "Airflow's role reads the table")
         try:
             self.factory = factory = self.installation.load()
-        except CommandError as refusal:
-            mend = "give --python the command that starts Airflow's Python"
-            yield Check(names[0], False, str(refusal), mend)
+        except OperationError as refusal:
+            fix = "give --python the command that starts Airflow's Python"
+            yield Check(names[0], False, str(refusal), fix)
             return
         version = f"Airflow {factory.airflow}, Python {factory.python}"
         wrong, error, reading = factory.syntax_error, factory.error, factory.reading
         yield Check(names[0], not wrong, wrong or version, self._ring0 if wrong else "")
-        mend = self._table_remedy(Cause(reading.cause)) if reading.cause else self._ring0
-        yield Check(names[1], not error, error or "without an error", mend if error else "")
+        fix = self._table_remedy(Cause(reading.cause)) if reading.cause else self._ring0
+        yield Check(names[1], not error, error or "without an error", fix if error else "")
         if reading.reason or not error:
             detail = reading.reason or "with its own login, from its own environment"
-            yield Check(names[2], not reading.reason, detail, mend if reading.reason else "")
+            yield Check(names[2], not reading.reason, detail, fix if reading.reason else "")
         if not error:
             yield self._dags_load(factory.dags)
 
@@ -271,16 +276,16 @@ class Checks:
             if dag.facts.problem
         ]
         built = {
-            dag.facts.stream or self.installation.stream_of(dag_id) for dag_id, dag in dags.items()
+            dag.facts.stream or self.installation.stream_key(dag_id) for dag_id, dag in dags.items()
         }
         static = {
-            self.installation.stream_of(PurePath(file).stem)
+            self.installation.stream_key(PurePath(file).stem)
             for file in self.installation.static_files()
         }
         missing = [
             f"{row.stream_key} is {State.MISSING}: it has no DAG"
             for row in self.rows or []
-            if not row.is_off and row.stream_key not in built | static
+            if not row.is_disabled and row.stream_key not in built | static
         ]
         detail = shortened(bad + missing) or f"{counted(len(dags), 'DAG')}, one for each active row"
         wrong = bool(bad or missing)
@@ -306,7 +311,7 @@ class Checks:
             f"{stream.stream_key} is {stream.state}: {stream.reason}"
             for stream in platform_status(sources).streams
             # How its runs end is a check of its own.
-            if not (stream.state.well or stream.state is State.FAILING)
+            if not (stream.state.is_well or stream.state is State.FAILING)
         ]
         yield Check(
             "Airflow has the DAGs",
@@ -323,11 +328,11 @@ class Checks:
             f"Airflow has the DAG {own[0]}, of another factory" if own else "as it should be",
             f"airflow dags delete {own[0]}, after removing its file" if own else "",
         )
-        if wanted := wanted_pools(self.rows or []):
+        if wanted := demanded_pools(self.rows or []):
             yield self._pools(wanted, api)
         yield from self._triggerer(api)
         failed = {
-            dag.dag_id: f"{self.installation.stream_of(dag.dag_id)} is {State.FAILING}: "
+            dag.dag_id: f"{self.installation.stream_key(dag.dag_id)} is {State.FAILING}: "
             f"{dag.failure}"
             for dag in view.dags.values()
             if dag.failure
@@ -341,32 +346,32 @@ class Checks:
             else "",
         )
 
-    def _pools(self, wanted: list[Wanted], api: AirflowApi) -> Check:
+    def _pools(self, wanted: list[PoolDemand], api: AirflowApi) -> Check:
         there = api.pools()
         problems = {
             each.name: problem for each in wanted if (problem := each.problem(there.get(each.name)))
         }
         texts = [f"{name}: {problem}" for name, problem in problems.items()]
         detail = shortened(texts) or f"{', '.join(each.name for each in wanted)}"
-        mend = ""
+        fix = ""
         if any(name not in there for name in problems):
-            mend = f"yellow-dynamic pools --airflow-url {api.url} --slots 4"
+            fix = f"yellow-dynamic pools --airflow-url {api.url} --slots 4"
         elif problems:
             name = next(iter(problems))
             slots = next(each.most_slots for each in wanted if each.name == name)
             slots = max(slots, there[name].slots)
-            mend = f"airflow pools set {shlex.quote(name)} {slots} 'jobs' --include-deferred"
-        return Check("Airflow has the pools", not problems, detail, mend)
+            fix = f"airflow pools set {shlex.quote(name)} {slots} 'jobs' --include-deferred"
+        return Check("Airflow has the pools", not problems, detail, fix)
 
     def _triggerer(self, api: AirflowApi) -> Iterator[Check]:
         deferrable = [
             row.stream_key
             for row in self.rows or []
-            if not row.is_off and row.config.get("deferrable") is True
+            if not row.is_disabled and row.config.get("deferrable") is True
         ]
         if not deferrable:
             return
-        runs, count = api.triggerer_runs(), counted(len(deferrable), "stream")
+        runs, count = api.is_triggerer_alive(), counted(len(deferrable), "stream")
         yield Check(
             "Airflow's triggerer runs",
             runs,
@@ -376,7 +381,7 @@ class Checks:
             "" if runs else "airflow triggerer, as a service beside the scheduler",
         )
 
-    # --- the commands that mend
+    # --- the commands that fix a failure
 
     @property
     def _ring0(self) -> str:
@@ -398,7 +403,7 @@ class Checks:
         )
 
     def _table_remedy(self, cause: Cause) -> str:
-        """Return the command that mends what keeps a table from being read."""
+        """Return the command that fixes what keeps the table from being read."""
         installation = self.installation
         host, port, database = installation.address
         connect = f"psql -h {host} -p {port} -d {database} -c 'SELECT 1'"

@@ -12,11 +12,11 @@ from kubernetes import client, config
 from kubernetes.client import ApiException, CoreV1Api
 from urllib3.exceptions import HTTPError
 
-from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.checks import Check, login_patch
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.rows import StreamRow
 from yellow_dynamic.contract import KEYS, keys_of_secret
+from yellow_dynamic.monitoring import OperationError
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.rows import StreamRow
 
 DEFAULT_DAG_FOLDER = "/opt/airflow/dags"
 
@@ -28,12 +28,12 @@ class Cluster:
         namespace: where Airflow's pods are.
 
     Raises:
-        CommandError: there is neither a kubeconfig nor a service account.
+        OperationError: there is neither a kubeconfig nor a service account.
     """
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        self._core = CoreV1Api(client_of_cluster())
+        self._core = CoreV1Api(cluster_client())
         self._secrets: dict[tuple[str, str], set[str] | None] = {}
 
     def secret_keys(self, namespace: str, name: str) -> set[str] | None:
@@ -64,16 +64,16 @@ class Cluster:
         except ApiException as error:
             if error.status == 404:
                 return None
-            raise CommandError(
+            raise OperationError(
                 f"Kubernetes answers {error.status} {error.reason} to {request.__name__} "
                 f"{' '.join(arguments)}. The role needs get and list on pods, secrets and "
                 "configmaps."
             ) from None
         except HTTPError as error:
-            raise CommandError(f"The Kubernetes API cannot be reached: {error}") from None
+            raise OperationError(f"The Kubernetes API cannot be reached: {error}") from None
 
 
-def client_of_cluster() -> client.ApiClient:
+def cluster_client() -> client.ApiClient:
     try:
         return config.new_client_from_config(os.environ.get("KUBECONFIG"))
     except config.ConfigException as error:
@@ -82,14 +82,14 @@ def client_of_cluster() -> client.ApiClient:
     try:
         config.load_incluster_config(client_configuration=settings)
     except config.ConfigException:
-        raise CommandError(
+        raise OperationError(
             f"There is no access to Kubernetes: {reason} Set KUBECONFIG, or run this in a pod."
         ) from None
     return client.ApiClient(settings)
 
 
 def is_component(pod: Any, component: str) -> bool:
-    """Tell whether a pod is of a component, by the Helm chart's label or by its name."""
+    """Return whether a pod is of a component, by the Helm chart's label or by its name."""
     labels = pod.metadata.labels or {}
     if "component" in labels:
         return bool(labels["component"] == component)
@@ -145,13 +145,13 @@ def secret_check(cluster: Cluster, namespace: str, name: str, keys: list[str]) -
     found = cluster.secret_keys(namespace, name)
     if found is None:
         literals = " ".join(f"--from-literal={key}=..." for key in keys)
-        mend = f"kubectl create secret generic {name} -n {namespace} {literals}"
-        return Check(title, False, "it is not there", mend)
+        fix = f"kubectl create secret generic {name} -n {namespace} {literals}"
+        return Check(title, False, "it is not there", fix)
     missing = [key for key in keys if key not in found]
     if missing:
         data = json.dumps({"stringData": dict.fromkeys(missing, "...")})
-        mend = f"kubectl patch secret {name} -n {namespace} -p '{data}'"
-        return Check(title, False, f"it lacks {', '.join(missing)}", mend)
+        fix = f"kubectl patch secret {name} -n {namespace} -p '{data}'"
+        return Check(title, False, f"it lacks {', '.join(missing)}", fix)
     return Check(title, True, f"has {', '.join(keys)}")
 
 
@@ -161,7 +161,7 @@ def pod_checks(
     """Yield what one pod of Airflow needs: the login, the address and the file."""
     container = main_container(pod, component)
     names = variables(cluster, container)
-    workload, title = workload_of(pod), f"pod {pod.metadata.name}"
+    workload, title = workload_name(pod), f"pod {pod.metadata.name}"
     missing = [name for name in installation.login_names if name not in names]
     patch = login_patch(container.name, installation)
     yield Check(
@@ -177,7 +177,7 @@ def pod_checks(
 def address_check(
     cluster: Cluster, installation: Installation, title: str, workload: str, container: Any
 ) -> Check:
-    """Say whether the container reads the table where the merge writes it."""
+    """Return the check that the container reads the table that the merge writes."""
     given, own = variables(cluster, container), installation.address_names
     name = f"{title} has the merge store's address"
     as_here = dict(zip(own, map(str, installation.address), strict=True))
@@ -189,8 +189,8 @@ def address_check(
     ]
     if wrong:
         values = " ".join(f"{key}={value}" for key, value in own.items())
-        mend = f"kubectl set env {workload} -n {cluster.namespace} -c {container.name} {values}"
-        return Check(name, False, "; ".join(wrong), mend)
+        fix = f"kubectl set env {workload} -n {cluster.namespace} -c {container.name} {values}"
+        return Check(name, False, "; ".join(wrong), fix)
     named = [key for key in own if key in given]
     return Check(name, True, ", ".join(named) or "that in the factory file; no variable says else")
 
@@ -227,7 +227,7 @@ def variables(cluster: Cluster, container: Any) -> dict[str, str | None]:
     return found
 
 
-def workload_of(pod: Any) -> str:
+def workload_name(pod: Any) -> str:
     """Return what made the pod, as kubectl names it."""
     for owner in pod.metadata.owner_references or []:
         if owner.kind == "ReplicaSet":
@@ -243,7 +243,7 @@ def file_check(
     pod: Any,
     container: Any,
 ) -> Check:
-    """Say whether a volume or a ConfigMap brings the factory file into the container."""
+    """Return the check that a volume or a ConfigMap mounts the factory file in the container."""
     name = f"{title} has the factory file mounted"
     set_folder = {each.name: each.value for each in container.env or [] if each.value}
     folder = installation.dags or set_folder.get("AIRFLOW__CORE__DAGS_FOLDER") or DEFAULT_DAG_FOLDER
@@ -262,9 +262,9 @@ def file_check(
     mount = max(mounts, key=lambda each: len(each.mount_path))
     volume = next(each for each in pod.spec.volumes if each.name == mount.name)
     if volume.config_map and file.name not in cluster.config_map(volume.config_map.name):
-        mend = (
+        fix = (
             f"kubectl create configmap {volume.config_map.name} -n {cluster.namespace} "
             f"--from-file={file.name} --dry-run=client -o yaml | kubectl apply -f -"
         )
-        return Check(name, False, f"ConfigMap {volume.config_map.name} lacks {file.name}", mend)
+        return Check(name, False, f"ConfigMap {volume.config_map.name} lacks {file.name}", fix)
     return Check(name, True, f"{mount.mount_path}, from volume {mount.name}")

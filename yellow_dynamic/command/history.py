@@ -12,26 +12,22 @@ import sqlalchemy
 from sqlalchemy.engine import Connection
 
 from yellow_dynamic import contract, history
-from yellow_dynamic.command import CommandError
 from yellow_dynamic.command.merge import (
     Plan,
     PlanReport,
-    changes_of,
+    current_revision,
+    list_changes,
     past_rows,
     require_history,
-    revision_of_table,
 )
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.printing import counted, print_line, print_table, shortened
-from yellow_dynamic.command.rows import (
-    KeyChange,
-    StreamRow,
-    as_time,
-    compare_configs,
-    row_problems,
-)
+from yellow_dynamic.command.printing import SIGNS, print_key_change, print_line, print_table
 from yellow_dynamic.history import Change
 from yellow_dynamic.merge_store import config_table
+from yellow_dynamic.monitoring import OperationError
+from yellow_dynamic.monitoring.changes import change_as_json, changed_keys
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.rows import StreamRow, find_row_problems
+from yellow_dynamic.monitoring.text import counted, format_time, shortened
 from yellow_dynamic.population import (
     MergeError,
     compare_rows,
@@ -43,56 +39,23 @@ from yellow_dynamic.population import (
 )
 
 #: The sign and the colour of each action.
-ACTIONS = {
-    "added": ("+", "green"),
-    "changed": ("~", "yellow"),
-    "removed": ("-", "red"),
-    "enabled": (">", "green"),
-    "disabled": ("=", "yellow"),
-}
+ACTIONS = {**SIGNS, "enabled": (">", "green"), "disabled": ("=", "yellow")}
 
 
 # --- history ----------------------------------------------------------------------------------
 
 
-def keys_of(change: Change) -> list[KeyChange]:
-    """Return what became of each key of the configuration, and of the status."""
-    if change.action == "removed":
-        return []
-    keys = compare_configs(change.config_before, change.config_after)
-    if change.action != "added" and change.status_before != change.status_after:
-        keys.append(KeyChange("status", "changed", change.status_before, change.status_after))
-    return keys
-
-
-def what(change: Change) -> str:
-    """Return in a few words what was changed."""
+def describe_change(change: Change) -> str:
+    """Return what was changed, in a few words."""
     reason = change.audit_metadata.get("reason")
     if change.action == "disabled":
         until = f"until {change.disabled_until}" if change.disabled_until else ""
         return ": ".join(str(each) for each in (until, reason) if each)
     if change.action == "changed":
-        return ", ".join(key.key for key in keys_of(change)) or "the same values, written anew"
+        return ", ".join(key.key for key in changed_keys(change)) or "the same values, written anew"
     if change.action == "added" and change.status_after != contract.ACTIVE:
         return f"status {change.status_after}"
     return ""
-
-
-def as_json(change: Change) -> dict[str, Any]:
-    return {
-        "revision": change.revision,
-        "at": change.changed_at.isoformat(timespec="seconds"),
-        "who": change.who,
-        "how": change.how,
-        "login": change.login,
-        "application": change.application,
-        "about": change.audit_metadata,
-        "action": change.action,
-        "stream_key": change.stream_key,
-        "status": [change.status_before, change.status_after],
-        "disabled_until": change.disabled_until,
-        "keys": [vars(key) for key in keys_of(change)],
-    }
 
 
 @dataclass
@@ -106,7 +69,7 @@ class HistoryReport:
     def as_json(self) -> dict[str, Any]:
         return {
             "platforms": [
-                {"platform": each.name, "changes": [as_json(change) for change in changes]}
+                {"platform": each.name, "changes": [change_as_json(change) for change in changes]}
                 for each, changes in self.platforms
             ]
         }
@@ -119,12 +82,12 @@ class HistoryReport:
             cells = [
                 [
                     str(change.revision),
-                    as_time(change.changed_at),
+                    format_time(change.changed_at),
                     change.who,
                     change.how,
                     change.action,
                     change.stream_key,
-                    what(change),
+                    describe_change(change),
                 ]
                 for change in changes
             ]
@@ -148,19 +111,19 @@ class RevisionReport:
             first = changes[0]
             print_line(
                 f"Revision {first.revision} of platform {installation.name}, "
-                f"{as_time(first.changed_at)}, {first.who}, {first.how}",
+                f"{format_time(first.changed_at)}, {first.who}, {first.how}",
                 style="bold",
             )
             for change in changes:
                 sign, colour = ACTIONS[change.action]
-                more = what(change) if change.action != "changed" else ""
+                more = describe_change(change) if change.action != "changed" else ""
                 print_line(
                     f"  {sign} stream {change.stream_key} {change.action}"
                     f"{f', {more}' if more else ''}",
                     style=colour,
                 )
-                for key in keys_of(change):
-                    key.show()
+                for key in changed_keys(change):
+                    print_key_change(key)
 
 
 def read_history(
@@ -175,7 +138,7 @@ def read_history(
         limit: no more than so many.
 
     Raises:
-        CommandError: the login is missing, or the table has no history.
+        OperationError: the login is missing, or the table has no history.
         sqlalchemy.exc.SQLAlchemyError: the history cannot be read.
     """
     changes = history.history_table(installation.table)
@@ -203,7 +166,7 @@ def read_revision(installation: Installation, revision: int) -> tuple[Installati
     """Return the changes of a revision in their order; none where the platform has no such one.
 
     Raises:
-        CommandError: the login is missing, or the table has no history.
+        OperationError: the login is missing, or the table has no history.
         sqlalchemy.exc.SQLAlchemyError: the history cannot be read.
     """
     changes = history.history_table(installation.table)
@@ -213,18 +176,18 @@ def read_revision(installation: Installation, revision: int) -> tuple[Installati
         return installation, found[::-1]
 
 
-def report_of_revision(
+def build_revision_report(
     answers: list[tuple[Installation, list[Change]]], revision: int
 ) -> RevisionReport:
     """Return the report on a revision of those platforms that have it.
 
     Raises:
-        CommandError: none of them has it.
+        OperationError: none of them has it.
     """
     found = [(each, changes) for each, changes in answers if changes]
     if not found:
         names = ", ".join(each.name for each, _ in answers)
-        raise CommandError(
+        raise OperationError(
             f"{names} has no change of revision {revision} on record. `yellow-dynamic history` "
             "lists them."
         )
@@ -253,7 +216,7 @@ class PruneReport:
     def show(self) -> None:
         for installation, count in self.platforms:
             print_line(
-                f"Removed {counted(count, 'change')} before {as_time(self.before)} from the "
+                f"Removed {counted(count, 'change')} before {format_time(self.before)} from the "
                 f"history of platform {installation.name}."
             )
 
@@ -262,7 +225,7 @@ def prune(installation: Installation, before: datetime) -> tuple[Installation, i
     """Remove the changes before a time (UTC).
 
     Raises:
-        CommandError: the login is missing, or the table has no history.
+        OperationError: the login is missing, or the table has no history.
         sqlalchemy.exc.SQLAlchemyError: they cannot be removed; they stay.
     """
     said = history.audit_metadata("prune")
@@ -270,7 +233,7 @@ def prune(installation: Installation, before: datetime) -> tuple[Installation, i
         require_history(connection, installation)
         owner = history.find_foreign_owner(connection, installation.table)
         if owner is not None:
-            raise CommandError(
+            raise OperationError(
                 f"The history of platform {installation.name!r} belongs to the role {owner}, and "
                 "only that one may shorten it. Nothing was removed."
             )
@@ -334,7 +297,7 @@ def roll_back(
         confirm: is given what is to be changed; raises where that is not wanted.
 
     Raises:
-        CommandError: the revision is not on record, the factory file would refuse a row of it, or
+        OperationError: the revision is not on record, the factory file would refuse a row of it, or
             the rows have been changed meanwhile. Nothing was changed.
         sqlalchemy.exc.SQLAlchemyError: the rows cannot be written; the old ones stay.
     """
@@ -344,9 +307,9 @@ def roll_back(
         said = history.audit_metadata(history.ROLLBACK, to_revision=revision)
         with installation.transaction("write the rows of", about=said) as connection:
             lock_table(connection, config_table(installation.table))
-            now = revision_of_table(connection, installation)
+            now = current_revision(connection, installation)
             if now != plan.revision:
-                raise CommandError(
+                raise OperationError(
                     f"Platform {installation.name!r} was changed meanwhile, from revision "
                     f"{plan.revision} to {now}. Nothing was rolled back; look at it again."
                 )
@@ -371,7 +334,7 @@ def write_rollback(
     try:
         write_difference(connection, installation.name, table, rows, plan.population)
     except MergeError as error:
-        raise CommandError(str(error)) from None
+        raise OperationError(str(error)) from None
 
 
 def wanted_rows(
@@ -380,10 +343,10 @@ def wanted_rows(
     """Return how the rows differ from those of a revision, and what they are to be.
 
     Raises:
-        CommandError: the revision is not on record, or its rows cannot be the platform's.
+        OperationError: the revision is not on record, or its rows cannot be the platform's.
     """
     # Before the rows, so that a change in between is noticed when they are written.
-    now = revision_of_table(connection, installation)
+    now = current_revision(connection, installation)
     past = past_rows(connection, installation, revision)
     table = config_table(installation.table)
     today = {key: (row[1], row[2]) for key, row in find_rows(connection, table).items()}
@@ -395,7 +358,7 @@ def wanted_rows(
     problems = [
         problem
         for key in (*population.added, *population.changed)
-        for problem in row_problems(
+        for problem in find_row_problems(
             StreamRow(key, configs[key], contract.ACTIVE, None, None), installation
         )
     ]
@@ -403,11 +366,11 @@ def wanted_rows(
     if population.removed and not rows:
         problems.append(f"revision {revision} has no stream")
     if problems:
-        raise CommandError(
+        raise OperationError(
             f"Platform {installation.name!r} cannot go back to revision {revision}: "
             f"{shortened(problems)}. Nothing was changed."
         )
-    streams = changes_of(today, rows, population)
+    streams = list_changes(today, rows, population)
     return Plan(
         installation.name, installation.table, streams, population, now, rows_digest(rows)
     ), rows
@@ -421,7 +384,7 @@ def with_one_stream(
 ) -> Rows:
     """Return today's rows with one stream as it was."""
     if stream not in today and stream not in past:
-        raise CommandError(
+        raise OperationError(
             f"Platform {installation.name!r} has no stream {stream!r} now, and had none at "
             f"revision {revision}."
         )

@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy
 from sqlalchemy.engine import Connection
 
 from yellow_dynamic import contract, history
-from yellow_dynamic.command import CommandError
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.printing import as_json, counted, print_line
-from yellow_dynamic.command.rows import SIGNS, KeyChange, as_object, compare_configs
-from yellow_dynamic.command.selection import Selection
+from yellow_dynamic.command.printing import SIGNS, print_key_change, print_line
 from yellow_dynamic.merge_store import config_table, quoted_name
+from yellow_dynamic.monitoring import OperationError
+from yellow_dynamic.monitoring.changes import KeyChange, compare_configs
+from yellow_dynamic.monitoring.installation import Installation, PlatformModel
+from yellow_dynamic.monitoring.rows import parse_config
+from yellow_dynamic.monitoring.selection import Selection
+from yellow_dynamic.monitoring.text import canonical_json, counted
 from yellow_dynamic.population import Population, compare_rows, rows_digest
-
-if TYPE_CHECKING:
-    from yellow_dynamic.command.model import ModelPlatform
-
 
 # --- plan -------------------------------------------------------------------------------------
 
@@ -45,7 +43,7 @@ class StreamChange:
     def show_keys(self) -> None:
         """Print what becomes of each key."""
         for key in self.keys:
-            key.show()
+            print_key_change(key)
         if self.action == "changed" and not self.keys:
             print_line(
                 "      the same values in another writing; a merge writes them as it always does"
@@ -120,7 +118,9 @@ def alike(streams: list[StreamChange]) -> list[list[StreamChange]]:
     """Return the streams in groups of equal changes; few new ones, or removed ones, stand alone."""
     groups: dict[Any, list[StreamChange]] = {}
     for stream in streams:
-        change = [(each.key, each.action, as_json([each.old, each.new])) for each in stream.keys]
+        change = [
+            (each.key, each.action, canonical_json([each.old, each.new])) for each in stream.keys
+        ]
         same = tuple(change) if stream.action == "changed" else ()
         groups.setdefault((stream.action, stream.status, same), []).append(stream)
     found = []
@@ -143,7 +143,7 @@ def show_alike(streams: list[StreamChange]) -> None:
 
 def plan_merge(
     installation: Installation,
-    model: ModelPlatform,
+    model: PlatformModel,
     revision: int | None = None,
     selection: Selection | None = None,
 ) -> Plan:
@@ -156,14 +156,14 @@ def plan_merge(
         selection: list the changes of these streams alone.
 
     Raises:
-        CommandError: the login is missing, the model has problems, which are on standard error,
+        OperationError: the login is missing, the model has problems, which are on standard error,
             or the rows of the revision are not on record.
         sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
     """
     rows = model.rows
     with installation.transaction("read") as connection:
         # Before the rows, so that a change in between is noticed by the merge of the plan.
-        based_on = revision_of_table(connection, installation)
+        based_on = current_revision(connection, installation)
         found, population, problems = model.compare_with_table(connection)
         old = {key: (row.config_json, row.status) for key, row in found.items()}
         if revision is not None:
@@ -174,12 +174,14 @@ def plan_merge(
     selected = {
         key
         for key, text in texts.items()
-        if selection is None or selection.has(key, as_object(text))
+        if selection is None or selection.matches(key, parse_config(text))
     }
     return Plan(
-        platform=model.platform.name,
+        platform=installation.name,
         table=str(model.settings["config_table"]),
-        streams=[each for each in changes_of(old, rows, population) if each.stream_key in selected],
+        streams=[
+            each for each in list_changes(old, rows, population) if each.stream_key in selected
+        ],
         population=population,
         revision=based_on,
         rows_digest=rows_digest(rows),
@@ -188,7 +190,7 @@ def plan_merge(
     )
 
 
-def changes_of(
+def list_changes(
     old: dict[str, tuple[str | None, str | None]], rows: dict[str, str], population: Population
 ) -> list[StreamChange]:
     """Return the streams that differ, old ones by configuration and status."""
@@ -204,7 +206,7 @@ def changes_of(
     ]
 
 
-def revision_of_table(connection: Connection, installation: Installation) -> int | None:
+def current_revision(connection: Connection, installation: Installation) -> int | None:
     """Return the newest revision, or None for a table without a history."""
     if not history.is_readable(connection, installation.table):
         return None
@@ -217,13 +219,13 @@ def past_rows(
     """Return configuration and status of each row as they were at a revision.
 
     Raises:
-        CommandError: they are not on record.
+        OperationError: they are not on record.
     """
     require_history(connection, installation)
     try:
         return history.rows_at(connection, installation.table, revision)
     except LookupError as error:
-        raise CommandError(str(error.args[0])) from None
+        raise OperationError(str(error.args[0])) from None
 
 
 def require_history(connection: Connection, installation: Installation) -> None:
@@ -231,25 +233,25 @@ def require_history(connection: Connection, installation: Installation) -> None:
     find = sqlalchemy.text("SELECT CAST(:name AS regclass)")
     connection.execute(find, {"name": quoted_name(connection, config_table(installation.table))})
     if not history.is_readable(connection, installation.table):
-        raise CommandError(history.no_history_message(installation.table))
+        raise OperationError(history.no_history_message(installation.table))
 
 
 def write_plan(report: PlanReport, file: Path) -> None:
     """Keep a plan for the merge that is to carry it out.
 
     Raises:
-        CommandError: a merge would refuse it, or could not know it again; or the file cannot be
+        OperationError: a merge would refuse it, or could not know it again; or the file cannot be
             written.
     """
     if report.failures:
-        raise CommandError(f"No plan was written. {' '.join(report.failures)}")
+        raise OperationError(f"No plan was written. {' '.join(report.failures)}")
     for plan in report.plans:
         if plan.revision is None:
-            raise CommandError(f"No plan was written. {history.no_history_message(plan.table)}")
+            raise OperationError(f"No plan was written. {history.no_history_message(plan.table)}")
     try:
         file.write_text(json.dumps(report.as_json(), indent=2), encoding="utf-8")
     except OSError as error:
-        raise CommandError(f"The plan cannot be written to {file}: {error.strerror}.") from None
+        raise OperationError(f"The plan cannot be written to {file}: {error.strerror}.") from None
 
 
 # --- drift ------------------------------------------------------------------------------------
@@ -288,7 +290,7 @@ class StreamDrift:
         for edit in self.edits:
             print_line(f"      {edit.at} UTC, revision {edit.revision}: {edit.who}, {edit.how}")
         for key in self.keys:
-            key.show()
+            print_key_change(key)
 
 
 @dataclass
@@ -327,7 +329,7 @@ def find_drift(installation: Installation) -> list[StreamDrift]:
     What the model says by now is no drift.
 
     Raises:
-        CommandError: the login is missing, the table has no history, or the model has problems.
+        OperationError: the login is missing, the table has no history, or the model has problems.
         sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
     """
     model = installation.model.rows if installation.model else {}

@@ -15,8 +15,8 @@ from sqlalchemy.engine import Connection
 
 from datasurface.md import Ecosystem, EcosystemPipelineGraph, ValidationTree
 from datasurface.md.model_loader import loadEcosystemFromEcoModule
-from yellow_dynamic.command import CommandError
 from yellow_dynamic.datasurface_adapter import DATASURFACE
+from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.platform_settings import platform_settings
 from yellow_dynamic.plugin import YellowDynamicDataPlatform, compare_with_table, factory_text
 from yellow_dynamic.population import Population
@@ -37,7 +37,7 @@ class ModelPlatform:
         try:
             return platform_settings(self.platform, self.eco)
         except ValueError as error:
-            raise CommandError(str(error)) from None
+            raise OperationError(str(error)) from None
 
     @property
     def factory_text(self) -> str:
@@ -49,11 +49,11 @@ class ModelPlatform:
         """config_json by stream key as a merge writes it.
 
         Raises:
-            CommandError: the merge would be refused; the problems are on standard error.
+            OperationError: the merge would be refused; the problems are on standard error.
         """
         graph = EcosystemPipelineGraph(self.eco).roots.get(self.platform.name)
         if graph is None:
-            raise CommandError(
+            raise OperationError(
                 f"No dataset group is assigned to platform {self.platform.name!r}. Assign one in "
                 "dsg_platform_mapping.json beside eco.py."
             )
@@ -70,17 +70,17 @@ class ModelPlatform:
         """Return the table's rows by stream key, what a merge would change now, and why not.
 
         Raises:
-            CommandError: the model has problems; they are on standard error.
+            OperationError: the model has problems; they are on standard error.
             sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
         """
         return compare_with_table(connection, self.platform, self.rows)
 
 
-def platforms_of(folder: Path) -> dict[str, ModelPlatform]:
+def find_platforms(folder: Path) -> dict[str, ModelPlatform]:
     """Load a model, and return its dynamic platforms by name.
 
     Raises:
-        CommandError: the model cannot be loaded or has errors, which are on standard error.
+        OperationError: the model cannot be loaded or has errors, which are on standard error.
     """
     eco = load_model(folder)
     platforms = {
@@ -89,7 +89,7 @@ def platforms_of(folder: Path) -> dict[str, ModelPlatform]:
         if isinstance(platform, YellowDynamicDataPlatform)
     }
     if not platforms:
-        raise CommandError(f"The model in {folder} has no YellowDynamicDataPlatform.")
+        raise OperationError(f"The model in {folder} has no YellowDynamicDataPlatform.")
     return platforms
 
 
@@ -102,11 +102,11 @@ def load_model(folder: Path) -> Ecosystem:
     except BaseException as error:
         # A model may call sys.exit, which is no more a model than one that raises.
         reason = f"{type(error).__name__}: {error}"
-        raise CommandError(f"The model in {folder} cannot be loaded: {reason}") from error
+        raise OperationError(f"The model in {folder} cannot be loaded: {reason}") from error
     if tree is not None:
         refuse_errors(tree, f"The model in {folder} has errors, which are listed above.")
     if eco is None:
-        raise CommandError(
+        raise OperationError(
             f"The model in {folder} cannot be loaded: there is no eco.py, or a module that it "
             "imports is missing."
         )
@@ -128,10 +128,10 @@ def output_aside() -> Iterator[None]:
 
 
 def refuse_errors(tree: ValidationTree, message: str) -> None:
-    """Raise CommandError if the tree has errors, after printing them on standard error."""
+    """Raise OperationError if the tree has errors, after printing them on standard error."""
     if tree.hasErrors():
         print("\n".join(problem_lines(tree)), file=sys.stderr)
-        raise CommandError(message)
+        raise OperationError(message)
 
 
 def problem_lines(tree: ValidationTree, indent: int = 0) -> Iterator[str]:

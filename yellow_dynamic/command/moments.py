@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from yellow_dynamic.command import CommandError
+from yellow_dynamic.monitoring import OperationError
 
 SPAN = re.compile(r"(\d{1,6})([mhdw])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -20,7 +20,7 @@ def moment(text: str, *, ahead: bool = False) -> datetime:
         ahead: whether that is in the future; else it is in the past.
 
     Raises:
-        CommandError: it is neither, or in the past where it must be ahead.
+        OperationError: it is neither, or in the past where it must be ahead.
     """
     now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     try:
@@ -32,10 +32,10 @@ def moment(text: str, *, ahead: bool = False) -> datetime:
             if found.tzinfo is not None:
                 found = found.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
-        raise CommandError(
+        raise OperationError(
             f"{text!r} is no time: give one such as 2026-11-26, '2026-11-26 08:00' (UTC) or "
             "2026-11-26T08:00+01:00, or how long from now, such as 90m, 12h, 7d or 2w."
         ) from None
     if ahead and found <= now:
-        raise CommandError(f"{text!r} is over: it is {now} UTC now.")
+        raise OperationError(f"{text!r} is over: it is {now} UTC now.")
     return found.replace(microsecond=0)

@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.text import Text
 
-from yellow_dynamic.command.in_airflow import BothSides, BuiltDag
 from yellow_dynamic.command.printing import print_line, print_table
+from yellow_dynamic.monitoring.in_airflow import BothSides, BuiltDag
 
 #: What the factory's DAGs have on purpose and static ones have not, and what for.
 BY_DESIGN = {
@@ -166,7 +166,7 @@ def compare(static: dict[str, BuiltDag], dynamic: dict[str, BuiltDag]) -> list[S
 
 
 def transforms(dag: BuiltDag) -> bool:
-    """Tell whether a DAG belongs to a transformer, for which no static file is rendered."""
+    """Return whether a DAG belongs to a transformer, for which no static file is rendered."""
     return "datatransformer" in ((dag.form or {}).get("dag") or {}).get("tags", ())
 
 
@@ -185,7 +185,7 @@ def compare_dag(dag_id: str, static: BuiltDag, dynamic: BuiltDag) -> Stream:
     brought = {key: BY_SETTING.get(key, []) for key in dynamic.facts.settings}
     brought["pod_template"] = list(leaves("pods", after.get("templates", {})))
     for difference in found:
-        difference.setting = setting_of(difference.key, brought)
+        difference.setting = find_setting(difference.key, brought)
     if not found:
         return Stream(dag_id, EQUAL)
     settled = all(difference.setting for difference in found)
@@ -193,11 +193,11 @@ def compare_dag(dag_id: str, static: BuiltDag, dynamic: BuiltDag) -> Stream:
 
 
 def is_below(key: str, keys: Iterable[str]) -> bool:
-    """Tell whether a key is one of these, or within one of them."""
+    """Return whether a key is one of these, or within one of them."""
     return any(f"{key}.".startswith(f"{each}.") for each in keys)
 
 
-def setting_of(key: str, brought: dict[str, list[str]]) -> str | None:
+def find_setting(key: str, brought: dict[str, list[str]]) -> str | None:
     """Return which of a row's keys from RunSettings brings the difference in a key.
 
     Args:

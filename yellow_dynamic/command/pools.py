@@ -8,14 +8,15 @@ from typing import Any
 
 from rich.text import Text
 
-from yellow_dynamic.command.airflow_api import AirflowApi, Pool
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.printing import counted, print_line, print_table
-from yellow_dynamic.command.rows import StreamRow, read_rows
+from yellow_dynamic.command.printing import print_line, print_table
+from yellow_dynamic.monitoring.airflow_api import AirflowApi, Pool
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.rows import StreamRow, read_rows
+from yellow_dynamic.monitoring.text import counted
 
 
 @dataclass
-class Wanted:
+class PoolDemand:
     """What the streams that are not disabled want of a pool.
 
     Attributes:
@@ -44,13 +45,13 @@ class Wanted:
         return None
 
 
-def wanted_pools(rows: Iterable[StreamRow]) -> list[Wanted]:
+def demanded_pools(rows: Iterable[StreamRow]) -> list[PoolDemand]:
     """Return what the rows want of each pool, in the order of the names."""
-    found: dict[str, Wanted] = {}
-    for config in (row.config for row in rows if not row.is_off):
+    found: dict[str, PoolDemand] = {}
+    for config in (row.config for row in rows if not row.is_disabled):
         if not isinstance(name := config.get("pool"), str):
             continue
-        wanted = found.setdefault(name, Wanted(name))
+        wanted = found.setdefault(name, PoolDemand(name))
         wanted.streams += 1
         slots = config.get("pool_slots", 1)
         wanted.most_slots = max(wanted.most_slots, slots if isinstance(slots, int) else 1)
@@ -115,12 +116,12 @@ def look_at_pools(installation: Installation, api: AirflowApi, slots: int | None
         slots: of each new pool; None makes none.
 
     Raises:
-        CommandError: the rows cannot be read, or Airflow refuses.
+        OperationError: the rows cannot be read, or Airflow refuses.
         sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
     """
     there = api.pools()
     states = []
-    for wanted in wanted_pools(read_rows(installation)):
+    for wanted in demanded_pools(read_rows(installation)):
         made = slots is not None and wanted.name not in there
         if slots is not None and made:
             there[wanted.name] = api.create_pool(wanted.name, slots, installation.name)

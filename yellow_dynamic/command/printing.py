@@ -12,6 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from yellow_dynamic.monitoring.changes import KeyChange
+from yellow_dynamic.monitoring.text import canonical_json
+
 #: Wide enough that no line of a table breaks where nobody reads it on a screen.
 WIDTH_WITHOUT_TERMINAL = 10_000
 #: What each column but the first takes at least, frame and all.
@@ -30,11 +33,6 @@ def escape_what_the_output_cannot_hold() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def as_json(value: Any) -> str:
-    """Return a text that is equal for equal JSON values only: in Python, true is 1."""
-    return json.dumps(value, sort_keys=True)
-
-
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=str))
 
@@ -47,7 +45,7 @@ def print_line(text: str | Text, style: str = "", *, err: bool = False) -> None:
 
 def print_values(values: dict[str, Any]) -> None:
     for key, value in values.items():
-        print_line(f"  {key} = {value if isinstance(value, str) else as_json(value)}")
+        print_line(f"  {key} = {value if isinstance(value, str) else canonical_json(value)}")
 
 
 def print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
@@ -70,16 +68,15 @@ def print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[str
     Console(width=width, height=Console().height).print(table)
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Return a number of things, such as `1 stream` or `2 streams`."""
-    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+#: The sign and the colour of a change.
+SIGNS = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
 
 
-#: So many of many texts are shown.
-SHOWN = 5
-
-
-def shortened(texts: list[str]) -> str:
-    """Return the first of some texts, and how many more there are."""
-    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return "; ".join(texts[:SHOWN]) + more
+def print_key_change(change: KeyChange) -> None:
+    sign, colour = SIGNS[change.action]
+    old, new = canonical_json(change.old), canonical_json(change.new)
+    if change.action == "changed":
+        print_line(f"      {sign} {change.key}: {old} -> {new}", style=colour)
+    else:
+        value = new if change.action == "added" else old
+        print_line(f"      {sign} {change.key} = {value}", style=colour)

@@ -1,73 +1,113 @@
-"""Which streams of a platform a command is about."""
+"""The streams that a command acts on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any
+import difflib
 
-from yellow_dynamic import contract
-from yellow_dynamic.command import CommandError
+from sqlalchemy.exc import SQLAlchemyError
 
-WILDCARDS = set("*?[")
+from yellow_dynamic.monitoring import OperationError
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.rows import StreamRow, read_rows
+from yellow_dynamic.monitoring.selection import Selection
+from yellow_dynamic.monitoring.text import format_error
+
+PlatformRows = list[tuple[Installation, list[StreamRow]]]
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which streams a command is about: those for which all that is given holds.
-
-    Attributes:
-        patterns: keys of streams, or shell patterns of them.
-        store: the name of a store, or a shell pattern.
-        source_credential: the name of a source's credential, or a shell pattern.
-        everything: whether it is about all streams.
-    """
-
-    patterns: tuple[str, ...] = ()
-    store: str | None = None
-    source_credential: str | None = None
-    everything: bool = False
-
-    @property
-    def by_value(self) -> dict[str, str]:
-        """The patterns of values, by their keys in a configuration."""
-        given = {"store_name": self.store, "source_credential_name": self.source_credential}
-        return {key: pattern for key, pattern in given.items() if pattern is not None}
-
-    @property
-    def single(self) -> str | None:
-        """The key of a stream where no more than this one was named."""
-        one = self.patterns[0] if len(self.patterns) == 1 else None
-        return None if one is None or self.by_value or WILDCARDS & set(one) else one
-
-    def check(self) -> None:
-        """Raise CommandError where it does not say which streams."""
-        chosen = bool(self.patterns or self.by_value)
-        if chosen == self.everything:
-            raise CommandError(
-                "Say which streams: STREAM (a key or a pattern such as 'Erp_*'), --store or "
-                "--source-credential; or --all, alone, for every stream."
-            )
-
-    def has(self, stream_key: str, config: dict[str, Any]) -> bool:
-        """Tell whether it is about a stream of this configuration."""
-        named = contract.with_credential_names(config)
-        keys = self.patterns or ("*",)
-        return any(stream_key == key or fnmatchcase(stream_key, key) for key in keys) and all(
-            fnmatchcase(str(named.get(key, "")), pattern) for key, pattern in self.by_value.items()
+def check_selection(selection: Selection) -> None:
+    """Raise OperationError if a selection has neither a condition nor --all, or has both."""
+    chosen = bool(selection.patterns or selection.by_value)
+    if chosen == selection.everything:
+        raise OperationError(
+            "Say which streams: STREAM (a key or a pattern such as 'Erp_*'), --store or "
+            "--source-credential; or --all, alone, for every stream."
         )
-
-    def __str__(self) -> str:
-        words = [*map(repr, self.patterns), *(f"{key} {it!r}" for key, it in self.by_value.items())]
-        return ", ".join(words)
 
 
 def require_some(selection: Selection | None, count: int, platforms: list[str]) -> None:
-    """Raise CommandError where a selection has none of the platforms' streams."""
+    """Raise OperationError if a selection matches no stream of the platforms."""
     if selection is None or count:
         return
     names = ", ".join(platforms)
-    raise CommandError(
+    raise OperationError(
         f"No stream of {names} is selected by {selection}, which is no platform either. The "
         "command `streams` lists them all."
     )
+
+
+def read_all_rows(installations: list[Installation]) -> tuple[PlatformRows, list[str]]:
+    """Return the rows of each platform that can be read, and the errors of the others.
+
+    Raises:
+        OperationError: the login of the only one is missing.
+        sqlalchemy.exc.SQLAlchemyError: the only table cannot be read.
+    """
+    rows: PlatformRows = []
+    failures = []
+    for each in installations:
+        try:
+            rows.append((each, read_rows(each)))
+        except (OperationError, SQLAlchemyError) as error:
+            if len(installations) == 1:
+                raise
+            failures.append(format_error(error))
+    return rows, failures
+
+
+def find_stream(
+    installations: list[Installation], stream_key: str
+) -> tuple[Installation, StreamRow, list[str]]:
+    """Return the one row of this key among the platforms, and its platform.
+
+    Returns:
+        The platform, the row, and the errors of platforms that cannot be read and may have such a
+        stream too.
+
+    Raises:
+        OperationError: no platform that can be read has the stream, or more than one has it.
+        sqlalchemy.exc.SQLAlchemyError: the only table cannot be read.
+    """
+    platforms, failures = read_all_rows(installations)
+    rows = [(each, row) for each, of_platform in platforms for row in of_platform]
+    found = [(each, row) for each, row in rows if row.stream_key == stream_key]
+    names = ", ".join(each.name for each in ([each for each, _ in found] or installations))
+    if len(found) > 1:
+        raise OperationError(
+            f"Several platforms have a stream {stream_key!r}: {names}. Give one with --platform."
+        )
+    if not found:
+        keys = sorted({row.stream_key for _, row in rows})
+        close = difflib.get_close_matches(stream_key, keys, n=3) or keys[:10]
+        raise OperationError(
+            f"There is no stream {stream_key!r} on {names}; there is, for example: "
+            f"{', '.join(close) or 'none'}. The command `streams` lists them all. "
+            + " ".join(failures)
+        )
+    return (*found[0], failures)
+
+
+def find_selected(installations: list[Installation], selection: Selection) -> PlatformRows:
+    """Return the selected rows of each platform.
+
+    Raises:
+        OperationError: no row is selected, or a platform that may have one cannot be read.
+    """
+    if selection.single is not None:
+        installation, row, failures = find_stream(installations, selection.single)
+        found = [(installation, [row])]
+    else:
+        answers, failures = read_all_rows(installations)
+        found = [
+            (each, [row for row in rows if selection.matches(row.stream_key, row.config)])
+            for each, rows in answers
+        ]
+    if failures:
+        raise OperationError(
+            f"Other platforms may have a stream {selection.single or 'like these'!r} too and "
+            "cannot be asked, so nothing was changed. Name its platform with --platform. "
+            + " ".join(failures)
+        )
+    count = sum(len(rows) for _, rows in found)
+    require_some(selection, count, [each.name for each, _ in found])
+    return found

@@ -1,196 +1,16 @@
-"""Whether each stream delivers: its row, its DAG, Airflow's view of that, and its batches."""
+"""The command `status`: prints the state of each stream."""
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from functools import cached_property
-from pathlib import PurePath
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from rich.text import Text
-from sqlalchemy.exc import SQLAlchemyError
 
-from yellow_dynamic import batches, contract
-from yellow_dynamic.batches import Batch, Delivery
-from yellow_dynamic.command.airflow_api import AirflowApi, AirflowView, DagView
-from yellow_dynamic.command.in_airflow import BuiltDag, LoadedFactory
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.printing import counted, print_line, print_table, printable, shortened
-from yellow_dynamic.command.rows import StreamRow, as_time, in_words, read_rows
-from yellow_dynamic.command.selection import Selection
-
-
-class State(enum.StrEnum):
-    """What is to be said of a stream in one word."""
-
-    HEALTHY = "healthy"
-    DISABLED = "disabled"
-    PAUSED = "paused"
-    ENDING = "ending"
-    SNAPSHOT = "served from snapshot"
-    WAITING = "waiting"
-    NOT_MERGED = "not merged"
-    BROKEN = "broken"
-    MISSING = "missing"
-    FAILING = "failing"
-    LATE = "late"
-    LEFT_OVER = "left over"
-    STATIC = "static file"
-
-    @property
-    def well(self) -> bool:
-        """Whether nothing is wrong: a person switched the stream off, or paused its DAG."""
-        return self in (State.HEALTHY, State.DISABLED, State.PAUSED, State.ENDING)
-
-    @property
-    def colour(self) -> str:
-        if not self.well:
-            return "red"
-        return "green" if self is State.HEALTHY else "yellow"
-
-
-class Finding(NamedTuple):
-    """A state, and why."""
-
-    state: State
-    reason: str = ""
-
-
-@dataclass
-class StreamStatus:
-    """One stream: what the row, the factory file and Airflow say of it, and what follows.
-
-    What has no row, or was not asked for, is None.
-    """
-
-    stream_key: str
-    dag_id: str
-    state: State
-    reason: str = ""
-    row: str | None = None
-    dag: str | None = None
-    airflow: str | None = None
-    newest_batch: Batch | None = None
-    good_batch: Batch | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        found = {"newest_batch": self.newest_batch, "good_batch": self.good_batch}
-        batches = {name: batch and batch.as_json() for name, batch in found.items()}
-        return {**asdict(self), **batches}
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which streams are to be listed.
-
-    Attributes:
-        states: those in one of these states; in any where there is none.
-        selection: those that it has, or None for all.
-    """
-
-    states: Collection[State] = ()
-    selection: Selection | None = None
-
-    def selects(self, stream_key: str, config: dict[str, Any]) -> bool:
-        return self.selection is None or self.selection.has(stream_key, config)
-
-
-ALL = Wanted()
-
-
-@dataclass
-class PlatformStatus:
-    """The wanted streams of a platform, and what is wrong with the platform itself.
-
-    Attributes:
-        platform: its name in the model.
-        streams: those that are wanted.
-        problems: those of the platform.
-        selected: how many streams were asked about, in whichever state.
-        count: how many streams there are.
-    """
-
-    platform: str
-    streams: list[StreamStatus]
-    problems: list[str] = field(default_factory=list)
-    selected: int = 0
-    count: int = 0
-
-    @property
-    def well(self) -> bool:
-        return not self.problems and all(stream.state.well for stream in self.streams)
-
-    def as_json(self) -> dict[str, Any]:
-        streams = [stream.as_json() for stream in self.streams]
-        return {**asdict(self), "streams": streams, "well": self.well}
-
-    def show(self) -> None:
-        counts = Counter(stream.state for stream in self.streams)
-        numbers = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
-        print_line(
-            f"{self.platform}: {self.shown}{f': {numbers}' if numbers else ''}.", style="bold"
-        )
-        for problem in self.problems:
-            print_line(problem, style="red")
-        if self.streams:
-            columns = [*zip(HEADINGS, *map(cells_of, self.streams), strict=True)]
-            headings, *rows = zip(*filter(was_asked, columns), strict=True)
-            print_table("", map(str, headings), rows)
-        self._show_reasons()
-        self._show_end(numbers)
-
-    @property
-    def shown(self) -> str:
-        if self.problems and not self.count:
-            return "its streams are not known"
-        shown = counted(len(self.streams), "stream")
-        return shown if len(self.streams) == self.count else f"{shown} of {self.count}"
-
-    def _show_reasons(self) -> None:
-        """Print each reason once, with the streams that it is the reason for."""
-        reasons: dict[tuple[State, str], list[str]] = {}
-        for stream in self.streams:
-            if stream.reason:
-                reasons.setdefault((stream.state, stream.reason), []).append(stream.stream_key)
-        for (state, reason), keys in reasons.items():
-            of = keys[0] if len(keys) == 1 else f"{len(keys)} streams ({shortened(keys)})"
-            print_line(Text.assemble((state, state.colour), printable(f" {of}: {reason}")))
-
-    def _show_end(self, numbers: str) -> None:
-        if not self.well:
-            text = f"Not all is well: {numbers}." if numbers else "Not all is well."
-        elif len(self.streams) == self.count:
-            text = f"All is well: {numbers or 'no streams'}."
-        else:
-            text = f"Of {self.count - len(self.streams)} of them nothing is said here."
-        print_line(text, style="green" if self.well else "red")
-
-
-NOT_ASKED = "not asked"
-HEADINGS = ("stream", "state", "last good batch", "rows", "now", "row", "DAG", "Airflow")
-
-
-def cells_of(stream: StreamStatus) -> list[str | Text]:
-    good, newest = stream.good_batch, stream.newest_batch
-    return [
-        stream.stream_key,
-        Text(stream.state, stream.state.colour),
-        f"{as_time(good.ended)}, {good.number}" if good else "",
-        good.rows if good else "",
-        f"batch {newest.number} {newest.status}" if newest and newest != good else "",
-        stream.row or "none",
-        stream.dag or NOT_ASKED,
-        stream.airflow or NOT_ASKED,
-    ]
-
-
-def was_asked(column: tuple[str | Text, ...]) -> bool:
-    """Tell whether a column, after its heading, says anything."""
-    return set(map(str, column[1:])) != {NOT_ASKED}
+from yellow_dynamic.command.printing import print_line, print_table, printable
+from yellow_dynamic.monitoring.status import PlatformStatus, State, StreamStatus
+from yellow_dynamic.monitoring.text import counted, format_time, shortened
 
 
 @dataclass
@@ -201,7 +21,7 @@ class StatusReport:
 
     @property
     def differs(self) -> bool:
-        return not all(each.well for each in self.platforms)
+        return not all(each.is_well for each in self.platforms)
 
     def as_json(self) -> dict[str, Any]:
         platforms = [each.as_json() for each in self.platforms]
@@ -209,291 +29,73 @@ class StatusReport:
 
     def show(self) -> None:
         for each in self.platforms:
-            each.show()
+            print_status(each)
 
 
-@dataclass
-class Sources:
-    """All that is known of a platform; None is what could not, or should not, be asked.
-
-    `unread` says that the table cannot be read, and of when its rows are then.
-    """
-
-    installation: Installation
-    rows: dict[str, StreamRow] | None = None
-    model: dict[str, str] | None = None
-    factory: LoadedFactory | None = None
-    static: list[str] = field(default_factory=list)
-    airflow: AirflowView | None = None
-    deliveries: dict[str, Delivery] | None = None
-    late_after: datetime | None = None
-    problems: list[str] = field(default_factory=list)
-    unread: str | None = None
-    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
-
-    @cached_property
-    def configs(self) -> dict[str, dict[str, Any]]:
-        """The configuration of each row by its key."""
-        return {key: row.config for key, row in (self.rows or {}).items()}
-
-
-def sources_of(
-    installation: Installation,
-    *,
-    load: bool,
-    api: AirflowApi | None,
-    late_after: datetime | None = None,
-) -> Sources:
-    """Ask the model, the table, the batches, the factory file and Airflow.
-
-    Args:
-        installation: the platform.
-        load: whether Airflow's Python is to load the factory file.
-        api: Airflow's REST API, or None.
-        late_after: a stream without a good batch since then (UTC) is late; None is for what its
-            schedule says.
-
-    Raises:
-        CommandError: one of them cannot be asked; that the table cannot be read is a problem of
-            the platform instead.
-    """
-    sources = Sources(installation, late_after=late_after)
-    try:
-        read_store(sources)
-    except SQLAlchemyError as error:
-        sources.problems.append(in_words(error))
-    if installation.model:
-        sources.model = installation.model.rows
-    if load:
-        sources.factory = installation.load()
-    sources.static = installation.static_files()
-    if api:
-        sources.airflow = api.view(installation.airflow_name)
-    return sources
-
-
-def read_store(sources: Sources) -> None:
-    """Read the table and the batches; that these may not be read is a problem of the platform.
-
-    Raises:
-        CommandError: the login is missing.
-        sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
-    """
-    installation = sources.installation
-    sources.rows = {row.stream_key: row for row in read_rows(installation)}
-    try:
-        with installation.transaction("read the batches beside") as connection:
-            sources.deliveries = batches.read_deliveries(connection, installation.settings)
-    except batches.UnreadableError as error:
-        sources.problems.append(str(error))
-
-
-def platform_status(sources: Sources, wanted: Wanted = ALL) -> PlatformStatus:
-    """Return the status of the wanted streams among all that anything asked knows of."""
-    installation, factory, airflow = sources.installation, sources.factory, sources.airflow
-    built = {
-        dag.facts.stream or installation.stream_of(dag_id): dag
-        for dag_id, dag in (factory.dags if factory else {}).items()
-    }
-    seen = {
-        (dag.facts and dag.facts.stream) or installation.stream_of(dag_id): dag
-        for dag_id, dag in (airflow.dags if airflow else {}).items()
-    }
-    in_service = {key for key, view in seen.items() if not view.stale}
-    keys = {*(sources.rows or {}), *(sources.model or {}), *built, *in_service}
-    problems = [*sources.problems]
-    if factory and factory.error:
-        problems.append(f"The factory file cannot be loaded: {factory.error}")
-        if sources.rows is None and factory.guessed_folder:
-            problems.append(
-                "What Airflow serves from its snapshot is not known: AIRFLOW_HOME is not set, and "
-                f"{factory.guessed_folder} has none that can be used. Set AIRFLOW_HOME, or "
-                "YELLOW_DYNAMIC_SNAPSHOT_DIR, as for Airflow, or let --python start Airflow's own."
-            )
-    streams = [stream_status(sources, key, built.get(key), seen.get(key)) for key in sorted(keys)]
-    configs = sources.configs
-    selected = [
-        each
-        for each in streams
-        if wanted.selects(each.stream_key, configs.get(each.stream_key, {}))
-    ]
-    shown = [each for each in selected if not wanted.states or each.state in wanted.states]
-    shown.sort(key=lambda stream: stream.state.well)
-    return PlatformStatus(installation.name, shown, problems, len(selected), len(streams))
-
-
-def stream_status(
-    sources: Sources, key: str, built: BuiltDag | None, seen: DagView | None
-) -> StreamStatus:
-    row = sources.rows.get(key) if sources.rows is not None else None
-    finding = next(findings(sources, key, row, built, seen), Finding(State.HEALTHY))
-    delivery = delivery_of(sources, key)
-    return StreamStatus(
-        key,
-        # That of a bad row may be another one than its key's.
-        seen.dag_id if seen else sources.installation.dag_id(key),
-        *finding,
-        newest_batch=delivery and delivery.newest,
-        good_batch=delivery and delivery.good,
-        row=str(row.status) if row else None,
-        dag=word_of_dag(built) if sources.factory else None,
-        airflow=word_of(seen) if sources.airflow else None,
+def print_status(status: PlatformStatus) -> None:
+    counts = Counter(stream.state for stream in status.streams)
+    numbers = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
+    print_line(
+        f"{status.platform}: {listed_streams(status)}{f': {numbers}' if numbers else ''}.",
+        style="bold",
     )
+    for problem in status.problems:
+        print_line(problem, style="red")
+    if status.streams:
+        columns = [*zip(HEADINGS, *map(status_cells, status.streams), strict=True)]
+        headings, *rows = zip(*filter(has_values, columns), strict=True)
+        print_table("", map(str, headings), rows)
+    print_reasons(status)
+    print_summary(status, numbers)
 
 
-def word_of_dag(built: BuiltDag | None) -> str:
-    if built is None:
-        return "none"
-    return "not valid" if built.facts.problem else "built"
+def listed_streams(status: PlatformStatus) -> str:
+    """Return how many streams are listed, and how many there are."""
+    if status.problems and not status.count:
+        return "its streams are not known"
+    listed = counted(len(status.streams), "stream")
+    return listed if len(status.streams) == status.count else f"{listed} of {status.count}"
 
 
-def word_of(view: DagView | None) -> str:
-    if view is None:
-        return "not there"
-    if view.stale:
-        return "out of service"
-    return "paused" if view.paused else "in service"
+def print_reasons(status: PlatformStatus) -> None:
+    """Print each reason once, with the streams that have it."""
+    reasons: dict[tuple[State, str], list[str]] = {}
+    for stream in status.streams:
+        if stream.reason:
+            reasons.setdefault((stream.state, stream.reason), []).append(stream.stream_key)
+    for (state, reason), keys in reasons.items():
+        streams = keys[0] if len(keys) == 1 else f"{len(keys)} streams ({shortened(keys)})"
+        print_line(Text.assemble((state, state.colour), printable(f" {streams}: {reason}")))
 
 
-def findings(
-    sources: Sources,
-    key: str,
-    row: StreamRow | None,
-    built: BuiltDag | None,
-    seen: DagView | None,
-) -> Iterator[Finding]:
-    """Yield what is to be said of a stream, the most important first."""
-    if row is None or row.is_off:
-        yield from about_ending(built, seen)
-    yield from about_row(sources, key, row, seen)
-    if row is not None and row.is_off:
-        return
-    if row is not None or sources.rows is None:
-        if sources.factory is not None:
-            yield from about_factory(sources, sources.factory, row, built)
-        if sources.airflow is not None:
-            yield from about_airflow(sources.airflow, row, seen)
-    if row is not None:
-        yield from about_delivery(sources, row)
-    yield from about_reading(sources)
+def print_summary(status: PlatformStatus, numbers: str) -> None:
+    if not status.is_well:
+        text = f"Not all is well: {numbers}." if numbers else "Not all is well."
+    elif len(status.streams) == status.count:
+        text = f"All is well: {numbers or 'no streams'}."
+    else:
+        text = f"Of {status.count - len(status.streams)} of them nothing is said here."
+    print_line(text, style="green" if status.is_well else "red")
 
 
-def about_ending(built: BuiltDag | None, seen: DagView | None) -> Iterator[Finding]:
-    # Only Airflow itself knows whether there is a run.
-    facts = (seen.facts if not seen.stale else None) if seen else built and built.facts
-    if facts and facts.ending:
-        yield Finding(State.ENDING, "it is disabled or removed, and a run of it has not ended")
+NOT_READ = "not asked"
+HEADINGS = ("stream", "state", "last good batch", "rows", "now", "row", "DAG", "Airflow")
 
 
-def about_row(
-    sources: Sources, key: str, row: StreamRow | None, seen: DagView | None
-) -> Iterator[Finding]:
-    if sources.rows is None:
-        in_service = seen is not None and not seen.stale
-        if not (in_service or (sources.factory and sources.factory.reading.source == "snapshot")):
-            yield Finding(State.BROKEN, "the table cannot be read")
-    elif row is None:
-        if key in (sources.model or {}):
-            reason = "the model has it and the table does not; run handleModelMerge"
-            yield Finding(State.MISSING, reason)
-        reason = "there is a DAG and no row; it goes with Airflow's next parses"
-        yield Finding(State.LEFT_OVER, reason)
-    elif sources.model is not None and key not in sources.model:
-        reason = "the model does not have it; run handleModelMerge to remove it"
-        yield Finding(State.NOT_MERGED, reason)
-    elif sources.model is not None and sources.model[key] != row.config_json:
-        reason = "its row is not what the model says; see `yellow-dynamic plan`"
-        yield Finding(State.NOT_MERGED, reason)
-    elif row.is_off:
-        if seen is not None and not seen.stale:
-            reason = "it is disabled, and Airflow has not taken its DAG away yet"
-            yield Finding(State.WAITING, reason)
-        yield Finding(State.DISABLED, row.why_disabled)
+def status_cells(stream: StreamStatus) -> list[str | Text]:
+    good, newest = stream.good_batch, stream.newest_batch
+    return [
+        stream.stream_key,
+        Text(stream.state, stream.state.colour),
+        f"{format_time(good.ended)}, {good.number}" if good else "",
+        good.rows if good else "",
+        f"batch {newest.number} {newest.status}" if newest and newest != good else "",
+        stream.row or "none",
+        stream.dag or NOT_READ,
+        stream.airflow or NOT_READ,
+    ]
 
 
-def about_factory(
-    sources: Sources, factory: LoadedFactory, row: StreamRow | None, built: BuiltDag | None
-) -> Iterator[Finding]:
-    if factory.error:
-        yield Finding(State.BROKEN, "the factory file cannot be loaded; see above")
-    elif built is None and row is not None and not factory.reading.reason:
-        file = f"{sources.installation.dag_id(row.stream_key)}.py"
-        for path in sources.static:
-            if PurePath(path).name == file:
-                reason = f"its DAG comes from {path} until that file is deleted"
-                yield Finding(State.STATIC, reason)
-        yield Finding(State.MISSING, "the factory file does not find its row where it reads")
-    elif built and built.facts.problem:
-        yield Finding(State.BROKEN, built.facts.problem)
-    elif (
-        built
-        and row
-        and not factory.reading.reason
-        and built.facts.revision != contract.revision_of(row.config_json)
-    ):
-        reason = "the factory file reads another configuration than this table's"
-        yield Finding(State.WAITING, reason)
-
-
-def about_airflow(
-    airflow: AirflowView, row: StreamRow | None, seen: DagView | None
-) -> Iterator[Finding]:
-    for file, error in airflow.import_errors.items():
-        if seen is None or seen.stale or seen.import_errors:
-            yield Finding(State.BROKEN, f"Airflow could not import {file}: {error}")
-    if seen is None or seen.stale:
-        yield Finding(State.MISSING, f"its DAG is {word_of(seen)} in Airflow")
-        return
-    if seen.facts and seen.facts.problem:
-        yield Finding(State.BROKEN, seen.facts.problem)
-    elif seen.facts and row and seen.facts.revision != contract.revision_of(row.config_json):
-        reason = (
-            f"Airflow has another revision of it, from its parse at {seen.last_parsed}; its "
-            f"row was changed at {row.updated_at} UTC"
-        )
-        yield Finding(State.WAITING, reason)
-    if seen.paused:
-        yield Finding(State.PAUSED, "it is paused in Airflow")
-    if seen.failure:
-        yield Finding(State.FAILING, str(seen.failure))
-
-
-def about_reading(sources: Sources) -> Iterator[Finding]:
-    factory = sources.factory
-    if factory and factory.reading.reason:
-        yield Finding(State.SNAPSHOT, factory.reading.reason)
-    elif sources.unread:
-        yield Finding(State.SNAPSHOT, sources.unread)
-    elif sources.rows is None:
-        yield Finding(State.SNAPSHOT, "the table cannot be read, and Airflow has its DAG")
-
-
-NOTHING = Delivery(None, None)
-
-
-def delivery_of(sources: Sources, stream_key: str) -> Delivery | None:
-    """Return what a stream last delivered; None where that is not known, or no job says it."""
-    config = sources.configs.get(stream_key)
-    if config is None or sources.deliveries is None:
-        return None
-    key = contract.batch_key_of(config)
-    return None if key is None else sources.deliveries.get(key, NOTHING)
-
-
-def about_delivery(sources: Sources, row: StreamRow) -> Iterator[Finding]:
-    delivery = delivery_of(sources, row.stream_key)
-    if delivery is None:
-        return
-    newest, good = delivery
-    if newest and newest.status == contract.FAILED:
-        reason = f"its batch {newest.number} failed at {as_time(newest.ended)}"
-        yield Finding(State.FAILING, reason)
-    due = sources.late_after or batches.due_since(row.stream_key, sources.configs, sources.now)
-    since = good.ended if good else row.created_at
-    if due and since and since < due:
-        text = f"no good batch since {as_time(since)}"
-        if good is None:
-            text = f"no good batch yet, and its row is there since {as_time(since)}"
-        if newest and newest != good:
-            text += f"; batch {newest.number} is {newest.status} since {as_time(newest.started)}"
-        yield Finding(State.LATE, text)
+def has_values(column: tuple[str | Text, ...]) -> bool:
+    """Return whether a column has a value below its heading."""
+    return set(map(str, column[1:])) != {NOT_READ}

@@ -11,12 +11,14 @@ import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
 from yellow_dynamic import contract, history
-from yellow_dynamic.command import CommandError
-from yellow_dynamic.command.platform import Installation
 from yellow_dynamic.command.printing import print_line
-from yellow_dynamic.command.rows import StreamRow, find_stream, in_words, read_each
-from yellow_dynamic.command.selection import Selection, require_some
+from yellow_dynamic.command.selection import PlatformRows, check_selection, find_selected
 from yellow_dynamic.merge_store import config_table, execute_locking, quoted_name
+from yellow_dynamic.monitoring import OperationError
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.rows import StreamRow
+from yellow_dynamic.monitoring.selection import Selection
+from yellow_dynamic.monitoring.text import format_error
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Switch:
         return "disable" if self.status == contract.DISABLED else "enable"
 
     def changes(self, row: StreamRow) -> bool:
-        """Tell whether the row is to be written."""
+        """Return whether the row is to be written."""
         return row.status != self.status or (row.disabled_until or None) != (
             self.until and self.until.isoformat()
         )
@@ -90,9 +92,6 @@ class SwitchReport:
             each.show()
 
 
-Found = list[tuple[Installation, list[StreamRow]]]
-
-
 def switch_streams(
     installations: list[Installation],
     selection: Selection,
@@ -109,11 +108,11 @@ def switch_streams(
             where the answer is no.
 
     Raises:
-        CommandError: there is no such stream, a platform cannot be asked, one has gone
+        OperationError: there is no such stream, a platform cannot be read, one was removed
             meanwhile, or the table cannot keep a reason or a time.
         sqlalchemy.exc.SQLAlchemyError: the rows of a platform cannot be written; they stay.
     """
-    selection.check()
+    check_selection(selection)
     found = find_selected(installations, selection)
     written = [(each, [row for row in rows if switch.changes(row)]) for each, rows in found]
     count = sum(len(rows) for _, rows in written)
@@ -126,7 +125,7 @@ def switch_streams(
     return SwitchReport([report for each, rows in found for report in reports(each, rows, switch)])
 
 
-def write_each(written: Found, switch: Switch) -> None:
+def write_each(written: PlatformRows, switch: Switch) -> None:
     """Write the status of the rows of each platform; an error says what was done before it."""
     done: list[str] = []
     for each, rows in written:
@@ -134,11 +133,11 @@ def write_each(written: Found, switch: Switch) -> None:
             continue
         try:
             write_status(each, [row.stream_key for row in rows], switch)
-        except (CommandError, SQLAlchemyError) as error:
+        except (OperationError, SQLAlchemyError) as error:
             if not done:
                 raise
-            raise CommandError(
-                f"{in_words(error)} Before that, the streams of {', '.join(done)} were made "
+            raise OperationError(
+                f"{format_error(error)} Before that, the streams of {', '.join(done)} were made "
                 f"{switch.status}."
             ) from None
         done.append(each.name)
@@ -156,32 +155,6 @@ def reports(
         )  # fmt: skip
 
 
-def find_selected(installations: list[Installation], selection: Selection) -> Found:
-    """Return the selected rows of each platform.
-
-    Raises:
-        CommandError: there is none, or a platform, which may have one too, cannot be asked.
-    """
-    if selection.single is not None:
-        installation, row, failures = find_stream(installations, selection.single)
-        found = [(installation, [row])]
-    else:
-        answers, failures = read_each(installations)
-        found = [
-            (each, [row for row in rows if selection.has(row.stream_key, row.config)])
-            for each, rows in answers
-        ]
-    if failures:
-        raise CommandError(
-            f"Other platforms may have a stream {selection.single or 'like these'!r} too and "
-            "cannot be asked, so nothing was changed. Name its platform with --platform. "
-            + " ".join(failures)
-        )
-    count = sum(len(rows) for _, rows in found)
-    require_some(selection, count, [each.name for each, _ in found])
-    return found
-
-
 def write_status(installation: Installation, keys: list[str], switch: Switch) -> None:
     """Write the status of these rows, in one transaction."""
     table = config_table(installation.table)
@@ -192,7 +165,7 @@ def write_status(installation: Installation, keys: list[str], switch: Switch) ->
         execute_locking(connection, lock)
         kept = history.is_readable(connection, installation.table)
         if not kept and (switch.reason or switch.until):
-            raise CommandError(
+            raise OperationError(
                 f"A reason or a time cannot be kept, and nothing was changed. "
                 f"{history.no_history_message(installation.table)}"
             )
@@ -204,7 +177,7 @@ def write_status(installation: Installation, keys: list[str], switch: Switch) ->
         done = connection.execute(named.update().where(chosen).values(values))
         if done.rowcount != len(keys):
             gone = len(keys) - done.rowcount
-            raise CommandError(
+            raise OperationError(
                 f"Of the streams {', '.join(keys):.300} of platform {installation.name!r}, {gone} "
                 "have been removed by a merge meanwhile. Nothing was changed."
             )

@@ -8,12 +8,13 @@ from typing import Any
 
 from rich.text import Text
 
-from yellow_dynamic.command.airflow_api import AirflowApi, Triggered
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.printing import counted, print_line, print_table
-from yellow_dynamic.command.rows import StreamRow
-from yellow_dynamic.command.selection import Selection
-from yellow_dynamic.command.switch import Found, find_selected
+from yellow_dynamic.command.printing import print_line, print_table
+from yellow_dynamic.command.selection import check_selection, find_selected
+from yellow_dynamic.monitoring.airflow_api import AirflowApi, Triggered
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.rows import StreamRow
+from yellow_dynamic.monitoring.selection import Selection
+from yellow_dynamic.monitoring.text import counted
 
 
 @dataclass
@@ -71,11 +72,11 @@ def trigger_streams(
             where the answer is no.
 
     Raises:
-        CommandError: there is no such stream, or a platform or Airflow cannot be asked.
+        OperationError: there is no such stream, or a platform or Airflow cannot be read.
         sqlalchemy.exc.SQLAlchemyError: a table cannot be read.
     """
-    selection.check()
-    found: Found = find_selected(installations, selection)
+    check_selection(selection)
+    found = find_selected(installations, selection)
     count = sum(len(rows) for _, rows in found)
     if count > 1:
         confirm(f"Start {counted(count, 'run')} now?")
@@ -84,7 +85,7 @@ def trigger_streams(
 
 def start_runs(installation: Installation, rows: list[StreamRow], api: AirflowApi) -> list[Started]:
     """Start a run of each stream of a platform that is not disabled."""
-    keys = [row.stream_key for row in rows if not row.is_off]
+    keys = [row.stream_key for row in rows if not row.is_disabled]
     runs = dict(zip(keys, api.trigger([installation.dag_id(key) for key in keys]), strict=True))
     disabled = Triggered(None, "it is disabled")
     return [

@@ -441,7 +441,9 @@ def stream_documentation(
     )
 
 
-def metadata_comment(stream_key: str, revision: str | None, **more: str | bool | list[str]) -> str:
+def metadata_comment(
+    stream_key: str, revision: str | None, **more: str | bool | list[str] | None
+) -> str:
     """Return what the command `yellow-dynamic` reads from a page, as Markdown that nobody sees.
 
     It is the definition of a link that no text uses: Airflow shows HTML comments as text.

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from threading import Thread
 from typing import Any
 
-from yellow_dynamic.command.status import State
+from yellow_dynamic.monitoring.status import State
 from yellow_dynamic.page.overview import OVERVIEW, Platform
 
 EVERY_SECONDS = 60

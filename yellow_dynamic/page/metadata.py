@@ -16,28 +16,24 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import case, func, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from yellow_dynamic.command.airflow_api import (
+from yellow_dynamic.contract import FAILURE, RAN_WITH, revision_described, stream_key_of
+from yellow_dynamic.monitoring.airflow import (
+    FAILED,
     REASONS,
+    SUCCESS,
     AirflowView,
     DagView,
     Failure,
-    dag_ids_start,
+    dag_id_prefix,
+    default_failure_reason,
     is_factory_file,
-    reason_without_record,
 )
-from yellow_dynamic.command.in_airflow import Facts, facts_of, last_line, settings_of
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.rows import as_time
-from yellow_dynamic.contract import (
-    FAILURE,
-    RAN_WITH,
-    revision_described,
-    stream_key_of,
-)
+from yellow_dynamic.monitoring.in_airflow import Facts, facts_of, last_line, settings_of
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.text import format_time
 
 #: What the names of factory files are like, in SQL; DataSurface has files of such names too.
 FACTORY_FILES = r"%\_factory\_dag%.py"
-SUCCESS, FAILED = "success", "failed"
 #: Among so many of the newest runs one is looked for that says where its row came from.
 NEWEST_RUNS = 20
 
@@ -121,7 +117,7 @@ def dag_views(session: Session, airflow_name: str) -> Iterator[DagView]:
         DagModel.fileloc,
         DagModel.last_parsed_time,
         DagModel.description,
-    ).where(DagModel.dag_id.startswith(dag_ids_start(airflow_name), autoescape=True))
+    ).where(DagModel.dag_id.startswith(dag_id_prefix(airflow_name), autoescape=True))
     undescribed = {}
     for dag_id, stale, paused, errors, file, parsed, description in session.execute(query):
         key = stream_key_of(airflow_name, dag_id)
@@ -160,11 +156,11 @@ def failures(session: Session, airflow_name: str) -> Iterator[tuple[str, Failure
     )
     query = select(failed.dag_id, failed.run_id, failed.end_date).where(
         failed.state == FAILED,
-        failed.dag_id.startswith(dag_ids_start(airflow_name), autoescape=True),
+        failed.dag_id.startswith(dag_id_prefix(airflow_name), autoescape=True),
         ~overcome,
     )
     for dag_id, run_id, ended in session.execute(query.order_by(failed.end_date)):
-        yield dag_id, Failure(run_id, as_time(ended))
+        yield dag_id, Failure(run_id, format_time(ended))
 
 
 def add_reasons(session: Session, views: list[DagView]) -> None:
@@ -181,7 +177,7 @@ def said_by_tasks(
         tuple_(TaskInstance.dag_id, TaskInstance.run_id).in_(runs), TaskInstance.state == FAILED
     )
     for dag_id, run_id, task_id in session.execute(tasks):
-        yield (dag_id, run_id), reason_without_record(task_id)
+        yield (dag_id, run_id), default_failure_reason(task_id)
     records = select(XComModel).where(
         tuple_(XComModel.dag_id, XComModel.run_id).in_(runs), XComModel.key == FAILURE
     )
@@ -193,7 +189,7 @@ def newest_record(session: Session, airflow_name: str) -> RunRecord | None:
     """Return what one of a platform's newest runs says of where its row came from."""
     newest = (
         select(DagRun.id)
-        .where(DagRun.dag_id.startswith(dag_ids_start(airflow_name), autoescape=True))
+        .where(DagRun.dag_id.startswith(dag_id_prefix(airflow_name), autoescape=True))
         .order_by(DagRun.id.desc())
         .limit(NEWEST_RUNS)
         .subquery()
@@ -207,4 +203,4 @@ def newest_record(session: Session, airflow_name: str) -> RunRecord | None:
     )
     record: Any = session.scalar(query)
     said = XComModel.deserialize_value(record) if record else None
-    return RunRecord(str(said["row"]), as_time(record.timestamp)) if said else None
+    return RunRecord(str(said["row"]), format_time(record.timestamp)) if said else None

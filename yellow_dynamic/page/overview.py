@@ -14,11 +14,11 @@ from threading import Lock
 from airflow.utils.session import create_session
 from sqlalchemy.exc import SQLAlchemyError
 
-from yellow_dynamic.command import CommandError
-from yellow_dynamic.command.airflow_api import AirflowView
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.rows import as_time, in_words
-from yellow_dynamic.command.status import PlatformStatus, Sources, platform_status
+from yellow_dynamic.monitoring import OperationError
+from yellow_dynamic.monitoring.airflow import AirflowView
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.status import PlatformStatus, Sources, platform_status
+from yellow_dynamic.monitoring.text import format_error, format_time
 from yellow_dynamic.page import metadata
 from yellow_dynamic.page.metadata import Factory
 from yellow_dynamic.page.shapes import stream_as_json
@@ -157,15 +157,17 @@ class Overview:
         outage: str | None = None
         try:
             table = self._tables[installation.name] = reading.result()
-        except (CommandError, SQLAlchemyError) as error:
+        except (OperationError, SQLAlchemyError) as error:
             table = self._tables.get(installation.name)
-            outage = about_outage(in_words(error), table, newest_record(installation))
+            outage = about_outage(format_error(error), table, newest_record(installation))
             if factory.in_service:
                 log.warning("The page Streams cannot read a platform's table: %s", outage)
         sources = copy(table.sources) if table else Sources(installation)
         sources.airflow = view
         if outage and table:
-            sources.unread = f"its row is that of {as_time(table.at)}, when the table was read last"
+            sources.unread = (
+                f"its row is that of {format_time(table.at)}, when the table was read last"
+            )
         status = platform_status(sources)
         # Not for each request anew: of 10,000 streams it takes a quarter of a second.
         texts = {
@@ -182,7 +184,9 @@ def newest_record(installation: Installation) -> metadata.RunRecord | None:
 
 def about_outage(reason: str, table: Table | None, record: metadata.RunRecord | None) -> str:
     """Return what it means that a table cannot be read: since when, and what Airflow does."""
-    read = f"It was read here last at {as_time(table.at)}" if table else "It was not read here yet"
+    read = (
+        f"It was read here last at {format_time(table.at)}" if table else "It was not read here yet"
+    )
     runs = "no run has said yet where its row came from"
     if record:
         runs = f"the newest run that says so, at {record.at}, had its row from: {record.row}"

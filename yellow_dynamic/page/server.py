@@ -24,11 +24,11 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from yellow_dynamic import batches, contract, history
-from yellow_dynamic.command import CommandError
-from yellow_dynamic.command.history import as_json as change_as_json
-from yellow_dynamic.command.rows import in_words
-from yellow_dynamic.command.status import State, StreamStatus
+from yellow_dynamic import contract, history
+from yellow_dynamic.monitoring import OperationError, batches
+from yellow_dynamic.monitoring.changes import change_as_json
+from yellow_dynamic.monitoring.status import State, StreamStatus
+from yellow_dynamic.monitoring.text import format_error
 from yellow_dynamic.page.overview import OVERVIEW, Answer, Platform
 
 #: So many batches and changes of one stream are shown.
@@ -153,8 +153,6 @@ def more_of(platform: Platform, stream: StreamStatus) -> dict[str, Any]:
                 found["batches"] = [
                     {**batch.as_json(), "rows": batch.rows} for _, batch in delivered
                 ]
-    except (CommandError, SQLAlchemyError) as error:
-        found["unread"] = in_words(error)
-    except batches.UnreadableError as error:
-        found["unread"] = str(error)
+    except (OperationError, SQLAlchemyError) as error:
+        found["unread"] = format_error(error)
     return found

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from yellow_dynamic import batches, contract, history
-from yellow_dynamic.command.airflow_api import DagView
-from yellow_dynamic.command.status import StreamStatus
+from yellow_dynamic import contract, history
+from yellow_dynamic.monitoring.airflow import DagView
+from yellow_dynamic.monitoring.batches import Batch
+from yellow_dynamic.monitoring.rows import describe_schedule
+from yellow_dynamic.monitoring.status import StreamStatus
 from yellow_dynamic.page.store import Table
 
 
@@ -35,21 +37,13 @@ def stream_as_json(
         "good": good and in_short(good),
         "newest": in_short(newest) if newest and newest != good else None,
         "store": config.get("store_name"),
-        "schedule": schedule_of(config),
+        "schedule": describe_schedule(config) if config else "",
         "revision": contract.revision_of(row.config_json) if row else None,
         "change": change and change_in_short(change),
     }
 
 
-def schedule_of(config: dict[str, Any]) -> str:
-    """Return in words when a stream runs."""
-    if starters := config.get("started_by"):
-        return f"after {', '.join(map(str, starters))}"
-    schedule = config.get("schedule_string", contract.DEFAULT_SCHEDULE if config else "")
-    return "none" if schedule in contract.NO_SCHEDULE and config else str(schedule)
-
-
-def in_short(batch: batches.Batch) -> dict[str, Any]:
+def in_short(batch: Batch) -> dict[str, Any]:
     ended = batch.ended and batch.ended.isoformat(timespec="seconds")
     return {"number": batch.number, "status": batch.status, "rows": batch.rows, "ended": ended}
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from yellow_dynamic import history
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.status import Sources, read_store
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.status import Sources, read_store
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ def read_table(installation: Installation) -> Table:
     """Read the rows of a platform, what they delivered and their last changes.
 
     Raises:
-        CommandError: the login is missing.
+        OperationError: the login is missing.
         sqlalchemy.exc.SQLAlchemyError: the table cannot be read.
     """
     at = datetime.now(UTC)

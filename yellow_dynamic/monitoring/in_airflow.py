@@ -10,14 +10,12 @@ from __future__ import annotations
 import ast
 import fnmatch
 import json
-import logging
 import os
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -260,7 +258,7 @@ def factory_dags(
     Raises:
         CannotReadError: Airflow is not installed here.
     """
-    with tempfile.TemporaryDirectory() as folder, warnings_of_factories() as warnings:
+    with tempfile.TemporaryDirectory() as folder:
         file = Path(path or Path(folder, name))
         if path is None:
             file.write_text(text or "", encoding="utf-8")
@@ -275,7 +273,7 @@ def factory_dags(
         files = [file] if dag_id else [file, *further_files(file)]
         bags = [dag_bag(each) for each in files]
         errors = [last_line(trace) for bag in bags for trace in bag.import_errors.values()]
-        readings = [reading_of(each, warnings, errors) for each in files]
+        readings = [reading_of(each) for each in files]
         dags = {
             key: built(dag, with_form=dag_id is not None)
             for bag in bags
@@ -304,28 +302,10 @@ def last_line(trace: str | None) -> str:
     return re.sub(r"^unusual_prefix_\w+\.", "", lines[-1].strip()) if lines else "no reason given"
 
 
-def reading_of(file: Path, warnings: list[str], errors: list[str]) -> Reading:
+def reading_of(file: Path) -> Reading:
     """Return what a factory file read, as it says after it was loaded."""
-    said = getattr(module_of(file), "READING", None)
-    if said is not None:
-        return Reading(**{name: said.get(name) for name in Reading.__dataclass_fields__})
-    return reading_of_0_1_0(warnings, errors)
-
-
-def reading_of_0_1_0(warnings: list[str], errors: list[str]) -> Reading:
-    """Return what a factory file of release 0.1.0 read, which says it in words only."""
-    served = [line for line in warnings if "Serving the snapshot" in line]
-    unread = served + [line for line in errors if "TableUnreadable" in line]
-    if not unread:
-        return Reading(source="database", age=None, cause=None, reason=None)
-    causes = {
-        "environment variables": "no login",
-        "permission denied": "no permission",
-        "Run bootstrap with --ringLevel 1": "no table",
-    }
-    found = (cause for words, cause in causes.items() if words in unread[0])
-    source = "snapshot" if served else None
-    return Reading(source=source, age=None, cause=next(found, "other"), reason=unread[0])
+    said = getattr(module_of(file), "READING", None) or {}
+    return Reading(**{name: said.get(name) for name in Reading.__dataclass_fields__})
 
 
 def module_of(file: Path) -> ModuleType | None:
@@ -359,20 +339,6 @@ def copy_snapshot(source: Path, target: str, platform: str) -> None:
             shutil.copy2(file, target)
 
 
-@contextmanager
-def warnings_of_factories() -> Iterator[list[str]]:
-    """Collect what factory files warn of."""
-    lines: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    log = logging.getLogger("yellow_dynamic.factory")
-    log.addHandler(handler)
-    try:
-        yield lines
-    finally:
-        log.removeHandler(handler)
-
-
 def built(dag: Any, *, with_form: bool) -> BuiltDag:
     """Describe a DAG; that it can be serialized is part of its loading."""
     facts = facts_of(dag.doc_md)
@@ -389,22 +355,11 @@ def facts_of(page: str | None) -> Facts:
     """Return what the page about a DAG says for programs; another file's page says nothing."""
     found = FACTS.findall(page or "")
     if not found:
-        return facts_of_0_1_0(page or "")
+        return Facts(stream=None, revision=None, problem=None)
     said = json.loads(found[-1])
     stream, revision, problem = (said.get(name) for name in ("stream", "revision", "problem"))
     ending, settings = bool(said.get("ending")), said.get("settings", [])
     return Facts(stream, revision, problem, ending, settings)
-
-
-def facts_of_0_1_0(page: str) -> Facts:
-    """Return what a page of release 0.1.0 says, which has it in words only."""
-    revision = re.search(r"Revision `([0-9a-f]+)`", page)
-    if not page.startswith("### Not valid"):
-        return Facts(stream=None, revision=revision[1] if revision else None, problem=None)
-    problem = page.strip().splitlines()[-1].strip()
-    stream = re.search(r"The stream ('(?:[^'\\]|\\.)*'|\"[^\"]*\") of platform", problem)
-    key = ast.literal_eval(stream[1]) if stream else None
-    return Facts(stream=key, revision=None, problem=problem)
 
 
 # --- Files and DAGs ---------------------------------------------------------------------------

@@ -1,15 +1,15 @@
-"""What `yellow-dynamic status` makes of what Airflow says of one DAG."""
+"""The state of a stream by what Airflow has of its DAG."""
 
 from __future__ import annotations
 
 import pytest
 
-from yellow_dynamic.command.airflow_api import AirflowView, DagView
-from yellow_dynamic.command.in_airflow import Facts
-from yellow_dynamic.command.platform import Installation
-from yellow_dynamic.command.rows import StreamRow
-from yellow_dynamic.command.status import Sources, State, platform_status
 from yellow_dynamic.contract import revision_of
+from yellow_dynamic.monitoring.airflow import AirflowView, DagView
+from yellow_dynamic.monitoring.in_airflow import Facts
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.rows import StreamRow
+from yellow_dynamic.monitoring.status import Sources, State, platform_status
 
 ROW = StreamRow("Store1", "{}", "active", None, None)
 PLATFORM = Installation("YellowLive", {"platform_name": "yellowlive"})
@@ -30,7 +30,6 @@ def status_with(facts: Facts | None, *, stale: bool = False, paused: bool = Fals
         (Facts("Store1", revision_of("{}"), None), State.HEALTHY),
         (Facts("Store1", revision_of("[]"), None), State.WAITING),
         (Facts("Store1", revision_of("{}"), "it is bad"), State.BROKEN),
-        # The page of release 0.1.0 about a bad row has no revision.
         (Facts("Store1", None, "it is bad"), State.BROKEN),
         # The DAG of another file has a page that says nothing of a revision.
         (Facts(None, None, None), State.WAITING),

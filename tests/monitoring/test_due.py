@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from yellow_dynamic.batches import due_since
+from yellow_dynamic.monitoring.batches import due_since
 
 #: A Thursday.
 NOW = datetime(2026, 11, 26, 12, 0, 30)

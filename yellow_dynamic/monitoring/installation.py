@@ -1,24 +1,42 @@
-"""Finds the platforms that a command is about, in a model or in Airflow's DAG folder."""
+"""One platform: its settings, its table in the merge store, and its factory file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sqlalchemy.engine import Connection
 
 from yellow_dynamic import contract, history
-from yellow_dynamic.command import CommandError, airflow
-from yellow_dynamic.command.in_airflow import FactoryFile, LoadedFactory
 from yellow_dynamic.contract import secret_keys
 from yellow_dynamic.merge_store import store_url, table_transaction
+from yellow_dynamic.monitoring import OperationError, airflow_python
+from yellow_dynamic.monitoring.in_airflow import FactoryFile, LoadedFactory
+from yellow_dynamic.population import Population
 
-if TYPE_CHECKING:
-    from yellow_dynamic.command.model import ModelPlatform
+
+class PlatformModel(Protocol):
+    """A platform as its model describes it; only who loads the model needs DataSurface."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that bootstrap gives the factory file."""
+
+    @property
+    def factory_text(self) -> str:
+        """The text of the factory file that bootstrap would write."""
+
+    @property
+    def rows(self) -> dict[str, str]:
+        """The config_json that a merge would write, by stream key."""
+
+    def compare_with_table(
+        self, connection: Connection
+    ) -> tuple[dict[str, Any], Population, list[str]]:
+        """Return the rows of the table, what a merge would change, and why it would be refused."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +45,16 @@ class Installation:
 
     Attributes:
         name: its name in the model.
-        settings: what its factory file has, or would have.
+        settings: those of its factory file.
         model: the platform in its model, or None.
         dags: Airflow's DAG folder or the factory file in it, or None.
-        files: the factory files of the platform that are there.
+        files: the platform's factory files in that folder.
         python: the command that starts Airflow's Python; empty for this one.
     """
 
     name: str
     settings: dict[str, Any]
-    model: ModelPlatform | None = None
+    model: PlatformModel | None = None
     dags: str | None = None
     files: list[FactoryFile] = field(default_factory=list)
     python: str = ""
@@ -58,18 +76,18 @@ class Installation:
 
     @property
     def address(self) -> tuple[str, int, str]:
-        """Host, port and database of the table; the environment wins, as for the factory file."""
+        """Host, port and database of the table; the environment overrides the settings."""
         host, port, database = (
             os.environ.get(name) or value for name, value in self.address_names.items()
         )
         try:
             return host, int(port), database
         except ValueError:
-            raise CommandError(f"DATASURFACE_POSTGRES_PORT is {port!r}, not a number.") from None
+            raise OperationError(f"DATASURFACE_POSTGRES_PORT is {port!r}, not a number.") from None
 
     @property
     def address_names(self) -> dict[str, str]:
-        """The environment variables that lead to another table, with what they are without."""
+        """The environment variables that override the address, each with its default."""
         keys = {"HOST": "hostname", "PORT": "port", "DATABASE": "database"}
         return {
             f"DATASURFACE_POSTGRES_{part}": str(self.settings[f"postgres_{key}"])
@@ -84,7 +102,7 @@ class Installation:
     def dag_id(self, stream_key: str) -> str:
         return contract.dag_id_of(self.airflow_name, stream_key)
 
-    def stream_of(self, dag_id: str) -> str:
+    def stream_key(self, dag_id: str) -> str:
         """Return the key of the stream whose DAG has this id."""
         return contract.stream_key_of(self.airflow_name, dag_id) or dag_id
 
@@ -95,16 +113,17 @@ class Installation:
         """Yield a connection in a transaction on the merge store, which ends with the block.
 
         Args:
-            action: what is to be done to the table, as an error says it.
-            about: what its changes say of themselves in the history; None is for one that reads.
+            action: what the transaction does to the table, for error messages.
+            about: metadata for the history of its changes; None for a transaction that only reads.
 
         Raises:
-            CommandError: the login is not in the environment.
-            sqlalchemy.exc.SQLAlchemyError: the database refuses; its notes say what and where.
+            OperationError: the login is not in the environment.
+            sqlalchemy.exc.SQLAlchemyError: a statement fails; the notes of the error name the
+                action and the table.
         """
         user, password = (os.environ.get(name, "") for name in self.login_names)
         if not (user and password):
-            raise CommandError(
+            raise OperationError(
                 f"The table {self.table!r} of platform {self.name!r} needs a login: set the "
                 f"environment variables {' and '.join(self.login_names)}."
             )
@@ -116,31 +135,31 @@ class Installation:
                     history.set_audit_metadata(connection, about)
                 yield connection
         except ModuleNotFoundError as error:
-            raise CommandError(
+            raise OperationError(
                 f"There is no driver of PostgreSQL here ({error}). Install one: pip install "
                 "psycopg2-binary."
             ) from None
 
     def load(self, dag_id: str | None = None) -> LoadedFactory:
-        """Let Airflow load the factory file: that in the DAG folder, or else the model's.
+        """Load the factory file of the DAG folder, or else the model's, as Airflow does.
 
         Args:
-            dag_id: build this one DAG alone, and describe its form.
+            dag_id: build only this DAG, and describe its form.
 
         Raises:
-            CommandError: Airflow's Python cannot be asked, or there are several files.
+            OperationError: Airflow's Python cannot be run, or there are several files.
         """
         path = text = None
         if len(self.files) > 1:
             names = ", ".join(each.file for each in self.files)
-            raise CommandError(
+            raise OperationError(
                 f"Several files define the same DAGs; delete all but one of: {names}."
             )
         if self.files:
             path = self.files[0].file
         elif self.model:
             text = self.model.factory_text
-        return airflow.load_factory(
+        return airflow_python.load_factory(
             self.airflow_name, self.python, path=path, text=text, dag_id=dag_id
         )
 
@@ -148,65 +167,4 @@ class Installation:
         """Return the platform's static DAG files in Airflow's DAG folder, if that is known."""
         if self.dags is None or self.dags in [each.file for each in self.files]:
             return []
-        return airflow.static_files(self.dags, self.airflow_name, self.python)
-
-
-def find_installations(
-    names: Collection[str],
-    *,
-    perhaps: Collection[str] = (),
-    model: Path | None = None,
-    dags: str | None = None,
-    python: str = "",
-) -> list[Installation]:
-    """Return the named platforms, or all there are, in the order of their names.
-
-    Args:
-        names: names of platforms as in the model; all where there are none.
-        perhaps: further names; those that are of no platform are left out.
-        model: folder of the model, or None.
-        dags: Airflow's DAG folder or a factory file in it, where `python` runs; or None.
-        python: the command that starts Airflow's Python; empty for this machine.
-
-    Raises:
-        CommandError: nothing is given, it cannot be read, or a platform is not in it.
-    """
-    if model is None and dags is None:
-        raise CommandError(
-            "Say where the platform is described: --model FOLDER with eco.py, or --dags FOLDER "
-            "with Airflow's factory file."
-        )
-    models = platforms_of_model(model) if model else {}
-    files: dict[str, list[FactoryFile]] = {}
-    for file in airflow.factory_files(dags, python) if dags else []:
-        files.setdefault(str(file.settings["original_platform_name"]), []).append(file)
-    known = {name: each.settings for name, each in models.items()}
-    for name, of_platform in files.items():
-        known.setdefault(name, of_platform[0].settings)
-    for name in names:
-        if name not in known:
-            places = " or ".join(str(place) for place in (model, dags) if place)
-            raise CommandError(
-                f"There is no YellowDynamicDataPlatform {name!r} in {places}; there is: "
-                f"{', '.join(sorted(known)) or 'none'}."
-            )
-    wanted = [*names, *(name for name in perhaps if name in known)] or (models if models else known)
-    return [
-        Installation(name, known[name], models.get(name), dags, files.get(name, []), python)
-        for name in sorted(set(wanted))
-    ]
-
-
-def platforms_of_model(folder: Path) -> dict[str, ModelPlatform]:
-    """Return the platforms of a model; only here does the command need DataSurface."""
-    try:
-        import yellow_dynamic.plugin  # noqa: F401 - it says what to install
-    except ModuleNotFoundError:
-        raise
-    except ImportError as error:
-        raise CommandError(
-            f"{error} Without it, --dags FOLDER finds the platforms in Airflow's factory files."
-        ) from None
-    from yellow_dynamic.command.model import platforms_of
-
-    return platforms_of(folder)
+        return airflow_python.static_files(self.dags, self.airflow_name, self.python)

@@ -1,4 +1,4 @@
-"""Asks Airflow's Python, which may be in another container, what it makes of DAG files."""
+"""Loads DAG files with Airflow's Python, which may be in another container."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import sys
 from importlib import resources
 from typing import Any
 
-from yellow_dynamic.command import CommandError
-from yellow_dynamic.command.in_airflow import BothSides, FactoryFile, LoadedFactory
 from yellow_dynamic.contract import dag_id_of, factory_name_of
+from yellow_dynamic.monitoring import OperationError
+from yellow_dynamic.monitoring.in_airflow import BothSides, FactoryFile, LoadedFactory
 
 
 def factory_files(dags: str, python: str) -> list[FactoryFile]:
     """Return the factory files in a DAG folder, or the one given: the first one of each platform.
 
     Raises:
-        CommandError: there is no such folder or no factory file, or Python cannot be asked.
+        OperationError: there is no such folder or no factory file, or Python cannot be run.
     """
     pattern = f"{factory_name_of('*')}.py"
-    found = ask(python, "factory_files", path=dags, pattern=pattern)
+    found = call_airflow_python(python, "factory_files", path=dags, pattern=pattern)
     return [FactoryFile(**each) for each in found]
 
 
 def static_files(folder: str, airflow_name: str, python: str) -> list[str]:
     """Return the static DAG files of a platform in a folder and below."""
-    found: list[str] = ask(
-        python, "static_files", folder=folder, pattern=static_pattern(airflow_name)
+    found: list[str] = call_airflow_python(
+        python, "static_files", folder=folder, pattern=static_file_pattern(airflow_name)
     )
     return found
 
 
-def static_pattern(airflow_name: str) -> str:
+def static_file_pattern(airflow_name: str) -> str:
     return f"{dag_id_of(airflow_name, '*')}.py"
 
 
 def load_factory(
     airflow_name: str, python: str, *, path: str | None, text: str | None, dag_id: str | None = None
 ) -> LoadedFactory:
-    """Let Airflow load a factory file; see `in_airflow.factory_dags`."""
-    answer = ask(
+    """Load a factory file as Airflow does; see `in_airflow.factory_dags`."""
+    answer = call_airflow_python(
         python,
         "factory_dags",
         path=path,
@@ -57,21 +57,21 @@ def both_sides(static: str, dags: str, airflow_name: str, python: str) -> BothSi
     """Return a platform's DAGs from its static files and from its factory file.
 
     Raises:
-        CommandError: a folder, a file, Airflow or the factory's table cannot be read.
+        OperationError: a folder, a file, Airflow or the factory's table cannot be read.
     """
-    answer = ask(
+    answer = call_airflow_python(
         python,
         "both_sides",
         static_folder=static,
         dag_folder=dags,
-        pattern=static_pattern(airflow_name),
+        pattern=static_file_pattern(airflow_name),
         name=f"{factory_name_of(airflow_name)}.py",
     )
     return BothSides.of_json(answer)
 
 
-def ask(python: str, function: str, **arguments: Any) -> Any:
-    """Return the answer of a function of `in_airflow.py`, run by Airflow's Python.
+def call_airflow_python(python: str, function: str, **arguments: Any) -> Any:
+    """Return the result of a function of `in_airflow.py`, run by Airflow's Python.
 
     Args:
         python: the command that starts Airflow's Python; this Python where it is empty.
@@ -79,10 +79,12 @@ def ask(python: str, function: str, **arguments: Any) -> Any:
         **arguments: its arguments, of types that JSON has.
 
     Raises:
-        CommandError: it finds a problem, or does not run to its end.
+        OperationError: it finds a problem, or does not run to its end.
     """
     command = python_command(python)
-    program = resources.files("yellow_dynamic.command").joinpath("in_airflow.py").read_text("utf-8")
+    program = (
+        resources.files("yellow_dynamic.monitoring").joinpath("in_airflow.py").read_text("utf-8")
+    )
     call = json.dumps([function, arguments])
     try:
         done = subprocess.run(
@@ -92,7 +94,7 @@ def ask(python: str, function: str, **arguments: Any) -> Any:
             text=True,
         )
     except OSError as error:
-        raise CommandError(
+        raise OperationError(
             f"The command {command[0]!r} cannot be started ({error.strerror}). Give --python the "
             "command that starts Airflow's Python."
         ) from None
@@ -101,12 +103,12 @@ def ask(python: str, function: str, **arguments: Any) -> Any:
         answer: dict[str, Any] = json.loads(done.stdout)
     except (subprocess.CalledProcessError, ValueError):
         said = (done.stderr or done.stdout).strip().splitlines()[-5:]
-        raise CommandError(
+        raise OperationError(
             f"Airflow's Python ({shlex.join(command)}) ended with exit code {done.returncode} and "
             f"without an answer. Its last words: {' | '.join(said) or 'none'}"
         ) from None
     if "problem" in answer:
-        raise CommandError(answer["problem"])
+        raise OperationError(answer["problem"])
     return answer["answer"]
 
 
@@ -114,4 +116,4 @@ def python_command(text: str) -> list[str]:
     try:
         return shlex.split(text) or [sys.executable]
     except ValueError as error:
-        raise CommandError(f"--python {text!r} is not a command: {error}.") from None
+        raise OperationError(f"--python {text!r} is not a command: {error}.") from None

@@ -12,9 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from yellow_dynamic.command import CommandError
-from yellow_dynamic.command.airflow_api import AirflowApi, Pool, Triggered
-from yellow_dynamic.command.in_airflow import Facts
+from yellow_dynamic.monitoring import OperationError
+from yellow_dynamic.monitoring.airflow_api import AirflowApi, Pool, Triggered
+from yellow_dynamic.monitoring.in_airflow import Facts
 
 ANSWERS = json.loads(Path(__file__).with_name("airflow_2_11.json").read_text(encoding="utf-8"))
 LOGIN = f"Basic {base64.b64encode(b'admin:secret-4').decode()}"
@@ -80,8 +80,7 @@ def test_dags_and_errors_of_the_platform_are_read_page_by_page(address: str) -> 
         "yellowlive__Store1_ingestion": (False, False),
     }
     store1 = view.dags["yellowlive__Store1_ingestion"]
-    # The page of release 0.1.0, which this Airflow had parsed.
-    assert store1.facts == Facts(None, "38e6eb237286", None)
+    assert store1.facts == Facts("Store1", "38e6eb237286", None)
     assert str(store1.failure) == (
         "its run manual__2026-11-26T12:00:00+00:00 failed at 2026-11-27 00:57:59 UTC: The job "
         "reported an error (DATASURFACE_RESULT_CODE=-1): OperationalError: no."
@@ -120,10 +119,10 @@ def test_platform_whose_name_begins_alike_is_another_one(address: str) -> None:
 
 
 def test_refused_login_says_what_airflow_2_needs(address: str) -> None:
-    with pytest.raises(CommandError, match="basic_auth"):
+    with pytest.raises(OperationError, match="basic_auth"):
         AirflowApi(address, "admin", "wrong", "").view("yellowlive")
 
 
 def test_server_without_the_api_is_told_from_airflow(address: str) -> None:
-    with pytest.raises(CommandError, match=r"There is no REST API of Airflow at .* answered 404"):
+    with pytest.raises(OperationError, match=r"There is no REST API of Airflow at .* answered 404"):
         AirflowApi(f"{address}/elsewhere", "", "", "")

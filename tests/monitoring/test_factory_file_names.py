@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from yellow_dynamic.command.airflow_api import is_factory_file
+from yellow_dynamic.monitoring.airflow import is_factory_file
 
 
 @pytest.mark.parametrize(

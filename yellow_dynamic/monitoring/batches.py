@@ -1,12 +1,13 @@
-"""Whether the data came: the record that DataSurface's jobs keep of their batches.
+"""The batches that DataSurface's jobs have loaded, and when a stream is late.
 
-Each platform has two tables of DataSurface's in its merge store, which the jobs write: a counter
-with the number of each stream's current batch, and a row for each batch. This module only reads.
+DataSurface's jobs write two tables for each platform in the merge store: a counter with the number
+of each stream's current batch, and a row for each batch. This module only reads them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,15 +18,19 @@ from sqlalchemy.engine import Connection
 
 from yellow_dynamic.contract import (
     BATCH_COLUMNS,
-    BATCH_TABLES,
     COMMITTED,
     DEFAULT_SCHEDULE,
     NO_SCHEDULE,
     PRESETS,
+    batch_key_of,
 )
+from yellow_dynamic.monitoring import OperationError
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.rows import read_rows
+from yellow_dynamic.monitoring.selection import Selection
 from yellow_dynamic.schedules import CRON_OF_PRESET
 
-#: A stream is late when it should have delivered so many times since it last did.
+#: A stream is late when it has missed this many scheduled deliveries.
 MISSED = 3
 
 
@@ -35,11 +40,11 @@ class Batch(NamedTuple):
     Attributes:
         number: counts the stream's batches from 1.
         status: `started`, `ingested`, `committed` or `failed`.
-        inserted: how many rows came into the merge tables.
-        updated: how many changed there.
-        deleted: how many went.
-        total: how many the source had.
-        started: when its job began it.
+        inserted: how many rows were inserted into the merge tables.
+        updated: how many rows were updated there.
+        deleted: how many rows were deleted there.
+        total: how many rows the source had.
+        started: when its job started it.
         ended: when it was committed or failed.
     """
 
@@ -61,7 +66,7 @@ class Batch(NamedTuple):
 
     @property
     def rows(self) -> str:
-        """The rows that came, changed and went; empty before the batch is committed."""
+        """The rows inserted, updated and deleted; empty before the batch is committed."""
         if self.inserted is None:
             return ""
         return f"+{self.inserted} ~{self.updated or 0} -{self.deleted or 0}"
@@ -74,38 +79,34 @@ class Delivery(NamedTuple):
     good: Batch | None
 
 
-class UnreadableError(Exception):
-    """The batches cannot be read; the text says why, and what to do."""
-
-
 def read_deliveries(connection: Connection, settings: dict[str, Any]) -> dict[str, Delivery]:
     """Return what each stream of a platform last delivered, by its key in the batch tables.
 
     Args:
         connection: to the merge store.
-        settings: what the platform's factory file carries.
+        settings: those of the platform's factory file.
 
     Returns:
-        An empty dict where no job has run yet: the first one makes the tables.
+        An empty dict if no job has run yet: the first one creates the tables.
 
     Raises:
-        UnreadableError: this role may not read the tables, or the settings do not name them.
+        OperationError: this role has no privilege to read the tables.
     """
     if not is_readable(connection, settings):
         return {}
-    counter, batches = tables_of(settings)
+    counter, batches = batch_tables(settings)
     newest, good = batches.alias("newest"), batches.alias("good")
-    last_good = newest_of(good, counter, 1, good.c.batch_status == COMMITTED)
+    last_good = select_newest(good, counter, 1, good.c.batch_status == COMMITTED)
     of_counter = sqlalchemy.and_(
         newest.c.key == counter.c.key, newest.c.batch_id == counter.c.currentBatch
     )
-    query = sqlalchemy.select(counter.c.key, *columns_of(newest), *columns_of(last_good))
+    query = sqlalchemy.select(counter.c.key, *batch_columns(newest), *batch_columns(last_good))
     query = query.select_from(
         counter.outerjoin(newest, of_counter).outerjoin(last_good, sqlalchemy.true())
     )
     width = len(Batch._fields)
     return {
-        key: Delivery(batch_of(values[:width]), batch_of(values[width:]))
+        key: Delivery(to_batch(values[:width]), to_batch(values[width:]))
         for key, *values in connection.execute(query)
     }
 
@@ -117,18 +118,18 @@ def read_batches(
 
     Args:
         connection: to the merge store.
-        settings: what the platform's factory file carries.
+        settings: those of the platform's factory file.
         keys: those of the streams in the batch tables.
-        limit: so many at most.
+        limit: the maximum number of batches.
 
     Raises:
-        UnreadableError: see `read_deliveries`.
+        OperationError: see `read_deliveries`.
     """
     if not is_readable(connection, settings):
         return []
-    counter, batches = tables_of(settings)
-    of_key = newest_of(batches, counter, limit)
-    query = sqlalchemy.select(counter.c.key, *columns_of(of_key))
+    counter, batches = batch_tables(settings)
+    of_key = select_newest(batches, counter, limit)
+    query = sqlalchemy.select(counter.c.key, *batch_columns(of_key))
     query = query.select_from(counter.join(of_key, sqlalchemy.true()))
     newest_first = (of_key.c.batch_start_time.desc(), counter.c.key, of_key.c.batch_id.desc())
     query = query.where(counter.c.key.in_(keys)).order_by(*newest_first).limit(limit)
@@ -136,13 +137,12 @@ def read_batches(
 
 
 def is_readable(connection: Connection, settings: dict[str, Any]) -> bool:
-    """Tell whether the batch tables are there; UnreadableError says what keeps them from us."""
-    if BATCH_TABLES - settings.keys():
-        raise UnreadableError(
-            "The factory file is of an earlier release, and does not name the tables of the "
-            "batches. Run bootstrap with --ringLevel 0, and copy the new one."
-        )
-    names = [table.name for table in tables_of(settings)]
+    """Return whether the batch tables exist.
+
+    Raises:
+        OperationError: see `read_deliveries`.
+    """
+    names = [table.name for table in batch_tables(settings)]
     quote = connection.dialect.identifier_preparer.quote
     privilege = sqlalchemy.func.has_table_privilege
     may = [privilege(sqlalchemy.func.to_regclass(quote(name)), "SELECT") for name in names]
@@ -152,13 +152,13 @@ def is_readable(connection: Connection, settings: dict[str, Any]) -> bool:
     *allowed, role = answers
     if not all(allowed):
         tables = ", ".join(map(quote, names))
-        raise UnreadableError(
+        raise OperationError(
             f"What the streams delivered is not known: GRANT SELECT ON {tables} TO {quote(role)};"
         )
     return True
 
 
-def tables_of(settings: dict[str, Any]) -> tuple[sqlalchemy.TableClause, sqlalchemy.TableClause]:
+def batch_tables(settings: dict[str, Any]) -> tuple[sqlalchemy.TableClause, sqlalchemy.TableClause]:
     """Return the counter and the batches of a platform."""
     names = ("key", *BATCH_COLUMNS.values(), *TIMES)
     return (
@@ -171,8 +171,8 @@ def tables_of(settings: dict[str, Any]) -> tuple[sqlalchemy.TableClause, sqlalch
     )
 
 
-def newest_of(batches: Any, counter: Any, limit: int, *conditions: Any) -> Any:
-    """Return the newest batches of each key of the counter: a look each by the primary key."""
+def select_newest(batches: Any, counter: Any, limit: int, *conditions: Any) -> Any:
+    """Return the newest batches of each key of the counter, found by the primary key."""
     query = sqlalchemy.select(batches).where(batches.c.key == counter.c.key, *conditions)
     return query.order_by(batches.c.batch_id.desc()).limit(limit).lateral()
 
@@ -180,7 +180,7 @@ def newest_of(batches: Any, counter: Any, limit: int, *conditions: Any) -> Any:
 TIMES = ("batch_start_time", "batch_end_time")
 
 
-def columns_of(batches: Any) -> list[Any]:
+def batch_columns(batches: Any) -> list[Any]:
     """Return the columns of a batch in the order of `Batch`, times as UTC.
 
     A job writes the time of its session, whose time zone is the one that its role has there.
@@ -198,15 +198,51 @@ def columns_of(batches: Any) -> list[Any]:
     ]
 
 
-def batch_of(values: list[Any]) -> Batch | None:
+def to_batch(values: list[Any]) -> Batch | None:
     return None if values[0] is None else Batch(*values)
+
+
+@dataclass
+class PlatformBatches:
+    """The newest batches of a platform, each with the key of its stream.
+
+    Attributes:
+        installation: the platform.
+        streams: how many streams were selected.
+        batches: the batches, newest first.
+    """
+
+    installation: Installation
+    streams: int
+    batches: list[tuple[str, Batch]]
+
+
+def find_batches(
+    installation: Installation, selection: Selection | None, limit: int
+) -> PlatformBatches:
+    """Return the newest batches of the selected streams of a platform.
+
+    Raises:
+        OperationError: the batches cannot be read.
+        sqlalchemy.exc.SQLAlchemyError: the query fails.
+    """
+    streams = {
+        key: row.stream_key
+        for row in read_rows(installation)
+        if (key := batch_key_of(row.config))
+        and (selection is None or selection.matches(row.stream_key, row.config))
+    }
+    with installation.transaction("read the batches beside") as connection:
+        found = read_batches(connection, installation.settings, streams, limit)
+    named = [(streams[key], batch) for key, batch in found]
+    return PlatformBatches(installation, len(streams), named)
 
 
 # --- When a stream is late --------------------------------------------------------------------
 
 
 def due_since(key: str, configs: dict[str, dict[str, Any]], now: datetime) -> datetime | None:
-    """Return since when a stream must have delivered lest it is late; None is for no such time.
+    """Return the time since which a stream must have delivered, or None if it has no schedule.
 
     Args:
         key: the stream's.
@@ -214,13 +250,13 @@ def due_since(key: str, configs: dict[str, dict[str, Any]], now: datetime) -> da
         now: in UTC.
 
     Returns:
-        When it was due for the third time before now (UTC). A stream that others start is due as
-        often as the one of them that is due least often.
+        The third time before now (UTC) at which it was due. A stream that others start is due as
+        often as the slowest of them.
     """
-    return due_of(key, configs, now, frozenset())
+    return find_due(key, configs, now, frozenset())
 
 
-def due_of(
+def find_due(
     key: str, configs: dict[str, dict[str, Any]], now: datetime, asked: frozenset[str]
 ) -> datetime | None:
     config = configs.get(key)
@@ -228,7 +264,7 @@ def due_of(
         return None
     starters = config.get("started_by")
     if isinstance(starters, list) and key not in asked:
-        dues = [due_of(each, configs, now, asked | {key}) for each in starters]
+        dues = [find_due(each, configs, now, asked | {key}) for each in starters]
         known = [due for due in dues if due is not None]
         return min(known) if known and len(known) == len(dues) else None
     schedule = config.get("schedule_string", DEFAULT_SCHEDULE)
@@ -239,7 +275,7 @@ def due_of(
 
 @lru_cache(maxsize=1000)
 def time_before(schedule: str, now: datetime) -> datetime | None:
-    """Return the time of a schedule that is the MISSED-th before now, or None for no times."""
+    """Return the MISSED-th time of a schedule before now, or None for a schedule without times."""
     # "@once" and "@continuous" have no times.
     if schedule in PRESETS:
         return None
@@ -248,6 +284,6 @@ def time_before(schedule: str, now: datetime) -> datetime | None:
         for _ in range(MISSED):
             found: datetime = times.get_prev(datetime)
     except (ValueError, KeyError):
-        # A schedule that is not valid is said elsewhere.
+        # The check of the row reports a schedule that is not valid.
         return None
     return found.replace(tzinfo=None)
