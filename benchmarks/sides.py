@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,10 +63,22 @@ def factory(file: Path) -> dict[str, DAG]:
     return {name: value for name, value in import_file(file).items() if isinstance(value, DAG)}
 
 
+def installed_factory(file: Path) -> dict[str, DAG]:
+    """Parse a factory file that imports the package, which no earlier parse has imported."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "yellow_dynamic"]:
+        del sys.modules[name]
+    return factory(file)
+
+
+def static_file(file: Path) -> dict[str, DAG]:
+    """Parse one static file."""
+    dag = import_file(file)["dag"]
+    return {dag.dag_id: dag}
+
+
 def static_files(folder: Path) -> dict[str, DAG]:
     """Parse one static file after the other."""
-    found = [import_file(path)["dag"] for path in sorted(folder.glob("*.py"))]
-    return {dag.dag_id: dag for dag in found}
+    return {k: dag for path in sorted(folder.glob("*.py")) for k, dag in static_file(path).items()}
 
 
 def dag_factory(file: Path) -> dict[str, DAG]:
@@ -77,8 +90,8 @@ def dag_factory(file: Path) -> dict[str, DAG]:
     return {dag.dag_id: dag for dag in found.values() if isinstance(dag, DAG)}
 
 
-def plan_literal(url: sqlalchemy.engine.URL, table: str) -> dict[str, DAG]:
-    """Do what the first plan of the factory says: one query, and everything anew for each DAG."""
+def naive_factory(url: sqlalchemy.engine.URL, table: str) -> dict[str, DAG]:
+    """Read the table, and make every object anew for each DAG."""
     engine = sqlalchemy.create_engine(url, poolclass=NullPool)
     query = f"SELECT config_json FROM {table} WHERE status = 'active'"  # noqa: S608 - our own name
     with engine.connect() as connection:
@@ -90,8 +103,8 @@ def plan_literal(url: sqlalchemy.engine.URL, table: str) -> dict[str, DAG]:
     }
 
 
-def floor(configs: Iterable[Config], parts: PodParts) -> dict[str, DAG]:
-    """Make the DAG objects and nothing else, with Kubernetes objects that all of them share."""
+def constructors(configs: Iterable[Config], parts: PodParts) -> dict[str, DAG]:
+    """Make only the DAG objects, with Kubernetes objects that all of them share."""
     return {dag_id(config): build_dag(config, parts) for config in configs}
 
 
@@ -228,10 +241,10 @@ def build_dag(
 
 
 def dag_factory_yaml(configs: Iterable[Config]) -> str:
-    """Return the same DAGs in the words of dag-factory, but for their Kubernetes objects.
+    """Return the same DAGs as dag-factory's YAML, without their Kubernetes objects.
 
-    With these it would take ten times as long: it writes each DAG's YAML anew for the DAG's page,
-    whole Kubernetes objects included.
+    With these it would take ten times as long, because it writes each DAG's YAML, whole Kubernetes
+    objects included, into the DAG's documentation.
     """
     return yaml.safe_dump({dag_id(config): yaml_dag(config) for config in configs}, sort_keys=False)
 
