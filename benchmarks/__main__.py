@@ -18,7 +18,7 @@ from pathlib import Path
 from airflow_database import create_airflow_database
 
 from benchmarks import AIRFLOW_DATABASE, Figures, report
-from benchmarks.measure import in_child
+from benchmarks.measure import run_in_child
 from one_machine import Postgres, clean_environment, end_on_signals
 
 PARTS = ("comparisons", "stored", "year", "page", "settings", "waiting")
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         print(f"Part {part} ...", flush=True)
         try:
-            figures = in_child(partial(measure, part, quick=options.quick))
+            figures = run_in_child(partial(measure, part, quick=options.quick))
         except RuntimeError:
             failures.append(f"part {part} failed; its error is above")
         else:

@@ -14,7 +14,7 @@ from airflow.cli import cli_parser
 
 from benchmarks import AIRFLOW_DATABASE, Figures, sides
 from benchmarks.estate import CAN_BE_INSTALLED, COLUMNS, TABLE, Estate, database, populate
-from benchmarks.measure import Cost, Work, in_new_process, in_turn, without_pyc
+from benchmarks.measure import Cost, Work, measure_in_child, measure_in_turn, run_without_pyc
 from datasurface.md import PlatformPipelineGraph, ValidationTree
 from yellow_dynamic.history import HISTORY
 from yellow_dynamic.plugin import merge_store_transaction, write_rows
@@ -48,13 +48,13 @@ SHORT_ROUNDS = 25
 def measure(estate: Estate, *, quick: bool) -> Figures:
     sizes = QUICK_SIZES if quick else SIZES
     for size in sorted({size for group in sizes.values() for size in group}):
-        in_new_process(partial(estate.install, size))
+        measure_in_child(partial(estate.install, size))
     for size in sizes["full parse"]:
         # Each in a process of its own, so that the memory it leaves behind serves no side.
-        in_new_process(partial(estate.write_other_files, size))
+        measure_in_child(partial(estate.write_other_files, size))
     if CAN_BE_INSTALLED:
         estate.installed_folder.mkdir()
-        in_new_process(partial(estate.write_installed_file, 10, estate.installed_folder))
+        measure_in_child(partial(estate.write_installed_file, 10, estate.installed_folder))
     import_everything(estate)
     # As Airflow's DAG processor does before it forks.
     gc.freeze()
@@ -73,20 +73,20 @@ def import_everything(estate: Estate) -> None:
     import sqlalchemy.dialects.postgresql.psycopg2  # noqa: F401
 
     os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = "none of this file"
-    sides.factory(estate.factory_file)
+    sides.parse_factory(estate.factory_file)
     del os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"]
 
 
 def factory_sides(estate: Estate) -> dict[str, Work]:
     """Return the ways of parsing a factory file."""
-    parse = partial(sides.factory, estate.factory_file)
+    parse = partial(sides.parse_factory, estate.factory_file)
     ways: dict[str, Work] = {
         "factory file": parse,
-        "factory file, no .pyc": partial(without_pyc, parse),
+        "factory file, no .pyc": partial(run_without_pyc, parse),
     }
     if CAN_BE_INSTALLED:
         file = estate.installed_folder / estate.factory_file.name
-        ways["installed factory file"] = partial(sides.installed_factory, file)
+        ways["installed factory file"] = partial(sides.parse_installed_factory, file)
     return ways
 
 
@@ -96,19 +96,21 @@ def full_parse(estate: Estate, sizes: Sequence[int]) -> Measured:
     for size in sizes:
         estate.use(size)
         configs = estate.configs(size)
-        static = partial(sides.static_files, estate.static_folder(size))
+        static = partial(sides.parse_static_files, estate.static_folder(size))
         work: dict[str, Work] = {
             **factory_sides(estate),
             "static files": static,
-            "static files, no .pyc": partial(without_pyc, static),
-            "naive factory": partial(sides.naive_factory, estate.url(size), TABLE),
-            "dag-factory": partial(sides.dag_factory, estate.yaml_file(size)),
-            "constructors alone": partial(sides.constructors, configs, sides.pod_parts(configs[0])),
+            "static files, no .pyc": partial(run_without_pyc, static),
+            "naive factory": partial(sides.parse_naively, estate.url(size), TABLE),
+            "dag-factory": partial(sides.parse_dag_factory, estate.yaml_file(size)),
+            "constructors alone": partial(
+                sides.call_constructors, configs, sides.pod_parts(configs[0])
+            ),
         }
         if size == sizes[0]:
-            in_new_process(partial(sides.check_equal, work))
+            measure_in_child(partial(sides.check_equal, work))
         rounds = SHORT_ROUNDS if size <= 10 else ROUNDS
-        measured |= {(side, size): cost for side, cost in in_turn(work, rounds).items()}
+        measured |= {(side, size): cost for side, cost in measure_in_turn(work, rounds).items()}
     return measured
 
 
@@ -129,10 +131,10 @@ def task_start(estate: Estate, sizes: Sequence[int]) -> Measured:
         for size in sizes
     }
     [file] = estate.static_folder(sizes[0]).glob(f"*__Store{sizes[0] // 2}_ingestion.py")
-    static = partial(start, partial(sides.static_file, file), sizes[0])
+    static = partial(start, partial(sides.parse_static_file, file), sizes[0])
     work["static file", sizes[0]] = static
-    work["static file, no .pyc", sizes[0]] = partial(without_pyc, static)
-    return in_turn(work, SHORT_ROUNDS)
+    work["static file, no .pyc", sizes[0]] = partial(run_without_pyc, static)
+    return measure_in_turn(work, SHORT_ROUNDS)
 
 
 def processor_pass(estate: Estate, sizes: Sequence[int]) -> Measured:
@@ -143,7 +145,7 @@ def processor_pass(estate: Estate, sizes: Sequence[int]) -> Measured:
     measured: Measured = {}
     for size in sizes:
         estate.use(size)
-        measured |= in_turn(
+        measured |= measure_in_turn(
             {("all DAGs new", size): reserialize, ("nothing changed", size): reserialize},
             ROUNDS,
             before={("all DAGs new", size): forget},
@@ -163,9 +165,9 @@ def population(estate: Estate, sizes: Sequence[int]) -> Measured:
         work: dict[tuple[str, int], Work] = {
             ("all rows new", size): partial(populate, graph),
             ("all rows new, no history", size): partial(populate, graph),
-            ("transaction", size): partial(write, graph, rows),
-            ("transaction, no history", size): partial(write, graph, rows),
-            ("bare COPY", size): partial(copy, estate, size, rows),
+            ("transaction", size): partial(run_transaction, graph, rows),
+            ("transaction, no history", size): partial(run_transaction, graph, rows),
+            ("bare COPY", size): partial(copy_rows, estate, size, rows),
         }
         empty: dict[tuple[str, int], Work] = {
             (side, size): partial(
@@ -173,9 +175,9 @@ def population(estate: Estate, sizes: Sequence[int]) -> Measured:
             )
             for side, size in work
         }
-        measured |= in_turn(work, ROUNDS, before=empty, apart=True)
-        record(estate, size, recorded=True)
-        measured |= in_turn(
+        measured |= measure_in_turn(work, ROUNDS, before=empty, apart=True)
+        set_recording(estate, size, recorded=True)
+        measured |= measure_in_turn(
             {("nothing changed", size): partial(populate, graph)}, ROUNDS, apart=True
         )
     return measured
@@ -183,21 +185,21 @@ def population(estate: Estate, sizes: Sequence[int]) -> Measured:
 
 def empty_table(estate: Estate, size: int, *, recorded: bool) -> None:
     """Empty the table and its history, and record later changes or not."""
-    record(estate, size, recorded=False)
+    set_recording(estate, size, recorded=False)
     execute = partial(estate.postgres.execute, database=database(size))
     execute(f"ALTER TABLE {TABLE}{HISTORY} DISABLE TRIGGER USER")
     execute(f"TRUNCATE {TABLE}, {TABLE}{HISTORY}")
     execute(f"ALTER TABLE {TABLE}{HISTORY} ENABLE TRIGGER USER")
-    record(estate, size, recorded=recorded)
+    set_recording(estate, size, recorded=recorded)
 
 
-def record(estate: Estate, size: int, *, recorded: bool) -> None:
+def set_recording(estate: Estate, size: int, *, recorded: bool) -> None:
     """Record changes of the table, or not."""
     how = "ENABLE" if recorded else "DISABLE"
     estate.postgres.execute(f"ALTER TABLE {TABLE} {how} TRIGGER USER", database=database(size))
 
 
-def write(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
+def run_transaction(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
     """Do the transaction of a population, with rows that are ready."""
     platform: Any = graph.platform
     tree = ValidationTree(graph.eco)
@@ -216,19 +218,19 @@ def change(estate: Estate, sizes: Sequence[int]) -> Measured:
         population = Population([], ["Store7"], [], [key for key in texts if key != "Store7"])
         for side, work in (
             ("write of a known difference", partial(write_one, graph, texts, population)),
-            ("transaction", partial(write, graph, rows)),
-            ("transaction, no history", partial(write, graph, rows)),
+            ("transaction", partial(run_transaction, graph, rows)),
+            ("transaction, no history", partial(run_transaction, graph, rows)),
             ("whole merge", partial(populate, graph)),
         ):
             works[side, size] = work
             recorded = "no history" not in side
             before[side, size] = partial(edit_one, estate, size, recorded=recorded)
-    return in_turn(works, ROUNDS, before=before, apart=True)
+    return measure_in_turn(works, ROUNDS, before=before, apart=True)
 
 
 def edit_one(estate: Estate, size: int, *, recorded: bool) -> None:
     """Make one row differ from the model, and record later changes or not."""
-    record(estate, size, recorded=recorded)
+    set_recording(estate, size, recorded=recorded)
     estate.postgres.execute(
         f"UPDATE {TABLE} SET config_json = config_json || ' ' "  # noqa: S608 - our own name
         "WHERE stream_key = 'Store7'",
@@ -245,7 +247,7 @@ def write_one(graph: PlatformPipelineGraph, texts: dict[str, str], population: P
         write_difference(connection, platform.name, table, texts, population)
 
 
-def copy(estate: Estate, size: int, rows: Sequence[Row]) -> None:
+def copy_rows(estate: Estate, size: int, rows: Sequence[Row]) -> None:
     """Connect, send the rows and commit, which every way of writing them must do."""
     # No value in these rows needs an escape.
     text = io.StringIO("".join("\t".join(map(str, row)) + "\n" for row in rows))
@@ -269,7 +271,7 @@ def bootstrap(estate: Estate, sizes: Sequence[int]) -> Measured:
         )
         key = "both rings", size
         work = {key: partial(estate.bootstrap, size)}
-        measured |= in_turn(work, ROUNDS, before={key: drop})
+        measured |= measure_in_turn(work, ROUNDS, before={key: drop})
     return measured
 
 

@@ -28,7 +28,7 @@ class Cost(NamedTuple):
     megabytes: float
 
 
-def in_child(function: Callable[[], Any]) -> Any:
+def run_in_child(function: Callable[[], Any]) -> Any:
     """Return the result of a function, as JSON, from a process forked from this one.
 
     Raises:
@@ -64,7 +64,7 @@ def in_child(function: Callable[[], Any]) -> Any:
     return json.loads(text)
 
 
-def in_new_process(work: Work, *, apart: bool = False) -> Cost:
+def measure_in_child(work: Work, *, apart: bool = False) -> Cost:
     """Do the work in a process forked from this one, as Airflow's DAG processor parses a file.
 
     Args:
@@ -81,33 +81,33 @@ def in_new_process(work: Work, *, apart: bool = False) -> Cost:
             # Writes to each object that it looks at.
             gc.unfreeze()
             gc.collect()
-        return cost_of(work)
+        return measure_cost(work)
 
-    return Cost(*in_child(measure))
+    return Cost(*run_in_child(measure))
 
 
-def cost_of(work: Work) -> Cost:
-    before = peak_megabytes()
+def measure_cost(work: Work) -> Cost:
+    before = read_peak_megabytes()
     started, started_cpu = time.perf_counter(), time.process_time()
     result = work()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - started_cpu
     # Kept until here: what the work returns is part of its memory.
     del result
-    return Cost(seconds, cpu_seconds, peak_megabytes() - before)
+    return Cost(seconds, cpu_seconds, read_peak_megabytes() - before)
 
 
-def peak_megabytes() -> float:
+def read_peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def without_pyc(work: Work) -> object:
+def run_without_pyc(work: Work) -> object:
     """Do the work where Python finds no .pyc file, as in a read-only DAG folder."""
     # No file can be below it.
     sys.pycache_prefix = os.devnull
     return work()
 
 
-def in_turn(
+def measure_in_turn(
     sides: Mapping[Key, Work],
     rounds: int,
     before: Mapping[Key, Work] | None = None,
@@ -123,7 +123,7 @@ def in_turn(
         sides: the work of each side by its name.
         rounds: how often each side's turn comes.
         before: what is done, unmeasured, before each turn of a side.
-        apart: see `in_new_process`.
+        apart: see `measure_in_child`.
     """
     costs: dict[Key, list[Cost]] = {name: [] for name in sides}
     order = list(sides)
@@ -131,7 +131,7 @@ def in_turn(
         for name in order:
             if before and name in before:
                 before[name]()
-            costs[name].append(in_new_process(sides[name], apart=apart))
+            costs[name].append(measure_in_child(sides[name], apart=apart))
         order.reverse()
     return {
         name: Cost(*(statistics.median(values) for values in zip(*measured, strict=True)))

@@ -31,12 +31,12 @@ PACKAGES = (
     "psycopg2-binary",
     "dag-factory",
 )
-#: Heading and format of each quantity that the tables show. "ms" is of a number of seconds.
+#: Heading and format of each quantity that the tables show. "time" is of seconds.
 QUANTITIES = {
     "slots": ("slots", "{:.0f}"),
     "rows": ("rows", "{:,.0f}"),
-    "seconds": ("time", "ms"),
-    "cpu_seconds": ("CPU time", "ms"),
+    "seconds": ("time", "time"),
+    "cpu_seconds": ("CPU time", "time"),
     "megabytes": ("peak memory", "{:,.0f} MB"),
     "disk_megabytes": ("on disk", "{:,.0f} MB"),
     "dag_code_kilobytes": ("`dag_code` a DAG", "{:,.1f} kB"),
@@ -196,7 +196,7 @@ def publish() -> list[str]:
 def print_tables(figures: Figures) -> None:
     console = Console(width=120)
     tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]
-    tables = [(name, *table_of(sides)) for name, sides in figures.items()]
+    tables = [(name, *build_table(sides)) for name, sides in figures.items()]
     tables.append(("targets", TARGET_HEADING, [target.cells for target in targets(figures)]))
     for title, heading, rows in tables:
         table = Table(*heading, title=title)
@@ -205,7 +205,7 @@ def print_tables(figures: Figures) -> None:
         console.print(table)
 
 
-def table_of(
+def build_table(
     sides: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Return the heading and the rows of a comparison's table."""
@@ -222,8 +222,10 @@ def table_of(
 def cell(values: Mapping[str, float], key: str) -> str:
     if key not in values:
         return ""
-    form = QUANTITIES[key][1]
-    return f"{values[key] * 1000:,.0f} ms" if form == "ms" else form.format(values[key])
+    value, form = values[key], QUANTITIES[key][1]
+    if form == "time":
+        return f"{value * 1000:,.0f} ms" if value < 10 else f"{value:,.1f} s"
+    return form.format(value)
 
 
 def plot(figures: Figures, file: Path) -> None:
@@ -262,7 +264,7 @@ def as_markdown(results: Mapping[str, Any]) -> str:
     lines += ["## Figures", "", "![Time by number of streams](images/performance.png)", ""]
     for comparison, sides in figures.items():
         lines += [f"### {comparison[0].upper()}{comparison[1:]}", "", EXPLANATIONS[comparison], ""]
-        lines += markdown_table(*table_of(sides))
+        lines += markdown_table(*build_table(sides))
         exponents = [
             f"{side} {exponent:.2f}"
             for side, sizes in sides.items()

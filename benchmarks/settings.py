@@ -10,7 +10,7 @@ from run_settings import EVERYTHING
 
 from benchmarks import Figures, sides
 from benchmarks.estate import TABLE, Estate, database
-from benchmarks.measure import Work, in_turn
+from benchmarks.measure import Work, measure_in_turn
 from yellow_dynamic.contract import RUN_KEYS
 from yellow_dynamic.plugin import row_value
 
@@ -31,7 +31,7 @@ def measure(estate: Estate, *, quick: bool) -> Figures:
 
     def parse(database: str) -> object:
         os.environ["DATASURFACE_POSTGRES_DATABASE"] = database
-        dags = sides.factory(estate.factory_file)
+        dags = sides.parse_factory(estate.factory_file)
         assert len(dags) == STREAMS
         return dags
 
@@ -39,5 +39,5 @@ def measure(estate: Estate, *, quick: bool) -> Figures:
         "no settings": partial(parse, plain),
         "every setting": partial(parse, whole),
     }
-    costs = in_turn(work, 5 if quick else ROUNDS)
+    costs = measure_in_turn(work, 5 if quick else ROUNDS)
     return {"run settings": {side: {str(STREAMS): costs[side]._asdict()} for side in costs}}

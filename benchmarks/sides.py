@@ -58,30 +58,32 @@ def import_file(path: Path) -> dict[str, Any]:
     return vars(module)
 
 
-def factory(file: Path) -> dict[str, DAG]:
+def parse_factory(file: Path) -> dict[str, DAG]:
     """Parse the factory file."""
     return {name: value for name, value in import_file(file).items() if isinstance(value, DAG)}
 
 
-def installed_factory(file: Path) -> dict[str, DAG]:
+def parse_installed_factory(file: Path) -> dict[str, DAG]:
     """Parse a factory file that imports the package, which no earlier parse has imported."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "yellow_dynamic"]:
         del sys.modules[name]
-    return factory(file)
+    return parse_factory(file)
 
 
-def static_file(file: Path) -> dict[str, DAG]:
+def parse_static_file(file: Path) -> dict[str, DAG]:
     """Parse one static file."""
     dag = import_file(file)["dag"]
     return {dag.dag_id: dag}
 
 
-def static_files(folder: Path) -> dict[str, DAG]:
+def parse_static_files(folder: Path) -> dict[str, DAG]:
     """Parse one static file after the other."""
-    return {k: dag for path in sorted(folder.glob("*.py")) for k, dag in static_file(path).items()}
+    return {
+        k: dag for path in sorted(folder.glob("*.py")) for k, dag in parse_static_file(path).items()
+    }
 
 
-def dag_factory(file: Path) -> dict[str, DAG]:
+def parse_dag_factory(file: Path) -> dict[str, DAG]:
     """Let dag-factory build the DAGs of a YAML file."""
     from dagfactory import load_yaml_dags
 
@@ -90,7 +92,7 @@ def dag_factory(file: Path) -> dict[str, DAG]:
     return {dag.dag_id: dag for dag in found.values() if isinstance(dag, DAG)}
 
 
-def naive_factory(url: sqlalchemy.engine.URL, table: str) -> dict[str, DAG]:
+def parse_naively(url: sqlalchemy.engine.URL, table: str) -> dict[str, DAG]:
     """Read the table, and make every object anew for each DAG."""
     engine = sqlalchemy.create_engine(url, poolclass=NullPool)
     query = f"SELECT config_json FROM {table} WHERE status = 'active'"  # noqa: S608 - our own name
@@ -103,20 +105,20 @@ def naive_factory(url: sqlalchemy.engine.URL, table: str) -> dict[str, DAG]:
     }
 
 
-def constructors(configs: Iterable[Config], parts: PodParts) -> dict[str, DAG]:
+def call_constructors(configs: Iterable[Config], parts: PodParts) -> dict[str, DAG]:
     """Make only the DAG objects, with Kubernetes objects that all of them share."""
     return {dag_id(config): build_dag(config, parts) for config in configs}
 
 
 def check_equal(sides: Mapping[str, Callable[[], Any]]) -> None:
     """Raise ValueError unless all sides build the same DAGs with the same tasks."""
-    shapes = {name: shape(build()) for name, build in sides.items()}
+    shapes = {name: describe_dags(build()) for name, build in sides.items()}
     differing = [name for name in shapes if shapes[name] != next(iter(shapes.values()))]
     if differing:
         raise ValueError(f"These sides build other DAGs than the first: {', '.join(differing)}.")
 
 
-def shape(dags: Mapping[str, DAG]) -> dict[str, Any]:
+def describe_dags(dags: Mapping[str, DAG]) -> dict[str, Any]:
     """Return what must be equal: schedules, tasks, their order, and the job's command line."""
     return {
         dag_id: (

@@ -85,11 +85,11 @@ def store(estate: Estate, name: str, write: WriteFiles, streams: int) -> dict[st
             "dags": streams,
             "dag_code_kilobytes": dag_code / streams / 1000,
             "database_megabytes": whole / 1e6,
-            "manager_megabytes": peak_megabytes(processor.pid),
+            "manager_megabytes": read_peak_megabytes(processor.pid),
         }
 
 
-def peak_megabytes(pid: int) -> float:
+def read_peak_megabytes(pid: int) -> float:
     """Return the peak memory of a process that still runs."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     [kibibytes] = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)

@@ -19,7 +19,6 @@ from yellow_dynamic import RunSettings
 
 #: Long enough for all jobs to run at once, where their waiting allows it.
 JOBS, SECONDS = 200, 240
-QUICK_JOBS, QUICK_SECONDS = 10, 30
 #: Of the LocalExecutor where the triggerer waits: for jobs that start and that end.
 FEW_SLOTS = 4
 JOB = """#!/bin/sh
@@ -48,23 +47,21 @@ class Sample:
 
 
 def measure(estate: Estate, *, quick: bool) -> Figures:
-    jobs, seconds = (QUICK_JOBS, QUICK_SECONDS) if quick else (JOBS, SECONDS)
+    del quick
     sides = {
-        "the task": run_jobs(estate, "task", jobs, seconds, jobs, deferrable=False),
-        "the triggerer": run_jobs(estate, "triggerer", jobs, seconds, FEW_SLOTS, deferrable=True),
+        "the task": run_jobs(estate, "task", JOBS, deferrable=False),
+        "the triggerer": run_jobs(estate, "triggerer", FEW_SLOTS, deferrable=True),
     }
-    return {"waiting for jobs": {side: {str(jobs): sides[side]} for side in sides}}
+    return {"waiting for jobs": {side: {str(JOBS): sides[side]} for side in sides}}
 
 
-def run_jobs(
-    estate: Estate, name: str, jobs: int, seconds: int, slots: int, *, deferrable: bool
-) -> dict[str, float]:
+def run_jobs(estate: Estate, name: str, slots: int, *, deferrable: bool) -> dict[str, float]:
     """Run all jobs at once, and sample Airflow's processes meanwhile."""
     folder = estate.folder / name
     folder.mkdir()
-    streams = tuple(f"S{number}" for number in range(jobs))
-    with installed(
-        estate.postgres, folder, streams, seconds, slots, deferrable=deferrable
+    streams = tuple(f"S{number}" for number in range(JOBS))
+    with running_installation(
+        estate.postgres, folder, streams, slots, deferrable=deferrable
     ) as whole:
         # What the services do at their start is over.
         time.sleep(30)
@@ -79,17 +76,17 @@ def run_jobs(
             whole.airflow.raise_if_ended()
             samples.append(take_sample(whole))
             states = count_states(whole, "dag_run")
-            if states.get("success", 0) < jobs:
+            if states.get("success", 0) < JOBS:
                 raise NotYetError(f"The runs are {states}.")
 
         wait_until(all_done, seconds=1800, every=SAMPLE_SECONDS)
         took = time.monotonic() - begun
-        assert count_states(whole, "dag_run") == {"success": jobs}
+        assert count_states(whole, "dag_run") == {"success": JOBS}
     peak = max(sample.memory for sample in samples)
     waiting = max(sample.waiting for sample in samples)
     return {
-        "jobs": jobs,
-        "job_seconds": seconds,
+        "jobs": JOBS,
+        "job_seconds": SECONDS,
         "slots": slots,
         "idle_megabytes": idle.memory,
         "peak_megabytes": peak,
@@ -101,11 +98,10 @@ def run_jobs(
 
 
 @contextmanager
-def installed(
+def running_installation(
     postgres: Postgres,
     folder: Path,
     streams: tuple[str, ...],
-    seconds: int,
     slots: int,
     *,
     deferrable: bool,
@@ -114,7 +110,7 @@ def installed(
         postgres,
         folder,
         streams,
-        job=JOB.replace("{seconds}", str(seconds)),
+        job=JOB.replace("{seconds}", str(SECONDS)),
         triggers=dict.fromkeys(streams, "ExternallyTriggered('By hand')"),
         airflow_settings={
             "AIRFLOW__CORE__PARALLELISM": str(slots),
@@ -132,13 +128,13 @@ def installed(
 def take_sample(whole: Installation) -> Sample:
     """Sample all processes of Airflow; memory that they share counts once."""
     processes = [process for service in whole.airflow._processes for process in service.family()]
-    memory = sum(map(own_memory, {process.pid for process in processes}))
+    memory = sum(map(read_memory, {process.pid for process in processes}))
     states = count_states(whole, "task_instance")
     waiting = states.get("running", 0) + states.get("deferred", 0)
     return Sample(memory, len(processes), waiting)
 
 
-def own_memory(pid: int) -> float:
+def read_memory(pid: int) -> float:
     """Return a process's share of the memory, in MB."""
     try:
         return float(psutil.Process(pid).memory_full_info().pss) / 1e6

@@ -36,7 +36,7 @@ def measure(estate: Estate, *, quick: bool) -> Figures:
     )
     sides: dict[str, dict[str, float]] = {
         "the table": {"rows": changes, "disk_megabytes": size / 1e6},
-        **{f"`{command}`": {"seconds": run(estate, command)} for command in COMMANDS},
+        **{f"`{command}`": {"seconds": time_command(estate, command)} for command in COMMANDS},
     }
     return {"history of a year": {side: {str(STREAMS): sides[side]} for side in sides}}
 
@@ -56,7 +56,7 @@ def write_year(estate: Estate) -> None:
             connection.commit()
 
 
-def run(estate: Estate, command: str) -> float:
+def time_command(estate: Estate, command: str) -> float:
     """Return the seconds that a command of `yellow-dynamic` takes."""
     started = time.perf_counter()
     result = CliRunner().invoke(app, [*command.split(), "--dags", str(estate.factory_file)])
