@@ -101,6 +101,7 @@ bench: $(VENV_BENCH)/.bench  ## Compare with other ways, write docs/performance.
 lint: $(VENV)/.dev $(FACTORY)  ## Check format, style and types, of the rendered DAG files too
 	$(VENV)/bin/ruff format --check $(SOURCES) $(dir $(FACTORY))
 	$(VENV)/bin/ruff check $(SOURCES) $(dir $(FACTORY))
+	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy $(dir $(FACTORY))*.py
 
@@ -124,7 +125,7 @@ $(VENV)/.dev: $(VENV)/bin/uv setup.cfg embedded/setup.cfg
 	$(PIP) --editable '.[dev]' --editable ./embedded
 	@touch $@
 
-$(FACTORY): $(VENV)/.dev $(wildcard yellow_dynamic/*.py yellow_dynamic/*.json yellow_dynamic/templates/*) tests/sample_factory.py
+$(FACTORY): $(VENV)/.dev $(wildcard yellow_dynamic/*.py yellow_dynamic/*.json yellow_dynamic/factory/*.py yellow_dynamic/templates/*) tests/sample_factory.py
 	$(VENV)/bin/python tests/sample_factory.py $@
 
 $(VENV)/.docs: $(VENV)/bin/uv setup.cfg

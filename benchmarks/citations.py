@@ -60,7 +60,7 @@ CITATIONS: dict[str, tuple[Citation, ...]] = {
                 "{:.0f}",
                 paths(f"stored DAGs/{side}/*/{{}}", *STORED),
             )
-            for side in ("factory file", "static files")
+            for side in ("factory file", "short factory file", "static files")
         ),
         Citation(
             "{} jobs of {} s, triggered",

@@ -13,7 +13,7 @@ from typing import Any
 from airflow.cli import cli_parser
 
 from benchmarks import AIRFLOW_DATABASE, Figures, sides
-from benchmarks.estate import CAN_BE_INSTALLED, COLUMNS, TABLE, Estate, database, populate
+from benchmarks.estate import COLUMNS, TABLE, Estate, database, populate
 from benchmarks.measure import Cost, Work, measure_in_child, measure_in_turn, run_without_pyc
 from datasurface.md import PlatformPipelineGraph, ValidationTree
 from yellow_dynamic.history import HISTORY
@@ -52,9 +52,8 @@ def measure(estate: Estate, *, quick: bool) -> Figures:
     for size in sizes["full parse"]:
         # Each in a process of its own, so that the memory it leaves behind serves no side.
         measure_in_child(partial(estate.write_other_files, size))
-    if CAN_BE_INSTALLED:
-        estate.installed_folder.mkdir()
-        measure_in_child(partial(estate.write_installed_file, 10, estate.installed_folder))
+    estate.short_folder.mkdir()
+    measure_in_child(partial(estate.write_short_file, 10, estate.short_folder))
     import_everything(estate)
     # As Airflow's DAG processor does before it forks.
     gc.freeze()
@@ -80,14 +79,12 @@ def import_everything(estate: Estate) -> None:
 def factory_sides(estate: Estate) -> dict[str, Work]:
     """Return the ways of parsing a factory file."""
     parse = partial(sides.parse_factory, estate.factory_file)
-    ways: dict[str, Work] = {
+    short = estate.short_folder / estate.factory_file.name
+    return {
         "factory file": parse,
         "factory file, no .pyc": partial(run_without_pyc, parse),
+        "short factory file": partial(sides.parse_short_factory, short),
     }
-    if CAN_BE_INSTALLED:
-        file = estate.installed_folder / estate.factory_file.name
-        ways["installed factory file"] = partial(sides.parse_installed_factory, file)
-    return ways
 
 
 def full_parse(estate: Estate, sizes: Sequence[int]) -> Measured:

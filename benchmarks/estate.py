@@ -19,9 +19,6 @@ from one_machine import Postgres
 from yellow_dynamic import YellowDynamicDataPlatform
 from yellow_dynamic.plugin import YellowDynamicGraphHandler
 
-#: The platform argument that makes ring 0 write a DAG file that imports the package.
-INSTALLED = "factoryFromPackage"
-CAN_BE_INSTALLED = INSTALLED in inspect.signature(YellowDynamicDataPlatform).parameters
 FACTORY_FILE = "yellowlive_factory_dag.py"
 TABLE = "yellowlive_airflow_dsg"
 COLUMNS = ("stream_key", "config_json", "status", "created_at", "updated_at")
@@ -72,7 +69,7 @@ class Estate:
         }
         self.dags_folder = folder / "dags"
         self.dags_folder.mkdir(exist_ok=True)
-        self.installed_folder = folder / "installed"
+        self.short_folder = folder / "short"
 
     @property
     def factory_file(self) -> Path:
@@ -90,9 +87,9 @@ class Estate:
         files = bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 0)
         (folder / FACTORY_FILE).write_text(files[FACTORY_FILE], encoding="utf-8")
 
-    def write_installed_file(self, streams: int, folder: Path) -> None:
+    def write_short_file(self, streams: int, folder: Path) -> None:
         """Write the short DAG file, and compile the package that it imports, as pip does."""
-        self.write_factory_file(streams, folder, **{INSTALLED: True})
+        self.write_factory_file(streams, folder, factoryFromPackage=True)
         compileall.compile_dir(Path(inspect.getfile(YellowDynamicDataPlatform)).parent, quiet=1)
 
     def graph(self, streams: int) -> PlatformPipelineGraph:

@@ -12,7 +12,7 @@ from benchmarks import Figures, sides
 from benchmarks.estate import TABLE, Estate, database
 from benchmarks.measure import Work, measure_in_turn
 from yellow_dynamic.contract import RUN_KEYS
-from yellow_dynamic.plugin import row_value
+from yellow_dynamic.run_settings import row_value
 
 STREAMS = 1_000
 ROUNDS = 15

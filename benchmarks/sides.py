@@ -63,7 +63,7 @@ def parse_factory(file: Path) -> dict[str, DAG]:
     return {name: value for name, value in import_file(file).items() if isinstance(value, DAG)}
 
 
-def parse_installed_factory(file: Path) -> dict[str, DAG]:
+def parse_short_factory(file: Path) -> dict[str, DAG]:
     """Parse a factory file that imports the package, which no earlier parse has imported."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "yellow_dynamic"]:
         del sys.modules[name]

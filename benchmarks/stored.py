@@ -12,7 +12,7 @@ from typing import Any
 from processors import DagProcessor
 
 from benchmarks import Figures
-from benchmarks.estate import CAN_BE_INSTALLED, Estate, database
+from benchmarks.estate import Estate, database
 from one_machine import NotYetError, wait_until
 
 #: Writes the DAG files of a side into a folder.
@@ -36,10 +36,9 @@ def measure(estate: Estate, *, quick: bool) -> Figures:
     estate.install(streams)
     sides: dict[str, WriteFiles] = {
         "factory file": partial(estate.write_factory_file, streams),
+        "short factory file": partial(estate.write_short_file, streams),
         "static files": partial(estate.write_static_files, streams),
     }
-    if CAN_BE_INSTALLED:
-        sides["installed factory file"] = partial(estate.write_installed_file, streams)
     return {
         "stored DAGs": {
             name: {str(streams): store(estate, f"side_{number}", write, streams)}

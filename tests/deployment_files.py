@@ -10,7 +10,8 @@ import yaml
 from kubernetes_validate.utils import all_versions
 from yellow_models import Model
 
-from yellow_dynamic.plugin import GENERATION, deployment_files
+from yellow_dynamic.datasurface_adapter import DATASURFACE
+from yellow_dynamic.plugin import deployment_files
 
 #: The oldest and the newest Kubernetes whose schemas are at hand.
 KUBERNETES_VERSIONS = (all_versions()[0], all_versions()[-1])
@@ -22,7 +23,7 @@ def deployment_of(model: Model) -> dict[str, str]:
     """Return what is rendered for a cluster, by the end of its name after the platform's."""
     eco = model.build()
     platform: Any = eco.getDataPlatformOrThrow(model.platform)
-    starts = (GENERATION.k8s_name(platform.name), GENERATION.unit(platform).file_start)
+    starts = (DATASURFACE.k8s_name(platform.name), DATASURFACE.unit([platform]).file_start)
     files = deployment_files([platform], eco)
     assert all(name.startswith(starts) for name in files)
     return {

@@ -44,6 +44,13 @@ FACTORY, INFRASTRUCTURE = "yellowlive_factory_dag.py", f"{UNIT_START}_infrastruc
 SECTIONS = {
     "Bootstrap, the merge and its model": (
         "plugin.py",
+        "datasurface_adapter.py",
+        "notifications.py",
+        "run_settings.py",
+        "stream_configs.py",
+        "platform_settings.py",
+        "validation.py",
+        "deployment.py",
         "contract.py",
         "pods.py",
         "population.py",

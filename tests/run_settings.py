@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from yellow_dynamic.plugin import RunSettings
+from yellow_dynamic.run_settings import RunSettings
 
 POD_TEMPLATE: dict[str, Any] = {
     "metadata": {"labels": {"cost-centre": "4711"}, "annotations": {"example.org/note": "nightly"}},

@@ -1,34 +1,29 @@
-"""What brings a platform onto a cluster: files for Kubernetes and for Airflow.
-
-The factory file is apart, in contract.py: it is all that Airflow needs to build the DAGs.
-"""
+"""The files that ring 0 renders for Airflow and Kubernetes, made from the platforms' settings."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-from sqlalchemy.dialects import postgresql
-
-from yellow_dynamic.contract import (
-    BATCH_TABLES,
+from yellow_dynamic.contract import BATCH_TABLES, command_options, secret_keys
+from yellow_dynamic.factory.constants import PULL_ALWAYS
+from yellow_dynamic.factory.rules import (
     MADE_BY_BOOTSTRAP,
     ON_FAILURE,
-    PULL_ALWAYS,
-    UNREGISTERED,
-    command_options,
-    factory_name_of,
-    literally,
-    model_claim_of,
-    model_folder_of,
-    secret_keys,
-    suffix_of,
-    templates,
+    factory_file_name,
+    number_suffix,
 )
-from yellow_dynamic.history import HISTORY, name_beside
+from yellow_dynamic.factory.secrets import escape_dollar, get_model_claim, get_model_folder
+from yellow_dynamic.history import HISTORY, derive_name
 from yellow_dynamic.population import ALLOWED_REMOVALS
+from yellow_dynamic.rendering import FROM_PACKAGE, render, render_factory, render_infrastructure
 
+log = logging.getLogger(__name__)
+
+#: Building, serializing and storing this many DAGs stays within Airflow's time limits for a file.
+STREAMS_PER_SHARD = 1_000
 #: Where Airflow keeps the last good rows in its containers.
 SNAPSHOT_FOLDER = "/var/lib/yellow-dynamic"
 #: What Kubernetes allows for a Job's name, 63, less the longest end of ours.
@@ -48,16 +43,16 @@ INFRASTRUCTURE_FILE = "_infrastructure_dag.py"
 
 @dataclass(frozen=True)
 class Unit:
-    """What the two commands are run for: a platform, or a services provider with its platforms.
+    """What the two commands run for: a platform, or a services provider with its platforms.
 
     Attributes:
-        kind: which of them, in words.
+        kind: "platform" or "services provider".
         name: its name in the model.
-        airflow_name: its name as Kubernetes and Airflow carry it.
-        file_start: how the names of its files begin.
-        views_option: the option of the reconciliation of views that names it.
-        variable: the environment variable that tells a Job the name.
-        replaced: the ends of further files of DataSurface, which define nothing now.
+        airflow_name: its name in Kubernetes and Airflow.
+        file_start: the start of the names of its files.
+        views_option: the option with its name for the reconciliation of views.
+        variable: the environment variable with its name for a Job.
+        replaced: the ends of the names of more DataSurface files, which define nothing now.
         beside_own: whether DataSurface's own infrastructure DAG stays, for other platforms.
     """
 
@@ -72,7 +67,7 @@ class Unit:
 
     @property
     def infrastructure_name(self) -> str:
-        """How the id of its infrastructure DAG begins."""
+        """The start of the id of its infrastructure DAG."""
         return f"{self.airflow_name}-dynamic" if self.beside_own else self.airflow_name
 
     @property
@@ -81,43 +76,102 @@ class Unit:
         return f"{start}{INFRASTRUCTURE_FILE}"
 
 
-def of_platform(settings: dict[str, Any], unit: Unit, airflow: str) -> dict[str, str]:
-    """Return the text of each file that Airflow, or the database, needs for one platform.
+# --- The factory files ------------------------------------------------------------------------
+
+
+def factory_files(settings: dict[str, Any]) -> dict[str, str]:
+    """Return the texts of a platform's factory files by name: the same text in each.
+
+    A file takes its own number from its name; how many there are is in its settings.
+    """
+    text = render_factory(settings)
+    numbers = range(1, settings["factory_shards"] + 1)
+    return {
+        f"{factory_file_name(settings['platform_name'], number)}.py": text for number in numbers
+    }
+
+
+def suitable_shards(streams: int) -> int:
+    """Return how many factory files suit a number of streams."""
+    return max(1, -(-streams // STREAMS_PER_SHARD))
+
+
+def advise_shards(platform: str, shards: int, streams: int | None) -> None:
+    """Log how many factory files suit a platform, as a warning if it has too few.
 
     Args:
-        settings: those that its factory file carries.
-        unit: what it belongs to.
-        airflow: the name of its Airflow, as Kubernetes has it.
+        platform: the platform's name in the model.
+        shards: its number of factory files.
+        streams: its number of streams, or None if it is not known yet.
     """
+    if streams is None:
+        log.info(
+            "No dataset group is assigned to platform %r yet, so its number of streams is not "
+            "known. Choose factoryShards so that there is one factory file for each %d streams.",
+            platform,
+            STREAMS_PER_SHARD,
+        )
+        return
+    suitable = suitable_shards(streams)
+    log.log(
+        logging.WARNING if shards < suitable else logging.INFO,
+        "Platform %r has %d streams and factoryShards=%d; factoryShards=%d suits them, which is "
+        "one factory file for each %d streams.",
+        platform,
+        streams,
+        shards,
+        suitable,
+        STREAMS_PER_SHARD,
+    )
+
+
+# --- The files for a cluster ------------------------------------------------------------------
+
+
+def cluster_files(
+    platforms: Sequence[dict[str, Any]], unit: Unit, airflow: str, schedule: str | None
+) -> dict[str, str]:
+    """Return what Kubernetes and Airflow need for platforms, by file name.
+
+    For each platform: values for Airflow's Helm chart, the same as a plain patch, and the role
+    that reads the table. For all of them: Jobs that run bootstrap, the merge and the
+    reconciliation of views in the cluster, and a DAG that runs the latter two. Files whose names
+    have underscores replace DataSurface's own, whose Jobs succeed even if their work failed.
+
+    Args:
+        platforms: the settings of each platform, as its factory file contains them.
+        unit: the unit that they belong to.
+        airflow: the name of their Airflow in Kubernetes.
+        schedule: the schedule of the infrastructure DAG, or None.
+    """
+    files = render_unit_files(platforms, unit, schedule)
+    for settings in platforms:
+        files |= render_platform_files(settings, unit, airflow)
+    return files
+
+
+def render_platform_files(settings: dict[str, Any], unit: Unit, airflow: str) -> dict[str, str]:
+    """Return the texts of one platform's files; see `cluster_files`."""
     names = platform_values(settings, airflow)
     start = settings["platform_name"]
     return {
-        f"{start}{name}": rendered(f"{name[1:]}.j2", names)
+        f"{start}{name}": render(f"{name[1:]}.j2", names)
         for name in (*PLATFORM_FILES, *unit.replaced)
     }
 
 
-def of_unit(platforms: list[dict[str, Any]], unit: Unit, schedule: str | None) -> dict[str, str]:
-    """Return the text of each Job, and of the infrastructure DAG.
-
-    Args:
-        platforms: the settings of each of its platforms, as their factory files carry them.
-        unit: what they belong to.
-        schedule: that of the infrastructure DAG, or None.
-    """
+def render_unit_files(
+    platforms: Sequence[dict[str, Any]], unit: Unit, schedule: str | None
+) -> dict[str, str]:
+    """Return the text of each Job, and of the infrastructure DAG; see `cluster_files`."""
     names = unit_values(platforms, unit, schedule)
-    files = {f"{unit.file_start}{name}": rendered(f"{name[1:]}.j2", names) for name in UNIT_FILES}
-    infrastructure = rendered(f"{INFRASTRUCTURE_FILE[1:]}.j2", names)
+    files = {f"{unit.file_start}{name}": render(f"{name[1:]}.j2", names) for name in UNIT_FILES}
+    infrastructure = render_infrastructure(infrastructure_settings(platforms, names), names)
     return {**files, unit.infrastructure_file: infrastructure}
 
 
-def rendered(template: str, names: dict[str, Any]) -> str:
-    environment = templates(yaml=yaml_text, sql=sql_identifier, literally=literally, python=ascii)
-    return environment.get_template(template).render(names)
-
-
 def platform_values(settings: dict[str, Any], airflow: str) -> dict[str, Any]:
-    """Return what the templates of a platform say of it; see `of_platform`."""
+    """Return the values of a platform's templates; see `cluster_files`."""
     return {
         "platform": settings["original_platform_name"],
         "platform_start": settings["platform_name"],
@@ -128,37 +182,35 @@ def platform_values(settings: dict[str, Any], airflow: str) -> dict[str, Any]:
         "database": settings["postgres_database"],
         "table": settings["config_table"],
         "read_too": [
-            name_beside(settings["config_table"], HISTORY),
+            derive_name(settings["config_table"], HISTORY),
             *(settings[name] for name in sorted(BATCH_TABLES)),
         ],
         "made_by_bootstrap": MADE_BY_BOOTSTRAP,
         "snapshot_folder": SNAPSHOT_FOLDER,
-        "factory_file": factory_name_of(settings["platform_name"]),
+        "factory_file": factory_file_name(settings["platform_name"]),
     }
 
 
 def unit_values(
-    platforms: list[dict[str, Any]], unit: Unit, schedule: str | None
+    platforms: Sequence[dict[str, Any]], unit: Unit, schedule: str | None
 ) -> dict[str, Any]:
-    """Return what the templates of Jobs and infrastructure DAG say; see `of_unit`."""
-    # What it takes of them, they have in common.
+    """Return the values of the templates of Jobs and infrastructure DAG; see `cluster_files`."""
+    # Only settings that all of them share are used.
     settings = platforms[0]
-    factory_files = [f"{factory_name_of(each['platform_name'])}.py" for each in platforms]
+    factory_files = [f"{factory_file_name(each['platform_name'])}.py" for each in platforms]
     return {
         "unit": unit,
         "job_start": unit.airflow_name[:JOB_NAME_CHARACTERS].strip("-"),
         "namespace": settings["namespace_name"],
-        "allowed_removals": ALLOWED_REMOVALS,
-        "tells": any(key.startswith(ON_FAILURE) for each in platforms for key in each),
         "image": settings["datasurface_docker_image"],
         "pull_policy": settings.get("image_pull_policy", PULL_ALWAYS),
-        "model_folder": model_folder_of(settings),
-        "model_claim": model_claim_of(settings),
+        "model_folder": get_model_folder(settings),
+        "model_claim": get_model_claim(settings),
         "schedule": schedule,
-        "unregistered": UNREGISTERED,
+        "installed": all(each.get(FROM_PACKAGE) for each in platforms),
         "factory_files": factory_files,
         "factory_containers": [
-            (f"factory-file{suffix_of(number, '-')}", file)
+            (f"factory-file{number_suffix(number, '-')}", file)
             for number, file in enumerate(factory_files, start=1)
         ],
         "commands": cluster_commands(settings, unit),
@@ -175,12 +227,47 @@ def unit_values(
     }
 
 
+def infrastructure_settings(
+    platforms: Sequence[dict[str, Any]], values: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the literal of the infrastructure DAG's file.
+
+    Args:
+        platforms: the settings of each platform.
+        values: see `unit_values`.
+    """
+    unit = values["unit"]
+    environment = {
+        **values["job_environment"],
+        "DATASURFACE_USER": f"{unit.infrastructure_name}_infrastructure",
+    }
+    return {
+        "allowed_removals": ALLOWED_REMOVALS,
+        "commands": {
+            task_id: [escape_dollar(word) for word in values["commands"][task_id]]
+            for task_id in ("merge_model", "reconcile_views")
+        },
+        "environment": {name: escape_dollar(value) for name, value in environment.items()},
+        "factory_files": values["factory_files"],
+        "image": values["image"],
+        "image_pull_policy": values["pull_policy"],
+        "model_claim": values["model_claim"],
+        "model_folder": values["model_folder"],
+        "name": unit.infrastructure_name,
+        "namespace": values["namespace"],
+        "notifies": any(key.startswith(ON_FAILURE) for each in platforms for key in each),
+        "plugin_version": platforms[0]["plugin_version"],
+        "schedule": values["schedule"],
+        "secrets": {name: (secret, key) for name, secret, key in values["job_secrets"]},
+    }
+
+
 def cluster_commands(settings: dict[str, Any], unit: Unit) -> dict[str, list[str]]:
     """Return the commands that Jobs, and the infrastructure DAG, run in the cluster, by name."""
     owner, name = settings["git_repo_url"].split("/")[-2:]
     cached = settings["git_cache_enabled"]
     model = [
-        "--git-repo-path", model_folder_of(settings) if cached else "/workspace/model",
+        "--git-repo-path", get_model_folder(settings) if cached else "/workspace/model",
         "--git-repo-owner", owner,
         "--git-repo-name", name,
         "--git-repo-branch", settings["git_repo_branch"],
@@ -203,11 +290,49 @@ def cluster_commands(settings: dict[str, Any], unit: Unit) -> dict[str, list[str
     }
 
 
-def yaml_text(value: str) -> str:
-    """Return a text as YAML in one line, quoted, so that it can be nothing but this text."""
-    return yaml.safe_dump(value, default_style='"', width=float("inf")).rstrip("\n")
+# --- The secrets documentation ----------------------------------------------------------------
 
 
-def sql_identifier(name: str) -> str:
-    """Return a name as a quoted identifier of PostgreSQL."""
-    return postgresql.dialect().identifier_preparer.quote_identifier(name)
+def secrets_section(settings: dict[str, Any]) -> str:
+    """Return the section on the Secrets that Airflow itself needs, in Markdown.
+
+    Args:
+        settings: of a platform, at least its names, its table and its credentials.
+    """
+    credential = settings["postgres_credential_name"]
+    namespace, start = settings["namespace_name"], settings["platform_name"]
+    of_jobs = secret_keys("postgres", settings)
+    of_airflow = [f"{credential}_{part}" for part in of_jobs]
+    keys = list(dict.fromkeys([*of_jobs.values(), *of_airflow]))
+    reads = (
+        f"They may be the login of the role in `{start}-airflow-reader.sql`, which only reads. The "
+        "jobs' pods use the other two keys. Create the secret with all four:\n\n"
+        if len(keys) == len([*of_jobs, *of_airflow])
+        else "The jobs' pods use the same two keys. For the role in "
+        f"`{start}-airflow-reader.sql`, which only reads, name a secret of its own in those files. "
+        "Create the secret:\n\n"
+    )
+    text = (
+        "\n## Airflow's access to the configuration table\n\n"
+        f"The factory file of {settings['original_platform_name']} reads the table "
+        f"`{settings['config_table']}`. Airflow's "
+        f"scheduler, DAG processor and workers need `{credential}_USER` and "
+        f"`{credential}_PASSWORD` in their environment; ring 0 wrote what hands them over, as "
+        f"`{start}-airflow-values.yaml` for Airflow's Helm chart and as "
+        f"`{start}-airflow-patch.yaml`. {reads}"
+        + kubectl_command(settings["postgres_credential_secret_name"], namespace, keys)
+    )
+    if secret := settings.get("slack_credential_secret_name"):
+        slack_keys = list(secret_keys("slack", settings).values())
+        text += "\n## Slack\n\n" + kubectl_command(secret, namespace, slack_keys)
+    return text
+
+
+def kubectl_command(secret: str, namespace: str, keys: list[str]) -> str:
+    """Return the command that creates a Secret with these keys, as a block of Markdown."""
+    literals = " \\\n".join(f"  --from-literal={key}=<value>" for key in keys)
+    return (
+        "```bash\n"
+        f"kubectl create secret generic {secret} --namespace {namespace} \\\n{literals}\n"
+        "```\n"
+    )

@@ -1,7 +1,7 @@
-"""The history of a platform's table: each change of a row, written by the database itself.
+"""The history of a platform's table: each change of a row, recorded by the database itself.
 
-Triggers of the configuration table write it in the transaction of the change, so an edit by psql
-is on record like a merge. All changes of one transaction are one revision, a number from 1 on.
+Triggers of the configuration table write it in the transaction of the change, so an edit in psql
+is recorded like a merge. All changes of one transaction are one revision, numbered from 1.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import logging
 import os
 import re
 import subprocess
+import textwrap
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import sqlalchemy
 from sqlalchemy import TIMESTAMP, BigInteger, Column, Index, MetaData, String, Table, Text
@@ -37,143 +39,119 @@ from yellow_dynamic.merge_store import (
 
 log = logging.getLogger(__name__)
 
-#: What the names of the history and of what writes it end in, after that of the table.
+#: The suffixes of the names of the history, of the function that records, and of its guard.
 HISTORY, RECORD, GUARD = "_history", "_record", "_append_only"
-#: PostgreSQL cuts longer names.
+#: PostgreSQL truncates longer names.
 NAME_BYTES = 63
-#: The setting of a transaction in which a command says what it is; the triggers write it down.
-ABOUT_SETTING = "yellow_dynamic.about"
-#: The commands that write what rows are to be; whatever else changes a row is an edit by hand.
+#: The setting in which a transaction describes its command; the triggers store it.
+AUDIT_SETTING = "yellow_dynamic.about"
+#: The commands that write the wanted rows; any other change of a row is an edit by hand.
 MERGE, ROLLBACK, BOOTSTRAP = "merge", "rollback", "bootstrap"
-#: Begins the comment of a history from which the oldest changes were removed.
+#: Begins the comment of a history whose oldest changes were pruned.
 COMPLETE_FROM = "Complete from revision "
 
 
-def name_beside(table: str, end: str) -> str:
-    """Return the name of what belongs to a table; `end` is one of HISTORY, RECORD, GUARD."""
-    if len(f"{table}{end}".encode()) <= NAME_BYTES:
-        return f"{table}{end}"
+def read_statements(file: str) -> dict[str, str]:
+    """Return the statements of a file of the package by their names, without its comments."""
+    text = resources.files("yellow_dynamic").joinpath("sql", file).read_text(encoding="utf-8")
+    names = re.split(r"^-- (\w+) --$", text, flags=re.MULTILINE)[1:]
+    return {
+        name: re.sub(r"^--.*$", "", statement, flags=re.MULTILINE).strip()
+        for name, statement in zip(names[::2], names[1::2], strict=True)
+    }
+
+
+SQL = read_statements("history.sql")
+#: A table that has the columns of another one and no rows.
+NO_ROWS = "(SELECT * FROM {} LIMIT 0)"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of a row, and the columns of the history with their types; times are UTC.
+
+    `number` counts the changes of a revision. `disabled_until` is the row's value after the
+    change; for a removed row, it is the value before.
+    """
+
+    revision: Annotated[int, BigInteger()]
+    number: Annotated[int, BigInteger()]
+    transaction_id: Annotated[int, BigInteger()]
+    changed_at: Annotated[datetime, TIMESTAMP()]
+    login: Annotated[str, Text()]
+    application: Annotated[str | None, Text()]
+    command: Annotated[str | None, Text()]
+    about: Annotated[str | None, Text()]
+    action: Annotated[str, String(length=10)]
+    stream_key: Annotated[str, String(length=STREAM_KEY_CHARACTERS)]
+    config_before: Annotated[str | None, Text()]
+    status_before: Annotated[str | None, String(length=50)]
+    config_after: Annotated[str | None, Text()]
+    status_after: Annotated[str | None, String(length=50)]
+    disabled_until: Annotated[datetime | None, TIMESTAMP()]
+
+    @cached_property
+    def audit_metadata(self) -> dict[str, Any]:
+        """How the command described itself; unlike the login, anybody can set it to any value."""
+        metadata = json.loads(self.about or "{}")
+        return metadata if isinstance(metadata, dict) else {}
+
+    @property
+    def who(self) -> str:
+        """The person whom the command named, and the login."""
+        by = self.audit_metadata.get("by")
+        return f"{by} (login {self.login})" if by and by != self.login else self.login
+
+    @property
+    def how(self) -> str:
+        """The command and the model's commit, or else the application."""
+        commit = self.audit_metadata.get("commit")
+        if self.command is None:
+            return self.application or "by hand"
+        if commit is None:
+            return self.command
+        dirty = ", uncommitted" if self.audit_metadata.get("dirty") else ""
+        return f"{self.command} of {str(commit)[:12]}{dirty}"
+
+
+#: The Python type and the SQL type of each column of the history.
+COLUMNS = {
+    name: get_args(hint) for name, hint in get_type_hints(Change, include_extras=True).items()
+}
+
+
+def derive_name(table: str, suffix: str) -> str:
+    """Return a table's name with a suffix, shortened where PostgreSQL would truncate it."""
+    if len(f"{table}{suffix}".encode()) <= NAME_BYTES:
+        return f"{table}{suffix}"
     digest = hashlib.sha256(table.encode()).hexdigest()[:8]
-    start = table.encode()[: NAME_BYTES - len(end) - len(digest) - 1].decode(errors="ignore")
-    return f"{start}_{digest}{end}"
+    start = table.encode()[: NAME_BYTES - len(suffix) - len(digest) - 1].decode(errors="ignore")
+    return f"{start}_{digest}{suffix}"
 
 
 def history_table(table: str, schema: str | None = None) -> Table:
-    """Return the history of the configuration table of this name; times are UTC.
-
-    `number` counts the changes of a revision. `disabled_until` is that of the row afterwards, and
-    of a removed one what it was.
-    """
-    name = name_beside(table, HISTORY)
-    return Table(
-        name,
-        MetaData(),
-        Column("revision", BigInteger(), primary_key=True, autoincrement=False),
-        Column("number", BigInteger(), primary_key=True, autoincrement=False),
-        Column("transaction_id", BigInteger(), nullable=False),
-        Column("changed_at", TIMESTAMP(), nullable=False),
-        Column("login", Text(), nullable=False),
-        Column("application", Text()),
-        Column("command", Text()),
-        Column("about", Text()),
-        Column("action", String(length=10), nullable=False),
-        Column("stream_key", String(length=STREAM_KEY_CHARACTERS), nullable=False),
-        Column("config_before", Text()),
-        Column("status_before", String(length=50)),
-        Column("config_after", Text()),
-        Column("status_after", String(length=50)),
-        Column("disabled_until", TIMESTAMP()),
-        Index(name_beside(name, "_of"), "stream_key", "revision", "number"),
-        schema=schema,
-    )
+    """Return the history of the configuration table of this name."""
+    name = derive_name(table, HISTORY)
+    columns = [
+        Column(
+            column,
+            sql_type,
+            primary_key=column in ("revision", "number"),
+            autoincrement=False,
+            nullable=isinstance(None, python_type),
+        )
+        for column, (python_type, sql_type) in COLUMNS.items()
+    ]
+    index = Index(derive_name(name, "_of"), "stream_key", "revision", "number")
+    return Table(name, MetaData(), *columns, index, schema=schema)
 
 
-# --- What writes it ---------------------------------------------------------------------------
-
-#: Writes down how the rows `old` became the rows `new`, as changes of the revision of `last`.
-RECORD_CHANGES = """\
-INSERT INTO {history} (
-    revision, number, transaction_id, changed_at, login, application, command, about, action,
-    stream_key, config_before, status_before, config_after, status_after, disabled_until
-)
-SELECT
-    {revision}, {number} + row_number() OVER (ORDER BY stream_key), txid_current(), {changed_at},
-    session_user, current_setting('application_name'),
-    CAST(nullif(current_setting('{about}', true), '') AS json) ->> 'command',
-    nullif(current_setting('{about}', true), ''),
-    CASE
-        WHEN o.stream_key IS NULL THEN 'added'
-        WHEN n.stream_key IS NULL THEN 'removed'
-        WHEN o.config_json IS DISTINCT FROM n.config_json THEN 'changed'
-        WHEN n.status = 'disabled' THEN 'disabled'
-        WHEN o.status = 'disabled' THEN 'enabled'
-        ELSE 'changed'
-    END,
-    stream_key, o.config_json, o.status, n.config_json, n.status,
-    CASE WHEN n.stream_key IS NULL THEN o.disabled_until ELSE n.disabled_until END
-FROM {old} AS o FULL JOIN {new} AS n USING (stream_key)
-WHERE o.stream_key IS NULL OR n.stream_key IS NULL
-    OR (o.config_json, o.status, o.disabled_until)
-        IS DISTINCT FROM (n.config_json, n.status, n.disabled_until)
-"""
-#: The lock is held until the transaction ends, so revisions are in the order of the commits. A
-#: number that a stale snapshot gives twice is refused by the primary key. A column that a DBA added
-#: may have the name of a variable.
-RECORD_BODY = """
-#variable_conflict use_variable
-DECLARE
-    last record;
-    next_revision bigint := 1;
-    last_number bigint := 0;
-    at timestamp := timezone('UTC', clock_timestamp());
-BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended('{about}', CAST(TG_RELID AS bigint)));
-    SELECT revision, number, transaction_id, changed_at INTO last
-    FROM {history} ORDER BY revision DESC, number DESC LIMIT 1;
-    IF FOUND THEN
-        next_revision := last.revision + 1;
-        IF last.transaction_id = txid_current() AND last.changed_at >= timezone('UTC', now()) THEN
-            next_revision := last.revision;
-            last_number := last.number;
-            at := last.changed_at;
-        END IF;
-    END IF;
-    IF TG_OP = 'INSERT' THEN
-        {inserted};
-    ELSIF TG_OP = 'UPDATE' THEN
-        {updated};
-    ELSIF TG_OP = 'DELETE' THEN
-        {deleted};
-    ELSE
-        {truncated};
-    END IF;
-    RETURN NULL;
-END
-"""
-GUARD_BODY = """
-BEGIN
-    IF TG_OP <> 'INSERT' OR pg_trigger_depth() < 2 THEN
-        RAISE EXCEPTION 'the history % is append-only', TG_TABLE_NAME
-        USING ERRCODE = 'insufficient_privilege', HINT = 'The triggers of the configuration table '
-            'write it, and `yellow-dynamic history --prune` removes what is old.';
-    END IF;
-    RETURN NULL;
-END
-"""
-#: When each trigger of the configuration table fires, and what it sees, by the end of its name.
-TRIGGERS = {
-    "_inserted": "AFTER INSERT ON {table} REFERENCING NEW TABLE AS new_rows",
-    "_updated": "AFTER UPDATE ON {table} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
-    "_deleted": "AFTER DELETE ON {table} REFERENCING OLD TABLE AS old_rows",
-    "_truncated": "BEFORE TRUNCATE ON {table}",
-}
-#: What a table is not that has no rows.
-NONE_OF = "(SELECT * FROM {rows} LIMIT 0)"
+# --- Recording changes ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Recorder:
-    """A configuration table and what records its changes, as they stand in SQL."""
+    """A configuration table, its history and their functions, quoted as in SQL."""
 
     name: str
     schema: str
@@ -183,45 +161,58 @@ class Recorder:
     guard: str
 
     @classmethod
-    def of(cls, connection: Connection, table: Table) -> Recorder:
+    def for_table(cls, connection: Connection, table: Table) -> Recorder:
         name = {"name": quoted_name(connection, table)}
-        schema = str(connection.scalar(sqlalchemy.text(SCHEMA_OF), name))
+        schema = str(connection.scalar(sqlalchemy.text(SQL["find_schema"]), name))
         quote = connection.dialect.identifier_preparer.quote
-        names = (name_beside(table.name, end) for end in ("", HISTORY, RECORD, GUARD))
+        names = (derive_name(table.name, suffix) for suffix in ("", HISTORY, RECORD, GUARD))
         return cls(table.name, schema, *(f"{quote(schema)}.{quote(each)}" for each in names))
 
-    def changes(self, old: str, new: str, revision: str, number: str, changed_at: str) -> str:
-        """Return the statement that writes down how the rows `old` became the rows `new`."""
-        return RECORD_CHANGES.format(
-            history=self.history, about=ABOUT_SETTING, old=old, new=new, revision=revision,
+    def statement(self, name: str, **parts: str) -> str:
+        """Return a statement of the SQL file for this table."""
+        return SQL[name].format(**vars(self), setting=AUDIT_SETTING, **parts)
+
+    def insert_changes(
+        self, old: str, new: str, revision: str, number: str, changed_at: str
+    ) -> str:
+        """Return the statement that records how the rows `old` became the rows `new`."""
+        # Bootstrap and check compare the text of the function, line breaks included.
+        columns = textwrap.indent(textwrap.fill(", ".join(COLUMNS), 96), " " * 4)
+        return self.statement(
+            "record_changes", columns=columns, old=old, new=new, revision=revision,
             number=number, changed_at=changed_at,
         )  # fmt: skip
 
     @property
-    def record_body(self) -> str:
-        """The body of the triggers' function."""
-        variables = ("next_revision", "last_number", "at")
+    def create_functions(self) -> str:
+        """The statements that create the functions of the triggers."""
 
-        def changes(old: str, new: str) -> str:
-            return self.changes(old, new, *variables).rstrip()
+        def insert(old: str, new: str) -> str:
+            return self.insert_changes(old, new, "next_revision", "last_number", "at")
 
-        return RECORD_BODY.format(
-            about=ABOUT_SETTING,
-            history=self.history,
-            inserted=changes(NONE_OF.format(rows="new_rows"), "new_rows"),
-            updated=changes("old_rows", "new_rows"),
-            deleted=changes("old_rows", NONE_OF.format(rows="old_rows")),
-            truncated=changes(self.table, NONE_OF.format(rows=self.table)),
+        return self.statement(
+            "create_functions",
+            record_insert=insert(NO_ROWS.format("new_rows"), "new_rows"),
+            record_update=insert("old_rows", "new_rows"),
+            record_delete=insert("old_rows", NO_ROWS.format("old_rows")),
+            record_truncate=insert(self.table, NO_ROWS.format(self.table)),
         )
+
+    def create_triggers(self, connection: Connection) -> list[str]:
+        """Return the statements that create the triggers, in place of any of their names."""
+        quote = connection.dialect.identifier_preparer.quote
+        suffixes = ("inserted", "updated", "deleted", "truncated", "append_only")
+        names = {each: quote(derive_name(self.name, f"_{each}")) for each in suffixes}
+        return self.statement("create_triggers", **names).split(";\n")
 
 
 def create_history(connection: Connection, table: Table) -> None:
-    """Create the history of a table that exists, and what writes it; or say why there is none.
+    """Create the history and the triggers of an existing table, or log why it has none.
 
-    Rows that no change of the history gives are its newest revision afterwards: all there are, in
-    a table that had no history.
+    Afterwards, rows that differ from the history are its newest revision: all rows, if the table
+    had no history.
     """
-    recorder = Recorder.of(connection, table)
+    recorder = Recorder.for_table(connection, table)
     if is_complete(connection, recorder):
         return
     try:
@@ -231,7 +222,7 @@ def create_history(connection: Connection, table: Table) -> None:
         cause = getattr(error, "orig", None)
         if cause_of(cause) is not Cause.NO_PERMISSION:
             raise
-        owner, role = connection.execute(sqlalchemy.text(OWNER), {"name": recorder.table}).one()
+        owner, role, _ = find_owner(connection, recorder.table)
         reason = str(cause).strip().partition("\n")[0]
         log.warning(
             "Changes of table %r are not on record: the role %s may not create what records them "
@@ -242,41 +233,16 @@ def create_history(connection: Connection, table: Table) -> None:
         )  # fmt: skip
 
 
-SCHEMA_OF = """\
-SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE pg_class.oid = CAST(:name AS regclass)
-"""
-OWNER = """\
-SELECT CAST(relowner::regrole AS text), quote_ident(current_user) FROM pg_class
-WHERE oid = CAST(:name AS regclass)
-"""
-IS_COMPLETE = """\
-SELECT EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:record) AND prosrc = :body)
-    AND EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:guard) AND prosrc = :guard_body)
-    AND (SELECT count(*) FROM pg_trigger
-        WHERE tgrelid = to_regclass(:table) AND tgfoid = to_regproc(:record) AND tgenabled <> 'D'
-    ) = :triggers
-    AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(:table)
-        AND attname = 'disabled_until' AND NOT attisdropped)
-    AND EXISTS (SELECT FROM pg_trigger
-        WHERE tgrelid = to_regclass(:history) AND tgfoid = to_regproc(:guard) AND tgenabled <> 'D')
-"""
-
-
 def is_recorded(connection: Connection, table: Table) -> bool:
-    """Tell whether all changes of the table are on record, as this release does it."""
-    return is_complete(connection, Recorder.of(connection, table))
+    """Return whether all changes of the table are recorded in the way of this release."""
+    return is_complete(connection, Recorder.for_table(connection, table))
 
 
 def is_complete(connection: Connection, recorder: Recorder) -> bool:
     """See `is_recorded`."""
-    values = {
-        **{name: getattr(recorder, name) for name in ("table", "history", "record", "guard")},
-        "body": recorder.record_body,
-        "guard_body": GUARD_BODY,
-        "triggers": len(TRIGGERS),
-    }
-    return bool(connection.scalar(sqlalchemy.text(IS_COMPLETE), values))
+    _, record_body, _, guard_body, _ = recorder.create_functions.split("$body$")
+    values = {**vars(recorder), "record_body": record_body, "guard_body": guard_body}
+    return bool(connection.scalar(sqlalchemy.text(SQL["is_complete"]), values))
 
 
 def create_recorder(connection: Connection, recorder: Recorder) -> None:
@@ -290,52 +256,17 @@ def create_recorder(connection: Connection, recorder: Recorder) -> None:
     history = history_table(recorder.name, recorder.schema)
     if not inspector.has_table(history.name, schema=recorder.schema):
         history.create(connection)
-        grant_as_table(connection, recorder)
-    create_function(connection, recorder.record, recorder.record_body, "SECURITY DEFINER")
-    create_function(connection, recorder.guard, GUARD_BODY)
-    for end, occasion in TRIGGERS.items():
-        create_trigger(
-            connection, name_beside(recorder.name, end), recorder.table,
-            occasion.format(table=recorder.table), recorder.record,
-        )  # fmt: skip
-    create_trigger(
-        connection, name_beside(recorder.name, GUARD), recorder.history,
-        f"BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {recorder.history}", recorder.guard,
-    )  # fmt: skip
-    record_what_is_unknown(connection, recorder)
+        grant_readers(connection, recorder)
+    execute(connection, recorder.create_functions)
+    for statement in recorder.create_triggers(connection):
+        execute_locking(connection, statement)
+    backfill(connection, recorder)
     log.info("Changes of table %r are on record from now on.", recorder.name)
 
 
-def create_function(connection: Connection, name: str, body: str, rights: str = "") -> None:
-    """Create a trigger's function, which nobody else may hang on a table of his own."""
-    execute(
-        connection,
-        f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql {rights} "
-        f"SET search_path = pg_catalog, pg_temp AS $body${body}$body$",
-    )
-    execute(connection, f"REVOKE ALL ON FUNCTION {name}() FROM PUBLIC")
-
-
-def create_trigger(
-    connection: Connection, name: str, table: str, occasion: str, function: str
-) -> None:
-    """Create a trigger of a table, in place of one of its name."""
-    quoted = connection.dialect.identifier_preparer.quote(name)
-    execute_locking(connection, f"DROP TRIGGER IF EXISTS {quoted} ON {table}")
-    each = f"CREATE TRIGGER {quoted} {occasion} FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
-    execute_locking(connection, each)
-
-
-GRANTEES = """\
-SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE CAST(grantee::regrole AS text) END
-FROM pg_class, aclexplode(relacl)
-WHERE oid = CAST(:name AS regclass) AND grantee <> relowner AND privilege_type LIKE :privilege
-"""
-
-
-def grant_as_table(connection: Connection, recorder: Recorder) -> None:
-    """Let those read a new history who read its table; nobody may do more."""
-    query = sqlalchemy.text(GRANTEES)
+def grant_readers(connection: Connection, recorder: Recorder) -> None:
+    """Grant SELECT on a new history to the readers of its table, and nothing to other roles."""
+    query = sqlalchemy.text(SQL["find_grantees"])
     everybody = {"name": recorder.history, "privilege": "%"}
     for (grantee,) in connection.execute(query, everybody).all():
         execute(connection, f"REVOKE ALL ON {recorder.history} FROM {grantee}")
@@ -344,29 +275,20 @@ def grant_as_table(connection: Connection, recorder: Recorder) -> None:
         execute(connection, f"GRANT SELECT ON {recorder.history} TO {grantee}")
 
 
-#: The rows that the changes up to a revision give.
-ROWS_AT = """\
-SELECT stream_key, config_after AS config_json, status_after AS status, disabled_until FROM (
-    SELECT DISTINCT ON (stream_key) * FROM {history} WHERE {condition}
-    ORDER BY stream_key, revision DESC, number DESC
-) AS newest WHERE action <> 'removed'
-"""
-
-
-def record_what_is_unknown(connection: Connection, recorder: Recorder) -> None:
-    """Write down what changed while nothing recorded it."""
-    known = ROWS_AT.format(history=recorder.history, condition="true")
-    statement = recorder.changes(
-        f"({known})", recorder.table, LAST_REVISION.format(history=recorder.history) + " + 1",
-        "0", "timezone('UTC', clock_timestamp())",
+def backfill(connection: Connection, recorder: Recorder) -> None:
+    """Record the changes that no trigger recorded."""
+    known = recorder.statement("rows_at", condition="true")
+    statement = recorder.insert_changes(
+        f"({known})", recorder.table, f"{recorder.statement('last_revision')} + 1", "0",
+        "timezone('UTC', clock_timestamp())",
     )  # fmt: skip
-    with unguarded(connection, recorder):
-        set_about(connection, about(BOOTSTRAP))
+    with triggers_disabled(connection, recorder):
+        set_audit_metadata(connection, audit_metadata(BOOTSTRAP))
         execute(connection, statement)
 
 
 @contextmanager
-def unguarded(connection: Connection, recorder: Recorder) -> Iterator[None]:
+def triggers_disabled(connection: Connection, recorder: Recorder) -> Iterator[None]:
     """Let the history's owner write it, until the block ends."""
     guard = f"{recorder.history} %s TRIGGER USER"
     execute_locking(connection, f"ALTER TABLE {guard % 'DISABLE'}")
@@ -374,33 +296,33 @@ def unguarded(connection: Connection, recorder: Recorder) -> Iterator[None]:
     execute_locking(connection, f"ALTER TABLE {guard % 'ENABLE'}")
 
 
-def execute(connection: Connection, statement: str) -> None:
-    """Execute a statement that has no parameters, though it may hold colons and percent signs."""
-    connection.execute(sqlalchemy.text(re.sub(r"(?<!:):(?!:)", r"\:", statement)))
+def execute(connection: Connection, statements: str) -> None:
+    """Execute statements without parameters, which may contain colons and percent signs."""
+    connection.exec_driver_sql(statements, execution_options={"no_parameters": True})
 
 
-# --- What a command says of itself ------------------------------------------------------------
+# --- The description of a command -------------------------------------------------------------
 
 
-def about(command: str, **more: Any) -> dict[str, Any]:
-    """Return what a command says of itself beside what the database knows.
+def audit_metadata(command: str, **more: Any) -> dict[str, Any]:
+    """Return the description of a command that the history stores with each change.
 
     Args:
-        command: MERGE, ROLLBACK, BOOTSTRAP, or what an operator typed.
-        **more: what else there is to say of it; None says nothing.
+        command: MERGE, ROLLBACK, BOOTSTRAP, or the command that an operator typed.
+        **more: further values; those that are None are left out.
     """
-    said = {"command": command, "release": __version__, "by": person(), **more}
-    return {key: value for key, value in said.items() if value is not None}
+    metadata = {"command": command, "release": __version__, "by": current_user(), **more}
+    return {key: value for key, value in metadata.items() if value is not None}
 
 
-def set_about(connection: Connection, said: dict[str, Any]) -> None:
-    """Let the changes of this transaction say so of themselves."""
-    statement = sqlalchemy.text(f"SELECT set_config('{ABOUT_SETTING}', :about, true)")
-    connection.execute(statement, {"about": json.dumps(said)})
+def set_audit_metadata(connection: Connection, metadata: dict[str, Any]) -> None:
+    """Set the description of the command whose changes this transaction makes."""
+    statement = sqlalchemy.text(f"SELECT set_config('{AUDIT_SETTING}', :metadata, true)")
+    connection.execute(statement, {"metadata": json.dumps(metadata)})
 
 
-def person() -> str:
-    """Return who runs this: DATASURFACE_USER, else the user of the operating system."""
+def current_user() -> str:
+    """Return the name of the user: DATASURFACE_USER, else that of the operating system."""
     try:
         return os.environ.get("DATASURFACE_USER") or getpass.getuser()
     except (OSError, KeyError):
@@ -408,96 +330,52 @@ def person() -> str:
         return f"uid {os.getuid()}"
 
 
-def commit_of(folder: Path | None) -> dict[str, Any]:
-    """Return the Git commit of a folder, and whether what is in it differs; nothing outside Git."""
+def git_commit(folder: Path | None) -> dict[str, Any]:
+    """Return a folder's Git commit and whether its files differ; nothing outside a repository."""
     if folder is None:
         return {}
     try:
-        commit = git(folder, "rev-parse", "HEAD").strip()
-        changes = git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".")
+        commit = run_git(folder, "rev-parse", "HEAD").strip()
+        changes = run_git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".")
     except (OSError, subprocess.SubprocessError) as error:
         log.debug("The commit of %s is not known: %r.", folder, error)
         return {}
-    # What a merge renders may lie here too, and is no part of the model.
+    # Files that a merge rendered may be here too; they are not part of the model.
     own = [line for line in changes.splitlines() if line[:2] != "??" or line.endswith(".py")]
     return {"commit": commit, "dirty": bool(own)}
 
 
-GIT_PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+#: In a Git hook, these point to the repository of the hook.
+GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 
 
-def git(folder: Path, *words: str) -> str:
-    """Return what Git says of a folder; in a hook of Git, its variables are of another one."""
+def run_git(folder: Path, *words: str) -> str:
+    """Return the output of a Git command in a folder."""
     done = subprocess.run(
         ["git", "-c", f"safe.directory={folder}", "-C", str(folder), *words],
-        env={name: value for name, value in os.environ.items() if name not in GIT_PLACES},
+        env={name: value for name, value in os.environ.items() if name not in GIT_VARIABLES},
         capture_output=True, text=True, check=True, timeout=30,
     )  # fmt: skip
     return done.stdout
 
 
-# --- Reading it -------------------------------------------------------------------------------
-
-LAST_REVISION = "(SELECT coalesce(max(revision), 0) FROM {history})"
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change of a row; times are UTC."""
-
-    revision: int
-    number: int
-    changed_at: datetime
-    login: str
-    application: str | None
-    command: str | None
-    about_text: str | None
-    action: str
-    stream_key: str
-    config_before: str | None
-    status_before: str | None
-    config_after: str | None
-    status_after: str | None
-    disabled_until: datetime | None
-
-    @cached_property
-    def about(self) -> dict[str, Any]:
-        """What the command said of itself; anybody may say anything, unlike of his login."""
-        said = json.loads(self.about_text or "{}")
-        return said if isinstance(said, dict) else {}
-
-    @property
-    def who(self) -> str:
-        """The person by his own words, and the login."""
-        by = self.about.get("by")
-        return f"{by} (login {self.login})" if by and by != self.login else self.login
-
-    @property
-    def how(self) -> str:
-        """The command and the model's commit, or else the application."""
-        commit = self.about.get("commit")
-        if self.command is None:
-            return self.application or "by hand"
-        if commit is None:
-            return self.command
-        dirty = ", uncommitted" if self.about.get("dirty") else ""
-        return f"{self.command} of {str(commit)[:12]}{dirty}"
+# --- Reading the history ----------------------------------------------------------------------
 
 
 def is_readable(connection: Connection, table: str) -> bool:
-    """Tell whether the table of this name has a history that this role may read."""
-    quoted = connection.dialect.identifier_preparer.quote(name_beside(table, HISTORY))
+    """Return whether the table of this name has a history that this role may read."""
+    quoted = connection.dialect.identifier_preparer.quote(derive_name(table, HISTORY))
     may = sqlalchemy.text("SELECT has_table_privilege(to_regclass(:name), 'SELECT')")
     return bool(connection.scalar(may, {"name": quoted}))
 
 
-def without_history(table: str) -> str:
-    """Return what it means, and what to do, where `is_readable` says no."""
+def no_history_message(table: str) -> str:
+    """Return the consequences of a history that is not readable, and what to do."""
     return (
         f"Table {table!r} has no history that this role may read, so a stream that was disabled, "
         "removed and comes back is active again, and nothing can be said of former changes. Run "
         "generatePlatformBootstrap with --ringLevel 1 as the table's owner, and let the role read "
-        f"the table {name_beside(table, HISTORY)!r}."
+        f"the table {derive_name(table, HISTORY)!r}."
     )
 
 
@@ -512,9 +390,8 @@ def find_changes(
     connection: Connection, history: Any, *conditions: Any, limit: int | None = None
 ) -> list[Change]:
     """Return the changes of a `history_table` for which some conditions hold, newest first."""
-    columns = [column for column in history.c if column.name != "transaction_id"]
     query = (
-        sqlalchemy.select(*columns)
+        sqlalchemy.select(history)
         .where(*conditions)
         .order_by(history.c.revision.desc(), history.c.number.desc())
         .limit(limit)
@@ -532,12 +409,11 @@ def newest_changes(connection: Connection, table: str) -> dict[str, Change]:
         .limit(1)
         .lateral()
     )
-    # Those of thousands of streams are much to send.
+    # The configurations of thousands of streams are large.
     left_out = ("config_before", "config_after")
     columns = [
         sqlalchemy.null().label(column.name) if column.name in left_out else column
         for column in of_row.c
-        if column.name != "transaction_id"
     ]
     query = sqlalchemy.select(*columns).select_from(rows.join(of_row, sqlalchemy.true()))
     return {
@@ -545,8 +421,8 @@ def newest_changes(connection: Connection, table: str) -> dict[str, Change]:
     }
 
 
-def commits(connection: Connection, table: str) -> list[tuple[int, str]]:
-    """Return which commit of the model each merge wrote, newest first, by its revision."""
+def find_merge_commits(connection: Connection, table: str) -> list[tuple[int, str]]:
+    """Return the revision of each merge and the commit of its model, newest first."""
     history = history_table(table)
     query = (
         sqlalchemy.select(history.c.revision, history.c.about)
@@ -554,38 +430,41 @@ def commits(connection: Connection, table: str) -> list[tuple[int, str]]:
         .distinct()
         .order_by(history.c.revision.desc())
     )
-    said = [(revision, json.loads(text)) for revision, text in connection.execute(query)]
-    return [(revision, str(each["commit"])) for revision, each in said if each.get("commit")]
+    merges = [(revision, json.loads(text)) for revision, text in connection.execute(query)]
+    return [(revision, str(each["commit"])) for revision, each in merges if each.get("commit")]
 
 
-def edited_by_hand(connection: Connection, table: str) -> dict[str, list[Change]]:
+def find_manual_edits(connection: Connection, table: str) -> dict[str, list[Change]]:
     """Return the edits of configurations since a merge or a rollback wrote them, newest first.
 
     Returns:
-        By stream key; the oldest edit of each has before it what was written.
+        The edits by stream key; `config_before` of the oldest one is what was written.
     """
     edit, later = (history_table(table).alias(name) for name in ("edit", "later"))
-    overwritten = sqlalchemy.exists().where(
-        later.c.stream_key == edit.c.stream_key,
-        is_meant(later),
-        changes_config(later),
-        sqlalchemy.tuple_(later.c.revision, later.c.number)
-        > sqlalchemy.tuple_(edit.c.revision, edit.c.number),
+    overwritten = (
+        sqlalchemy.exists()
+        .where(later.c.stream_key == edit.c.stream_key)
+        .where(is_managed_write(later))
+        .where(is_config_change(later))
+        .where(
+            sqlalchemy.tuple_(later.c.revision, later.c.number)
+            > sqlalchemy.tuple_(edit.c.revision, edit.c.number)
+        )
     )
-    conditions = (~is_meant(edit), changes_config(edit), ~overwritten)
+    conditions = (~is_managed_write(edit), is_config_change(edit), ~overwritten)
     edits: dict[str, list[Change]] = {}
     for change in find_changes(connection, edit, *conditions):
         edits.setdefault(change.stream_key, []).append(change)
     return edits
 
 
-def is_meant(history: Any) -> Any:
+def is_managed_write(history: Any) -> Any:
     """Return the condition that a merge or a rollback made a change."""
     command = sqlalchemy.func.coalesce(history.c.command, "")
     return command.in_((MERGE, ROLLBACK, BOOTSTRAP))
 
 
-def changes_config(history: Any) -> Any:
+def is_config_change(history: Any) -> Any:
     """Return the condition that a change is not one of the status alone."""
     return history.c.config_before.is_distinct_from(history.c.config_after)
 
@@ -598,19 +477,20 @@ def rows_at(
     Raises:
         LookupError: there is no such revision, or its rows are not on record any more.
     """
-    first, last = complete_from(connection, table), last_revision(connection, table)
+    first, last = find_first_revision(connection, table), last_revision(connection, table)
     if not first <= revision <= last:
         raise LookupError(
             f"Table {table!r} has the rows of the revisions {first} to {last} on record, and not "
             f"those of {revision}."
         )
-    query = ROWS_AT.format(history=quoted_history(connection, table), condition="revision <= :last")
+    history = quoted_history(connection, table)
+    query = SQL["rows_at"].format(history=history, condition="revision <= :last")
     found = connection.execute(sqlalchemy.text(query), {"last": revision})
     return {key: (config_json, status) for key, config_json, status, _ in found}
 
 
-def complete_from(connection: Connection, table: str) -> int:
-    """Return the first revision whose rows are on record: 1 unless older changes were removed."""
+def find_first_revision(connection: Connection, table: str) -> int:
+    """Return the first revision whose rows are on record: 1 unless changes were pruned."""
     query = sqlalchemy.text("SELECT obj_description(CAST(:name AS regclass), 'pg_class')")
     name = {"name": quoted_history(connection, table)}
     comment = str(connection.scalar(query, name) or "")
@@ -618,66 +498,48 @@ def complete_from(connection: Connection, table: str) -> int:
 
 
 def quoted_history(connection: Connection, table: str) -> str:
-    """Return the name of a table's history as it stands in SQL."""
+    """Return the name of a table's history, quoted as in SQL."""
     return quoted_name(connection, history_table(table))
 
 
-DISABLED_WHEN_REMOVED = """\
-SELECT stream_key, disabled_until FROM (
-    SELECT DISTINCT ON (stream_key) * FROM {history}
-    WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:keys AS json))))
-    ORDER BY stream_key, revision DESC, number DESC
-) AS newest
-WHERE action = 'removed' AND status_before = 'disabled'
-    AND (disabled_until IS NULL OR disabled_until > timezone('UTC', now()))
-"""
-
-
-def disabled_when_removed(
+def find_removed_while_disabled(
     connection: Connection, table: str, keys: Collection[str]
 ) -> dict[str, datetime | None]:
     """Return which of these streams were disabled when they were removed, and until when."""
-    query = DISABLED_WHEN_REMOVED.format(history=quoted_history(connection, table))
+    query = SQL["removed_while_disabled"].format(history=quoted_history(connection, table))
     found = connection.execute(sqlalchemy.text(query), {"keys": json.dumps(list(keys))})
     return {row[0]: row[1] for row in found}
 
 
-# --- Removing what is old ---------------------------------------------------------------------
-
-#: What gives the rows of later revisions stays, and who disabled a stream.
-PRUNE = """\
-DELETE FROM {history} AS old WHERE changed_at < :before AND EXISTS (
-    SELECT FROM {history} AS newer
-    WHERE newer.stream_key = old.stream_key AND newer.changed_at < :before
-        AND (newer.revision, newer.number) > (old.revision, old.number)
-        AND (newer.action IN ('disabled', 'enabled')) = (old.action IN ('disabled', 'enabled'))
-)
-"""
+# --- Pruning the history ----------------------------------------------------------------------
 
 
-def owner_other_than_this_role(connection: Connection, table: str) -> str | None:
-    """Return who owns the history of a table, or None where this role has the owner's rights."""
-    query = sqlalchemy.text(
-        "SELECT CAST(relowner::regrole AS text) FROM pg_class "
-        "WHERE oid = CAST(:name AS regclass) AND NOT pg_has_role(relowner, 'USAGE')"
-    )
-    owner = connection.scalar(query, {"name": quoted_history(connection, table)})
-    return None if owner is None else str(owner)
+def find_owner(connection: Connection, quoted: str) -> tuple[str, str, bool]:
+    """Return the owner of a table, this role, and whether it has the privileges of the owner."""
+    query = sqlalchemy.text(SQL["find_owner"])
+    owner, role, is_owner = connection.execute(query, {"name": quoted}).one()
+    return owner, role, is_owner
+
+
+def find_foreign_owner(connection: Connection, table: str) -> str | None:
+    """Return the owner of a table's history, or None if this role has the owner's privileges."""
+    owner, _, is_owner = find_owner(connection, quoted_history(connection, table))
+    return None if is_owner else owner
 
 
 def prune(connection: Connection, table: Table, before: datetime) -> int:
-    """Remove the changes before a time (UTC), and return how many those were.
+    """Remove the changes before a time (UTC), and return their number.
 
-    The rows of earlier revisions cannot be had again. Only the history's owner may do this.
+    The rows of earlier revisions are lost. Only the history's owner may do this.
     """
-    recorder = Recorder.of(connection, table)
+    recorder = Recorder.for_table(connection, table)
     history = history_table(table.name)
     newest = sqlalchemy.select(sqlalchemy.func.max(history.c.revision)).where(
         history.c.changed_at < before
     )
-    with unguarded(connection, recorder):
+    with triggers_disabled(connection, recorder):
         base = connection.scalar(newest)
-        statement = sqlalchemy.text(PRUNE.format(history=recorder.history))
+        statement = sqlalchemy.text(recorder.statement("prune"))
         removed = connection.execute(statement, {"before": before}).rowcount
     if removed:
         comment = f"COMMENT ON TABLE {recorder.history} IS '{COMPLETE_FROM}{base}'"

@@ -1,7 +1,8 @@
-"""The table in the merge store, and the way to it for merges and the operator's command."""
+"""The table in the merge store: its creation, and transactions on it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +23,8 @@ from yellow_dynamic.contract import (
     postgres_driver,
     with_schemas,
 )
+
+log = logging.getLogger(__name__)
 
 STREAM_KEY_CHARACTERS = 255
 CONNECT_TIMEOUT_SECONDS = 10
@@ -155,9 +158,9 @@ def advice(
     }
     text = known.get(cause, "Check that the database is up and reachable, then run this again")
     if cause is Cause.NO_TABLE:
-        text = with_schemas(text, look(engine, SCHEMAS.format(name=":table"), table))
+        text = with_schemas(text, query_best_effort(engine, SCHEMAS.format(name=":table"), table))
     elif cause is Cause.LOCKED:
-        holders = ", ".join(look(engine, HOLDERS, table)) or "nobody any more"
+        holders = ", ".join(query_best_effort(engine, HOLDERS, table)) or "nobody any more"
         text = (
             f"The table was locked for {LOCK_TIMEOUT_SECONDS} s, by {holders}. When that has "
             "ended, run this again"
@@ -177,10 +180,10 @@ ORDER BY 1
 """
 
 
-def look(engine: sqlalchemy.Engine, query: str, table: str) -> list[str]:
-    """Return what a query says of the table, over a connection of its own; nothing where it fails.
+def query_best_effort(engine: sqlalchemy.Engine, query: str, table: str) -> list[str]:
+    """Return the result of a query about the table on a new connection, or nothing if it fails.
 
-    It is asked for an error that is on its way, which must not give way to another one.
+    It completes the message of an error, which another error must not replace.
     """
     try:
         with engine.connect() as connection:
@@ -201,6 +204,37 @@ def config_limit(connection: Connection, table: Table) -> int | None:
         {"name": quoted_name(connection, table)},
     )
     return length
+
+
+# --- Creation ---------------------------------------------------------------------------------
+
+
+def create_config_table(connection: Connection, table: Table) -> None:
+    """Create the table, or widen the VARCHAR(2048) that earlier releases created, in place."""
+    if not sqlalchemy.inspect(connection).has_table(table.name):
+        create_in_current_schema(connection, table)
+    elif config_limit(connection, table) is not None:
+        quoted = quoted_name(connection, table)
+        execute_locking(connection, f"ALTER TABLE {quoted} ALTER COLUMN config_json TYPE TEXT")
+        log.info("Widened column config_json of table %r to TEXT.", table.name)
+    write_comment(connection, table)
+
+
+def create_in_current_schema(connection: Connection, table: Table) -> None:
+    """Create the table in the first schema of the role's search_path."""
+    query = sqlalchemy.text(SCHEMAS.format(name=":table"))
+    others = [row[0] for row in connection.execute(query, {"table": table.name})]
+    table.create(connection)
+    schema = connection.scalar(sqlalchemy.text("SELECT current_schema()"))
+    log.info("Created table %r in schema %r.", table.name, schema)
+    if others:
+        log.warning(
+            "The schemas %s have a table %r too, which this role's search_path does not name. If "
+            "one of them is this platform's, drop the new one, which is empty, and set the "
+            "search_path of the role.",
+            ", ".join(others),
+            table.name,
+        )
 
 
 # --- What the table says of itself ------------------------------------------------------------

@@ -11,7 +11,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +114,7 @@ class Guards:
 PLAN_FILE = "YELLOW_DYNAMIC_PLAN"
 
 
-def digest_of(rows: dict[str, str]) -> str:
+def rows_digest(rows: dict[str, str]) -> str:
     """Return a text that is equal for equal rows only."""
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
@@ -143,7 +142,7 @@ def plan_problems(
         names = ", ".join(map(repr, planned)) or "none"
         return [f"The plan {str(file)!r} is of {names}, and not of {platform!r}. {anew}"]
     if not history.is_readable(connection, table):
-        return [history.without_history(table)]
+        return [history.no_history_message(table)]
     (revision, digest), found = planned[platform], history.last_revision(connection, table)
     problems = []
     if found != revision:
@@ -152,7 +151,7 @@ def plan_problems(
             f"table is at revision {found} now; yellow-dynamic history has what was changed. "
             f"{anew}"
         )
-    if digest != digest_of(rows):
+    if digest != rows_digest(rows):
         problems.append(
             f"The streams that the model gives platform {platform!r} are not those of the plan "
             f"{str(file)!r}. {anew}"
@@ -239,11 +238,16 @@ def write_difference(
         text = sqlalchemy.text(statement.format(table=quoted, active=ACTIVE, disabled=DISABLED))
         return connection.execute(text, {"rows": json.dumps(parameter, ensure_ascii=False)})
 
-    off = disabled_when_removed(connection, table, population.added)
+    disabled = {}
+    if population.added and history.is_readable(connection, table.name):
+        disabled = history.find_removed_while_disabled(connection, table.name, population.added)
     for statement, part in (
         (DELETE, population.removed),
-        (INSERT, {key: rows[key] for key in population.added if key not in off}),
-        (INSERT_DISABLED, {key: (rows[key], until and str(until)) for key, until in off.items()}),
+        (INSERT, {key: rows[key] for key in population.added if key not in disabled}),
+        (
+            INSERT_DISABLED,
+            {key: (rows[key], until and str(until)) for key, until in disabled.items()},
+        ),
         (UPDATE, {key: rows[key] for key in population.changed}),
     ):
         if part:
@@ -261,15 +265,6 @@ def write_difference(
         )
     if not (rows and population.unchanged):
         note_whether_emptied(connection, table, emptied=bool(population.removed and not rows))
-
-
-def disabled_when_removed(
-    connection: Connection, table: Table, added: list[str]
-) -> dict[str, datetime | None]:
-    """Return which streams that come back an operator had disabled, and until when."""
-    if not (added and history.is_readable(connection, table.name)):
-        return {}
-    return history.disabled_when_removed(connection, table.name, added)
 
 
 def note_whether_emptied(connection: Connection, table: Table, *, emptied: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from croniter import croniter
 
-from yellow_dynamic.contract import cron_problem
+from yellow_dynamic.factory.rules import cron_problem
 
 #: Airflow's presets as cron expressions.
 CRON_OF_PRESET = {

@@ -56,7 +56,7 @@ def test_every_note_is_about_one_message(piece: str) -> None:
 @pytest.mark.parametrize(
     ("source", "known"),
     [
-        ("plugin.py", "would share the Kubernetes secret"),
+        ("validation.py", "would share the Kubernetes secret"),
         ("contract.py", "holds a character that cannot be printed"),
         (FACTORY, "no answer within"),
         (FACTORY, "cannot be written"),

@@ -254,7 +254,7 @@ def test_no_row_whatever_it_holds_stops_the_others(
     good = [row(key, {}, "active") for key in KEYS]
     bad = [row(f"Bad{number}", *parts) for number, parts in enumerate(generated)]
 
-    dags = factory.build_dags([*good, *bad])
+    dags = factory.BUILDER.build_dags([*good, *bad])
 
     assert set(GOOD) <= set(dags)
     assert not any("config-error" in dags[dag_id].tags for dag_id in GOOD)

@@ -39,6 +39,10 @@ def become_reader(site: Site, *, search_path: str = "") -> str:
     return role
 
 
+def table_rows(module: Any) -> Any:
+    return module.read_table(module.BUILDER.platform, module.ALL).rows
+
+
 def reading(site: Site) -> tuple[list[str], dict[str, Any]]:
     """Parse, and return the DAGs in service and what the file says of its reading."""
     module = import_file(site.factory_file)
@@ -126,7 +130,7 @@ def test_merge_that_may_empty_the_table_says_so_to_airflow(installed: Site) -> N
     module = import_file(installed.factory_file)
 
     assert module.READING["source"] == "database"
-    assert not module.build_dags(module.read_table(module.ALL).rows)
+    assert not module.BUILDER.build_dags(table_rows(module))
 
     installed.merge_cleanly()
     reading(installed)
@@ -199,10 +203,10 @@ def give_times_a_zone(site: Site) -> None:
 
 def test_times_with_a_zone_are_those_of_utc(installed: Site, driver: str) -> None:
     module = import_file(installed.factory_file)
-    [before] = module.read_table(module.ALL).rows
+    [before] = table_rows(module)
     give_times_a_zone(installed)
 
-    [after] = module.read_table(module.ALL).rows
+    [after] = table_rows(module)
 
     assert after == before
 

@@ -12,6 +12,8 @@ from conftest import Site, import_file
 from pod_runs import allow_this_thread
 from yellow_models import Store
 
+from yellow_dynamic.factory.constants import UNREGISTERED
+
 pytestmark = pytest.mark.from_the_field("a stream that ends while it runs")
 
 DAG_ID = "yellowlive__Store1_ingestion"
@@ -25,16 +27,17 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 def parse(site: Site, runs: set[str] | None) -> dict[str, Any]:
     """Parse with an Airflow that has these runs, or one that says nothing."""
-    answer = "raise OSError" if runs is None else f"return dag_id in {sorted(runs)!r}"
-    processor = f"def has_run(dag_id):\n    {answer}\n"
-    processor += "def takes_dags_out_of_service():\n    return True\n"
-    text = site.factory_file.read_text().removesuffix("\nregister_dags()\n")
-    text += f"\n{processor}\nregister_dags()\n"
-    file = site.folder / "asked" / site.factory_file.name
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(text)
-    module = import_file(file)
-    return {name: dag for name, dag in vars(module).items() if name.endswith("_ingestion")}
+
+    def has_active_run(dag_id: str) -> bool:
+        if runs is None:
+            raise OSError
+        return dag_id in runs
+
+    module: Any = import_file(site.factory_file, UNREGISTERED)
+    module.has_active_run = has_active_run
+    module.can_take_out_of_service = lambda: True
+    dags: dict[str, Any] = module.shard_dags(module.BUILDER)
+    return dags
 
 
 def end_by_disabling(site: Site) -> None:

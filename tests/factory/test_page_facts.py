@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import json
-from types import ModuleType
 
-import pytest
 from bad_rows import BAD_CHANGES, good_config
 from conftest import Site
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from yellow_models import Store
 
 from yellow_dynamic.command.in_airflow import Facts, facts_of
-from yellow_dynamic.contract import revision_of
+from yellow_dynamic.factory.dag import metadata_comment
+from yellow_dynamic.factory.rules import compute_revision
 
 TEXTS = st.text() | st.sampled_from(["it's", "\\'", "]: # '{}'", '"', "*/", "\n\n[yellow_dynamic]"])
 
 
-@pytest.fixture
-def module(installed: Site) -> ModuleType:
-    return installed.module()
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(key=TEXTS, text=st.none() | TEXTS, problem=st.none() | TEXTS)
 def test_any_key_and_problem_is_read_as_it_was_written(
-    module: ModuleType, key: str, text: str | None, problem: str | None
+    key: str, text: str | None, problem: str | None
 ) -> None:
-    line = module.facts(key, module.revision_of(text), problem=problem)
+    line = metadata_comment(key, compute_revision(text), problem=problem)
 
     assert len(line.splitlines()) == 1
-    assert facts_of(f"### A page\n\n{line}\n") == Facts(key, revision_of(text), problem)
+    assert facts_of(f"### A page\n\n{line}\n") == Facts(key, compute_revision(text), problem)
 
 
 def test_pages_show_no_word_of_it(site: Site) -> None:

@@ -14,7 +14,7 @@ from static_files import write_static_files
 from stream_kinds import PLATFORMS, STREAMS, comparable
 from yellow_models import SINGLE, Model
 
-from yellow_dynamic.plugin import GENERATION
+from yellow_dynamic.datasurface_adapter import DATASURFACE
 
 pytestmark = pytest.mark.embedded
 
@@ -31,7 +31,7 @@ class Pair:
         site.login(site.postgres.user, site.postgres.password)
         site.bootstrap()
         site.merge_cleanly()
-        self.prefix = GENERATION.k8s_name(site.model.platform)
+        self.prefix = DATASURFACE.k8s_name(site.model.platform)
         self.dynamic = site.parse()
         self.static: dict[str, Any] = {}
         for path in write_static_files(site, site.folder / "static"):

@@ -36,7 +36,10 @@ def test_a_task_start_reads_and_builds_its_own_stream_only(site: Site) -> None:
     site.merge_cleanly()
     module = site.module("yellowlive__Two_ingestion")
 
-    assert [row.stream_key for row in module.load_rows(("stream_key = {}", "Two")).rows] == ["Two"]
+    assert [
+        row.stream_key
+        for row in module.load_rows(module.BUILDER.platform, ("stream_key = {}", "Two")).rows
+    ] == ["Two"]
     assert list(site.parse("yellowlive__Two_ingestion")) == ["yellowlive__Two_ingestion"]
 
 

@@ -16,7 +16,7 @@ from one_machine import free_port
 from yellow_dynamic.command import airflow
 from yellow_dynamic.command.in_airflow import Facts, Reading
 from yellow_dynamic.contract import python_literal, revision_of
-from yellow_dynamic.plugin import platform_settings
+from yellow_dynamic.platform_settings import platform_settings
 
 TEMPLATE = Path(__file__).parents[1] / "released" / "factory_0_1_0.py.j2"
 

@@ -14,6 +14,7 @@ from pod_runs import Cluster, TaskInstance, context_of, job_of, run_job
 from yellow_models import HINTED, SINGLE, Store
 
 from one_machine import free_port
+from yellow_dynamic.factory.rules import compute_revision
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +44,7 @@ def test_run_says_with_what_it_ran_and_what_it_brought(installed: Site, cluster:
     assert job.ran_with == {
         **({"settings": settings} if settings else {}),
         "stream": "Store1",
-        "revision": installed.module().revision_of(text),
+        "revision": compute_revision(text),
         "row": "database",
         "image": json.loads(text)["datasurface_docker_image"],
         "arguments": job.arguments,

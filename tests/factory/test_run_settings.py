@@ -20,7 +20,7 @@ from yellow_models import HINTED, PROVIDERS_BOOTSTRAP, Store
 from one_machine import NotYetError, wait_until
 from yellow_dynamic.command.in_airflow import facts_of
 from yellow_dynamic.contract import RUN_KEYS
-from yellow_dynamic.plugin import RunSettings
+from yellow_dynamic.run_settings import RunSettings
 
 DAG_ID = "yellowlive__Store1_ingestion"
 DONE = "echo DATASURFACE_RESULT_CODE=0"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Site, import_file, registered_dags
@@ -16,6 +14,7 @@ from yellow_models import bootstrap
 
 from one_machine import free_port
 from yellow_dynamic.command import airflow
+from yellow_dynamic.factory.shards import BUCKET_OF_KEY, hash_key
 
 STREAMS = [f"S{number}" for number in range(40)]
 DAG_IDS = {f"yellowlive__{key}_ingestion" for key in STREAMS}
@@ -28,9 +27,8 @@ class Folder:
         self.site = site
         #: What the last parse of each file registered, as Airflow remembers it.
         self.registered: dict[int, set[str]] = {}
-        #: The file from which Airflow has each DAG, and how many times that changed.
+        #: The file from which Airflow has each DAG.
         self.file_of: dict[str, int] = {}
-        self.moves: dict[str, int] = {}
 
     def path(self, number: int) -> Path:
         return self.site.folder / ("yellowlive_factory_dag.py" if number == 1 else file(number))
@@ -49,22 +47,24 @@ class Folder:
         """Parse a file as Airflow does, and return the ids of its DAGs."""
         found = set(registered_dags(import_file(self.path(number))))
         self.registered[number] = found
-        for dag_id in found:
-            if self.file_of.get(dag_id, number) != number:
-                self.moves[dag_id] = self.moves.get(dag_id, 0) + 1
-            self.file_of[dag_id] = number
+        self.file_of |= dict.fromkeys(found, number)
         return found
 
-    def parse_all(self, times: int = 1) -> None:
-        for _ in range(times):
-            for number in self.numbers():
-                self.parse(number)
+    def parse_all(self) -> None:
+        """Parse each file once, in any order; no DAG may be missing meanwhile."""
+        for number in random.sample(self.numbers(), len(self.numbers())):
+            before = self.in_service()
+            self.parse(number)
+            assert before <= self.in_service()
+
+    def in_service(self) -> set[str]:
+        return set().union(*self.registered.values())
 
     def numbers(self) -> list[int]:
         return [number for number in range(1, 10) if self.path(number).exists()]
 
     def each_once(self) -> bool:
-        """Tell whether each DAG is registered by exactly one file."""
+        """Return whether each DAG is registered by exactly one file."""
         found = sorted(dag_id for part in self.registered.values() for dag_id in part)
         return found == sorted(DAG_IDS)
 
@@ -123,53 +123,62 @@ def test_a_stream_keeps_its_file_when_others_come_and_go(folder: Folder) -> None
         folder.site.sql("DELETE FROM {table} WHERE stream_key = %s", (f"S{number}",))
         folder.site.insert(f"New{number}", "{}")
 
-    folder.parse_all()
+    for number in folder.numbers():
+        folder.parse(number)
 
     left = [f"yellowlive__S{number}_ingestion" for number in range(20, 40)]
     assert [folder.file_of[dag_id] for dag_id in left] == [before[dag_id] for dag_id in left]
 
 
-CHANGES = [(1, 3), (3, 2), (2, 5), (4, 1)]
+@pytest.mark.parametrize(("old", "new"), [(1, 3), (2, 5)])
+def test_no_dag_is_missing_while_the_number_grows(folder: Folder, old: int, new: int) -> None:
+    folder.copy(old)
+    folder.parse_all()
+    before = dict(folder.file_of)
+
+    for number in range(old + 1, new + 1):
+        folder.copy(new, number)
+        folder.parse_all()
+    for number in range(1, old + 1):
+        folder.copy(new, number)
+        folder.parse_all()
+
+    assert folder.each_once()
+    assert set(folder.file_of.values()) == set(range(1, new + 1))
+    # A stream goes to a new file, and no other one moves.
+    assert all(
+        number in (before[dag_id], *range(old + 1, new + 1))
+        for dag_id, number in folder.file_of.items()
+    )
 
 
-@pytest.mark.parametrize("order", ["first file first", "first file last", "any order"])
-@pytest.mark.parametrize(("old", "new"), CHANGES)
-def test_no_dag_is_missing_or_goes_back_while_the_number_changes(
-    folder: Folder, old: int, new: int, order: str
+@pytest.mark.parametrize(("old", "new"), [(3, 2), (4, 1)])
+def test_no_dag_is_missing_while_the_number_becomes_smaller(
+    folder: Folder, caplog: pytest.LogCaptureFixture, old: int, new: int
 ) -> None:
     folder.copy(old)
-    folder.parse_all(2)
-    assert folder.each_once()
+    folder.parse_all()
     before = dict(folder.file_of)
-    folder.moves.clear()
-    arriving = list(range(1, new + 1))
-    if order == "any order":
-        random.shuffle(arriving)
-    elif order == "first file last":
-        arriving.reverse()
+    extra = range(new + 1, old + 1)
 
-    for number in arriving:
+    for number in range(1, new + 1):
         folder.copy(new, number)
-        # Airflow may take its time to find a new file, and parses those that it knows meanwhile.
-        for known in random.sample(sorted(folder.registered), len(folder.registered)):
-            folder.parse(known)
-            assert set().union(*folder.registered.values()) == DAG_IDS
-    for number in [*random.sample(folder.numbers(), len(folder.numbers())), *folder.numbers()]:
-        folder.parse(number)
-        assert set().union(*folder.registered.values()) == DAG_IDS
-    folder.parse_all()
+        folder.parse_all()
+    for number in extra:
+        folder.path(number).write_text(folder.path(1).read_text())
+        folder.parse_all()
+        assert folder.registered[number] == set()
+        assert f"yellowlive_factory_dag_{number}.py registers no DAGs" in caplog.text
 
     assert folder.each_once()
-    for number in range(new + 1, old + 1):
-        assert folder.registered[number] == set()
+    # A stream leaves an extra file, and no other one moves.
+    assert all(before[dag_id] in (number, *extra) for dag_id, number in folder.file_of.items())
+    for number in extra:
         folder.delete(number)
+    caplog.clear()
     folder.parse_all()
     assert folder.each_once()
-    # A stream goes to a new file or from a file that goes, and no other one moves.
-    for dag_id, number in folder.file_of.items():
-        moved = number != before[dag_id]
-        assert folder.moves.get(dag_id, 0) <= 1
-        assert not moved or number > old or before[dag_id] > new
+    assert warnings(caplog) == []
 
 
 def test_a_file_that_is_missing_is_named_and_the_others_register_its_dags(
@@ -179,19 +188,16 @@ def test_a_file_that_is_missing_is_named_and_the_others_register_its_dags(
     folder.parse_all()
     folder.delete(2)
 
-    folder.parse_all(2)
+    folder.parse_all()
 
     assert folder.each_once()
     assert "is to have 3 factory files" in warnings(caplog)[0]
     assert "there is no complete yellowlive_factory_dag_2.py" in warnings(caplog)[0]
-    assert not (folder.site.snapshots / "yellowlive_2.json").exists()
 
-    # It comes back, and Airflow does not know it at once.
     folder.copy(3, 2)
-    folder.parse(1)
-    folder.parse(3)
-    assert set().union(*folder.registered.values()) == DAG_IDS
-    folder.parse_all(2)
+    for number in (2, 1, 3):
+        folder.parse(number)
+
     assert folder.each_once()
     assert folder.registered[2]
 
@@ -204,24 +210,14 @@ def test_a_file_that_is_copied_in_part_is_not_counted_yet(folder: Folder) -> Non
     assert folder.parse(1) == DAG_IDS
 
 
-def test_a_file_beyond_the_number_registers_nothing_and_says_that_it_can_go(
-    folder: Folder, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_files_of_two_numbers_warn(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
     folder.copy(2)
     folder.copy(1, 1)
 
-    assert folder.parse(2) == set()
-    [warning] = warnings(caplog)
-    assert "yellowlive_factory_dag_2.py is one too many" in warning
     assert folder.parse(1) == DAG_IDS
 
-
-def test_a_first_file_of_a_release_without_shards_keeps_all_streams(folder: Folder) -> None:
-    folder.copy(3)
-    text = re.sub(r" +'factory_shards': 3,\n", "", folder.path(1).read_text())
-    folder.path(1).write_text(text)
-
-    assert folder.parse(2) == folder.parse(3) == set()
+    [warning] = warnings(caplog)
+    assert "yellowlive_factory_dag_2.py is beside it" in warning
 
 
 def test_a_task_starts_from_any_of_the_files(
@@ -251,53 +247,26 @@ def test_shares_do_not_move_while_the_database_is_away(
                     folder.parse(number)
             assert folder.parse(1) == DAG_IDS
 
-    folder.parse_all(2)
+    for number in (2, 3, 1):
+        folder.parse(number)
 
     assert folder.each_once()
     assert folder.registered[2]
 
 
-def test_a_change_under_way_goes_on_neither_forth_nor_back_in_an_outage(
+def test_each_file_keeps_what_it_last_registered_while_the_database_is_away(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.copy(1)
     folder.parse_all()
     folder.copy(3)
-    given_away = folder.parse(2)
+    taken_over = folder.parse(2)
 
     with monkeypatch.context() as outage:
         outage.setenv("PGHOSTADDR", "127.0.0.1")
         outage.setenv("DATASURFACE_POSTGRES_PORT", str(free_port()))
-        assert folder.parse(1) == DAG_IDS - given_away
-        assert folder.parse(2) == given_away
-
-
-def test_where_no_note_can_be_kept_the_files_divide_the_streams_at_once(
-    folder: Folder, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder.site.snapshots.write_text("a file where a folder should be")
-    folder.copy(3)
-
-    folder.parse_all()
-
-    assert folder.each_once()
-    assert any("so a change of factoryShards" in text for text in warnings(caplog))
-
-
-def test_a_copy_elsewhere_leaves_the_notes_of_the_files_in_service_alone(
-    folder: Folder, tmp_path: Path
-) -> None:
-    folder.copy(3)
-    folder.parse_all(2)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    copy = elsewhere / folder.path(1).name
-    copy.write_text(folder.path(1).read_text())
-
-    assert set(registered_dags(import_file(copy))) == DAG_IDS
-
-    folder.parse_all()
-    assert folder.each_once()
+        assert folder.parse(1) == DAG_IDS
+        assert folder.parse(2) == taken_over
 
 
 def test_the_command_sees_the_dags_of_all_the_files(folder: Folder) -> None:
@@ -310,36 +279,15 @@ def test_the_command_sees_the_dags_of_all_the_files(folder: Folder) -> None:
     assert set(loaded.dags) == DAG_IDS
 
 
-@pytest.fixture
-def module(folder: Folder) -> Any:
-    folder.copy(1)
-    return import_file(folder.path(1))
-
-
 @settings(
     max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(keys=st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=50)))
 def test_the_database_and_the_file_put_a_key_in_the_same_bucket(
-    module: Any, folder: Folder, keys: list[str]
+    folder: Folder, keys: list[str]
 ) -> None:
-    bucket = module.BUCKET_OF_KEY
-    select = f"SELECT stream_key, {bucket} FROM unnest(%s::text[]) AS stream_key"  # noqa: S608
+    select = f"SELECT stream_key, {BUCKET_OF_KEY} FROM unnest(%s::text[]) AS stream_key"  # noqa: S608
 
     found = folder.site.sql(select, (keys,))
 
-    assert found == [(key, module.bucket_of(key)) for key in keys]
-
-
-def test_files_have_about_equal_shares(module: Any) -> None:
-    shares = module.owners(tuple(range(1, 21)))
-
-    counts = [shares.count(number) for number in range(1, 21)]
-    assert min(counts) > 0.75 * sum(counts) / 20
-    assert max(counts) < 1.25 * sum(counts) / 20
-
-
-def test_the_share_of_a_stream_is_the_same_on_every_machine(module: Any) -> None:
-    """A release that computed it otherwise would move DAGs, which no note announces."""
-    assert [module.bucket_of(key) for key in ("Store1", "Store2_dataset")] == [2039, 2516]
-    assert module.owners((1, 2, 3))[:10] == [3, 2, 2, 3, 1, 3, 2, 1, 2, 3]
+    assert found == [(key, hash_key(key)) for key in keys]

@@ -114,7 +114,7 @@ def test_dag_that_merges_the_model_tells_the_same_people(
 
 def test_nobody_is_told_unless_the_platform_says_who(installed: Site) -> None:
     assert not installed.parse()[DAG_ID].on_failure_callback
-    assert "TELLS = False" in installed.bootstrap()[f"{UNIT_START}_infrastructure_dag.py"]
+    assert "'notifies': False" in installed.bootstrap()[f"{UNIT_START}_infrastructure_dag.py"]
 
 
 def test_missing_provider_costs_no_dag_and_is_named(

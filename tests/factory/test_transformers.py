@@ -203,7 +203,7 @@ def test_removed_transformer_keeps_its_dag_until_its_run_has_ended(
     transforming: Site,
 ) -> None:
     module = transforming.module()
-    dags = module.ended_dags({TRANSFORMER_DAG: TRANSFORMER})
+    dags = module.build_draining_dags(module.BUILDER, {TRANSFORMER_DAG: TRANSFORMER})
 
     [dag] = dags.values()
 

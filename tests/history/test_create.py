@@ -1,4 +1,4 @@
-"""Ring 1 gives a table its history, be the table new or of an earlier release."""
+"""Ring 1 creates the history of a new table and of one that had none."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from conftest import Site, render
 from recorded import changes, rows, unrecorded
 from yellow_models import Store
 
-#: As release 0.1.0 makes it, with a row that its merge wrote.
-TABLE_0_1_0 = """
+#: A table without a history, as DataSurface's own bootstrap creates it, with rows.
+TABLE_WITHOUT_HISTORY = """
 CREATE TABLE yellowlive_airflow_dsg (
     stream_key VARCHAR(255) NOT NULL, config_json TEXT, status VARCHAR(50),
     created_at TIMESTAMP, updated_at TIMESTAMP, PRIMARY KEY (stream_key)
@@ -32,8 +32,8 @@ def definition(site: Site) -> list[Any]:
     return list(found)
 
 
-def test_rows_of_an_earlier_release_are_revision_1(site: Site) -> None:
-    site.sql(TABLE_0_1_0)
+def test_rows_of_a_table_without_history_are_revision_1(site: Site) -> None:
+    site.sql(TABLE_WITHOUT_HISTORY)
 
     site.bootstrap()
 
@@ -68,7 +68,9 @@ def test_bootstrap_again_changes_nothing(installed: Site) -> None:
         "LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
     ],
 )
-def test_bootstrap_mends_what_records_and_adds_what_it_missed(installed: Site, harm: str) -> None:
+def test_bootstrap_repairs_the_triggers_and_records_missed_changes(
+    installed: Site, harm: str
+) -> None:
     installed.sql(harm)
     installed.sql("DELETE FROM {table}")
     installed.insert("Mine", "{}")
@@ -82,10 +84,10 @@ def test_bootstrap_mends_what_records_and_adds_what_it_missed(installed: Site, h
     assert unrecorded(installed) == {}
 
 
-def test_role_without_the_right_hears_what_to_grant_and_merges_without_history(
+def test_role_without_privileges_is_told_the_grants_and_merges_without_history(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.sql(TABLE_0_1_0)
+    site.sql(TABLE_WITHOUT_HISTORY)
     role = f"merger_{site.database}"
     site.postgres.create_role(role, PASSWORD)
     site.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO " + role)
@@ -108,7 +110,7 @@ def test_role_without_the_right_hears_what_to_grant_and_merges_without_history(
 
 
 def test_grants_of_the_message_are_enough(site: Site) -> None:
-    site.sql(TABLE_0_1_0)
+    site.sql(TABLE_WITHOUT_HISTORY)
     owner, role = f"owner_{site.database}", f"merger_{site.database}"
     for each in (owner, role):
         site.postgres.create_role(each, PASSWORD)
@@ -124,7 +126,7 @@ def test_grants_of_the_message_are_enough(site: Site) -> None:
     assert changes(site)[-1]["login"] == role
 
 
-def test_history_of_a_long_name_is_told_from_its_table(site: Site) -> None:
+def test_long_name_of_a_history_differs_from_that_of_its_table(site: Site) -> None:
     site.model.platform = "Platform" + "x" * 47
     site.bootstrap()
     site.merge_cleanly()
@@ -137,7 +139,7 @@ def test_history_of_a_long_name_is_told_from_its_table(site: Site) -> None:
 
 def test_table_in_another_schema_has_its_history_beside_it(site: Site) -> None:
     site.sql("CREATE SCHEMA kept")
-    site.sql(TABLE_0_1_0.replace("yellowlive_", "kept.yellowlive_"))
+    site.sql(TABLE_WITHOUT_HISTORY.replace("yellowlive_", "kept.yellowlive_"))
     site.sql(f"ALTER ROLE CURRENT_USER IN DATABASE {site.database} SET search_path = public, kept")
 
     site.bootstrap()

@@ -112,7 +112,7 @@ def test_columns_that_a_dba_added_do_not_get_in_its_way(installed: Site) -> None
     assert unrecorded(installed) == {}
 
 
-def test_column_that_was_dropped_is_mended_by_bootstrap(installed: Site) -> None:
+def test_bootstrap_restores_a_dropped_column(installed: Site) -> None:
     installed.sql("ALTER TABLE {table} DROP disabled_until")
 
     installed.bootstrap()

@@ -141,6 +141,16 @@ def test_parts_do_not_know_of_each_other(folder: str, strangers: set[str]) -> No
         assert not top(imported(ast.walk(tree))) & strangers, path
 
 
+def test_few_modules_need_datasurface() -> None:
+    need = {
+        Path(path).stem
+        for path, tree in ALWAYS_LOADED.items()
+        if "datasurface" in top(imported(ast.walk(tree)))
+    }
+
+    assert need == {"plugin", "datasurface_adapter", "platform_settings", "stream_configs"}
+
+
 def test_plugin_uses_nothing_private_of_datasurface() -> None:
     for path, tree in BASE.items():
         names = {name for name in imported(ast.walk(tree)) if top({name}) == {"datasurface"}}

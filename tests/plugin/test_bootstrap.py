@@ -16,8 +16,8 @@ from datasurface.md import Credential
 from datasurface.md.credential import CredentialType
 from datasurface.platforms.yellow import YellowDataPlatform, YellowPlatformServiceProvider
 from one_machine import free_port
-from yellow_dynamic import YellowDynamicDataPlatform
-from yellow_dynamic.plugin import advise_shards, deployment_files
+from yellow_dynamic.deployment import advise_shards
+from yellow_dynamic.plugin import deployment_files
 
 
 def column_type(site: Site) -> str:
@@ -101,10 +101,8 @@ def test_too_few_factory_files_for_the_streams_are_warned_of(
     caplog: pytest.LogCaptureFixture, streams: int, shards: int, level: str, suits: int
 ) -> None:
     caplog.set_level("INFO", logger="yellow_dynamic")
-    platform = Model(platformArguments={"factoryShards": shards}).buildPlatform()
-    assert isinstance(platform, YellowDynamicDataPlatform)
 
-    advise_shards(platform, streams)
+    advise_shards("YellowLive", shards, streams)
 
     [record] = caplog.records
     assert record.levelname == level

@@ -23,13 +23,10 @@ from datasurface.md import Credential, CronTrigger, PlatformPipelineGraph, Valid
 from datasurface.md.credential import CredentialType
 from yellow_dynamic import contract
 from yellow_dynamic.contract import KEYS, SCHEMA
-from yellow_dynamic.plugin import (
-    config_rows,
-    factory_text,
-    platform_settings,
-    stream_configs,
-    stream_problems,
-)
+from yellow_dynamic.platform_settings import platform_settings
+from yellow_dynamic.plugin import factory_text
+from yellow_dynamic.stream_configs import config_rows, stream_configs
+from yellow_dynamic.validation import validate_stream
 
 #: What one row's keys must be to each other, or to the row's columns: beyond a schema's words.
 RULES_ACROSS_KEYS = (
@@ -132,7 +129,8 @@ def of_the_schema(config: dict[str, Any]) -> list[str]:
 def of_the_factory(factory: ModuleType, key: str, config: dict[str, Any]) -> str | None:
     """Return why the factory file refuses a row, or None."""
     try:
-        factory.stream_settings(factory.Row(key, json.dumps(config), "active", None))
+        row = factory.Row(key, json.dumps(config), "active", None)
+        factory.row_settings(factory.BUILDER.platform, row)
     except factory.BadRowError as error:
         return str(error)
     return None
@@ -154,7 +152,7 @@ def assert_agreement(
     settings: dict[str, Any], factory: ModuleType, key: str, config: dict[str, Any]
 ) -> list[str]:
     """See that all three say the same of a row, and return what a merge says."""
-    merge = list(stream_problems(key, config, json.dumps(config), settings))
+    merge = list(validate_stream(key, config, json.dumps(config), settings))
     refusal = of_the_factory(factory, key, config)
     schema = of_the_schema(config)
 
@@ -241,10 +239,15 @@ def keys_read(source: str) -> Iterator[str]:
     """Yield the keys that a factory file's functions take from settings."""
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Subscript(value=ast.Name(id="settings"), slice=ast.Constant(value=key)):
+            case ast.Subscript(
+                value=ast.Name(id="settings") | ast.Attribute(attr="settings"),
+                slice=ast.Constant(value=key),
+            ):
                 yield str(key)
             case ast.Call(
-                func=ast.Attribute(value=ast.Name(id="settings"), attr="get"),
+                func=ast.Attribute(
+                    value=ast.Name(id="settings") | ast.Attribute(attr="settings"), attr="get"
+                ),
                 args=[ast.Constant(value=key), *_],
             ):
                 yield str(key)
@@ -259,7 +262,7 @@ def test_key_of_one_side_is_a_key_of_all(
     assert factory.KEYS == KEYS
     assert written <= KEYS.keys()
     assert settings.keys() - OF_THE_FACTORY_ALONE <= KEYS.keys()
-    assert read - MADE_BY_THE_FACTORY <= KEYS.keys()
+    assert read - MADE_BY_THE_FACTORY - OF_THE_FACTORY_ALONE <= KEYS.keys()
     names = set(contract.CREDENTIAL_NAMES.values())
     assert not OF_OTHER_RELEASES & (written | settings.keys())
     unwritten = KEYS.keys() - (written | settings.keys() | names | OF_OTHER_RELEASES)

@@ -8,7 +8,7 @@ from psycopg2.errors import ForeignKeyViolation
 from sqlalchemy.exc import IntegrityError
 from yellow_models import Store
 
-from yellow_dynamic.plugin import MergeError
+from yellow_dynamic.population import MergeError
 
 OF_EACH_ROW = """
     CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS

@@ -30,12 +30,9 @@ from datasurface.md import (
 )
 from datasurface.md.credential import CredentialType
 from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
-from yellow_dynamic.plugin import (
-    MergeError,
-    YellowDynamicDataPlatform,
-    YellowDynamicGraphHandler,
-    stream_configs,
-)
+from yellow_dynamic.plugin import YellowDynamicDataPlatform, YellowDynamicGraphHandler
+from yellow_dynamic.population import MergeError
+from yellow_dynamic.stream_configs import stream_configs
 
 SCHEMA = json.loads(
     Path(yellow_dynamic.__file__).with_name("stream_config.schema.json").read_text()

@@ -28,7 +28,8 @@ from datasurface.md import HostPortPair, ValidationTree
 from datasurface.platforms import yellow
 from datasurface.platforms.yellow import YellowDataPlatform, YellowPlatformServiceProvider
 from yellow_dynamic import RunSettings, SlackWebhook, YellowDynamicDataPlatform
-from yellow_dynamic.plugin import MergeError, config_rows, stream_configs
+from yellow_dynamic.population import MergeError
+from yellow_dynamic.stream_configs import config_rows, stream_configs
 
 pytestmark = pytest.mark.skipif(
     not PROVIDERS_BOOTSTRAP, reason="needs DATASURFACE_SRC with DataSurface 0.0.56 or 0.0.57"

@@ -18,7 +18,7 @@ from datasurface.md import ValidationTree
 from datasurface.platforms.yellow import YellowDataPlatform
 from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
 from yellow_dynamic.contract import dag_id_of
-from yellow_dynamic.plugin import MergeError
+from yellow_dynamic.population import MergeError
 
 pytestmark = pytest.mark.skipif(SOURCE is None, reason="needs DATASURFACE_SRC, a real DataSurface")
 

@@ -16,8 +16,9 @@ from transforming import transform
 from yellow_models import HINTED, SINGLE, SQL_KIND, Model, Store
 
 from datasurface.md import CronTrigger, ExternallyTriggered, ValidationTree
-from yellow_dynamic.plugin import RunSettings, config_rows, stream_configs
+from yellow_dynamic.run_settings import RunSettings
 from yellow_dynamic.schedules import CRON_OF_PRESET, moved_schedule, offset_of, room_of
+from yellow_dynamic.stream_configs import config_rows, stream_configs
 
 HOURLY = CronTrigger("Hourly", "0 * * * *")
 

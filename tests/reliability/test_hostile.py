@@ -27,7 +27,8 @@ from merge_command import Commands, finish
 from yellow_models import Model, Store, bootstrap, change_provider, live_repository
 
 from datasurface.md import ValidationTree
-from yellow_dynamic.plugin import GENERATION, YellowDynamicGraphHandler, factory_text
+from yellow_dynamic.datasurface_adapter import DATASURFACE
+from yellow_dynamic.plugin import YellowDynamicGraphHandler, factory_text
 
 HOSTILE = {
     "quotes": "'; DROP TABLE canary; --",
@@ -166,7 +167,7 @@ def test_platform_name_is_refused_or_names_nothing_outside(value: str) -> None:
     for name in files:
         assert Path(name).name == name
         assert name.isprintable()
-    ours = f"{GENERATION.k8s_name(value)}_factory_dag.py"
+    ours = f"{DATASURFACE.k8s_name(value)}_factory_dag.py"
     compile(files[ours], ours, "exec")
 
 
@@ -244,7 +245,7 @@ def test_factory_files_of_any_two_models_differ_in_one_literal(values: list[str]
     psp = platform.psp
     repository = live_repository(changed)
     change_provider(platform, "namespace", values[0])
-    psp.datasurfaceDockerImage, GENERATION.merge_credential(psp).name = values[1:3]
+    psp.datasurfaceDockerImage, DATASURFACE.merge_credential(psp).name = values[1:3]
     psp.gitCredential.name, psp.mergeStore.databaseName = values[3:5]
     psp.mergeStore.hostPortPair.hostName, platform.slackChannel = values[5:7]
     repository.branchName = values[7]
@@ -404,10 +405,11 @@ def parse_in_a_process(site: Site) -> subprocess.CompletedProcess[str]:
 
 def test_snapshot_is_only_ever_where_the_environment_says(installed: Site) -> None:
     module = installed.module()
-    path = module.snapshot_path()
-    module.PLATFORM["original_platform_name"] = module.PLATFORM["config_table"] = "../../x"
+    platform = module.BUILDER.platform
+    path = module.snapshot_path(platform)
+    platform.settings["original_platform_name"] = platform.settings["config_table"] = "../../x"
 
-    assert module.snapshot_path() == path
+    assert module.snapshot_path(platform) == path
     assert path.parent == installed.snapshots
 
 

@@ -248,7 +248,7 @@ def test_parse_that_loses_the_connection_at_any_statement_registers_all_dags(
     while not proxy.break_at or len(proxy.statements) == proxy.break_at:
         statement += 1
         proxy.break_at = statement
-        lost += sorted(module.build_dags(module.load_share(module.own_share()).rows)) != expected
+        lost += sorted(module.shard_dags(module.BUILDER)) != expected
     assert ["airflow_dsg" in text for text in proxy.statements] == [True]
     faults.record(
         f"connection cut {how} a statement of the parse",
@@ -288,7 +288,7 @@ def test_packets_later_than_the_limit_leave_it_to_the_snapshot(
     proxy.delay = 3
     started = time.monotonic()
 
-    during = sorted(module.build_dags(module.load_share(module.own_share()).rows))
+    during = sorted(module.shard_dags(module.BUILDER))
 
     assert time.monotonic() - started < module.READ_DEADLINE_SECONDS + 1
     installed.model.stores = [Store("New")]

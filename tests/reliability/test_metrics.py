@@ -143,11 +143,11 @@ def test_a_task_start_sends_no_figures(installed: Site, monkeypatch: pytest.Monk
     """They would be those of one stream."""
     reported: list[object] = []
     module = installed.module()
-    monkeypatch.setattr(module, "report", lambda *figures: reported.append(figures))
+    monkeypatch.setattr(module, "report_parse", lambda *figures: reported.append(figures))
 
-    module.register_all()
+    module.shard_dags(module.BUILDER)
     assert len(reported) == 1
-    module.register_one("yellowlive__Store1_ingestion")
+    module.running_dag(module.BUILDER, "yellowlive__Store1_ingestion")
     assert len(reported) == 1
 
 
@@ -157,6 +157,6 @@ def test_a_parse_does_not_fail_through_its_metrics(
     module = installed.module()
     monkeypatch.setattr(module, "airflow_stats", lambda: object())
 
-    module.register_all()
+    module.shard_dags(module.BUILDER)
 
     assert "do not take the figures of this parse" in caplog.text

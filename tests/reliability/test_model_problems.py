@@ -12,7 +12,8 @@ from merge_command import Commands, shows_no_traceback
 from yellow_models import EVERY_MINUTE, SINGLE, Model, Store, change_provider, live_repository
 
 from datasurface.md import CronTrigger, PlatformPipelineGraph, ValidationTree
-from yellow_dynamic.plugin import GENERATION, YellowDynamicGraphHandler
+from yellow_dynamic.datasurface_adapter import DATASURFACE
+from yellow_dynamic.plugin import YellowDynamicGraphHandler
 
 
 def merge_of(site: Site, model: Model) -> tuple[dict[str, str], list[str]]:
@@ -120,7 +121,7 @@ def with_nameless_credential(graph: Any) -> None:
 
 def with_two_credentials_of_one_secret(graph: Any) -> None:
     psp = graph.platform.psp
-    psp.gitCredential.name = GENERATION.merge_credential(psp).name.upper()
+    psp.gitCredential.name = DATASURFACE.merge_credential(psp).name.upper()
 
 
 def with_image(graph: Any) -> None:

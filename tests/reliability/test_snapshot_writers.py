@@ -33,7 +33,7 @@ def test_the_snapshot_is_never_torn_while_many_processes_write_it(
                 # Sizes far apart: a mixture of two writes could not pass for either.
                 kind = number // 100 % 6
                 installed.sql(change, ("abcdef"[kind], 500 + 900 * kind))
-            rows = module.read_snapshot() or []
+            rows = module.read_snapshot(module.BUILDER.platform) or []
             texts = {row.config_json for row in rows if row.stream_key.startswith("Row")}
             torn += len(texts) != 1
             seen |= texts
@@ -66,4 +66,4 @@ def writing(module: ModuleType) -> Iterator[None]:
 
 def parse_until(module: ModuleType, done: Any) -> None:
     while not done.is_set():
-        module.load_share(module.own_share())
+        module.shard_dags(module.BUILDER)

@@ -35,9 +35,9 @@ from yellow_dynamic.merge_store import config_table
 from yellow_dynamic.population import (
     MergeError,
     compare_rows,
-    digest_of,
     find_rows,
     lock_table,
+    rows_digest,
     size_problems,
     write_difference,
 )
@@ -67,7 +67,7 @@ def keys_of(change: Change) -> list[KeyChange]:
 
 def what(change: Change) -> str:
     """Return in a few words what was changed."""
-    reason = change.about.get("reason")
+    reason = change.audit_metadata.get("reason")
     if change.action == "disabled":
         until = f"until {change.disabled_until}" if change.disabled_until else ""
         return ": ".join(str(each) for each in (until, reason) if each)
@@ -86,7 +86,7 @@ def as_json(change: Change) -> dict[str, Any]:
         "how": change.how,
         "login": change.login,
         "application": change.application,
-        "about": change.about,
+        "about": change.audit_metadata,
         "action": change.action,
         "stream_key": change.stream_key,
         "status": [change.status_before, change.status_after],
@@ -265,10 +265,10 @@ def prune(installation: Installation, before: datetime) -> tuple[Installation, i
         CommandError: the login is missing, or the table has no history.
         sqlalchemy.exc.SQLAlchemyError: they cannot be removed; they stay.
     """
-    said = history.about("prune")
+    said = history.audit_metadata("prune")
     with installation.transaction("prune the history of", about=said) as connection:
         require_history(connection, installation)
-        owner = history.owner_other_than_this_role(connection, installation.table)
+        owner = history.find_foreign_owner(connection, installation.table)
         if owner is not None:
             raise CommandError(
                 f"The history of platform {installation.name!r} belongs to the role {owner}, and "
@@ -341,7 +341,7 @@ def roll_back(
     plan, _ = plan_rollback(installation, revision, stream)
     if plan.streams:
         confirm(PlanReport([plan], full=True))
-        said = history.about(history.ROLLBACK, to_revision=revision)
+        said = history.audit_metadata(history.ROLLBACK, to_revision=revision)
         with installation.transaction("write the rows of", about=said) as connection:
             lock_table(connection, config_table(installation.table))
             now = revision_of_table(connection, installation)
@@ -409,7 +409,7 @@ def wanted_rows(
         )
     streams = changes_of(today, rows, population)
     return Plan(
-        installation.name, installation.table, streams, population, now, digest_of(rows)
+        installation.name, installation.table, streams, population, now, rows_digest(rows)
     ), rows
 
 
@@ -432,7 +432,7 @@ def with_one_stream(
 def commits_around(installation: Installation, revision: int) -> tuple[str | None, list[str]]:
     """Return the model's commit as of a revision, and the later ones that merges wrote."""
     with installation.transaction("read the history of") as connection:
-        commits = history.commits(connection, installation.table)
+        commits = history.find_merge_commits(connection, installation.table)
     before = [commit for number, commit in commits if number <= revision]
     later = [commit for number, commit in commits if number > revision]
     newest = before[0] if before else None

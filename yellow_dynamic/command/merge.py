@@ -17,7 +17,7 @@ from yellow_dynamic.command.printing import as_json, counted, print_line
 from yellow_dynamic.command.rows import SIGNS, KeyChange, as_object, compare_configs
 from yellow_dynamic.command.selection import Selection
 from yellow_dynamic.merge_store import config_table, quoted_name
-from yellow_dynamic.population import Population, compare_rows, digest_of
+from yellow_dynamic.population import Population, compare_rows, rows_digest
 
 if TYPE_CHECKING:
     from yellow_dynamic.command.model import ModelPlatform
@@ -182,7 +182,7 @@ def plan_merge(
         streams=[each for each in changes_of(old, rows, population) if each.stream_key in selected],
         population=population,
         revision=based_on,
-        rows_digest=digest_of(rows),
+        rows_digest=rows_digest(rows),
         problems=problems,
         selected=len(selected),
     )
@@ -231,7 +231,7 @@ def require_history(connection: Connection, installation: Installation) -> None:
     find = sqlalchemy.text("SELECT CAST(:name AS regclass)")
     connection.execute(find, {"name": quoted_name(connection, config_table(installation.table))})
     if not history.is_readable(connection, installation.table):
-        raise CommandError(history.without_history(installation.table))
+        raise CommandError(history.no_history_message(installation.table))
 
 
 def write_plan(report: PlanReport, file: Path) -> None:
@@ -245,7 +245,7 @@ def write_plan(report: PlanReport, file: Path) -> None:
         raise CommandError(f"No plan was written. {' '.join(report.failures)}")
     for plan in report.plans:
         if plan.revision is None:
-            raise CommandError(f"No plan was written. {history.without_history(plan.table)}")
+            raise CommandError(f"No plan was written. {history.no_history_message(plan.table)}")
     try:
         file.write_text(json.dumps(report.as_json(), indent=2), encoding="utf-8")
     except OSError as error:
@@ -333,7 +333,7 @@ def find_drift(installation: Installation) -> list[StreamDrift]:
     model = installation.model.rows if installation.model else {}
     with installation.transaction("read") as connection:
         require_history(connection, installation)
-        edited = history.edited_by_hand(connection, installation.table)
+        edited = history.find_manual_edits(connection, installation.table)
     found = []
     for key, edits in sorted(edited.items()):
         meant, now = edits[-1].config_before, edits[0].config_after

@@ -16,16 +16,11 @@ from sqlalchemy.engine import Connection
 from datasurface.md import Ecosystem, EcosystemPipelineGraph, ValidationTree
 from datasurface.md.model_loader import loadEcosystemFromEcoModule
 from yellow_dynamic.command import CommandError
-from yellow_dynamic.plugin import (
-    GENERATION,
-    Population,
-    YellowDynamicDataPlatform,
-    compare_with_table,
-    config_rows,
-    factory_text,
-    platform_settings,
-    stream_configs,
-)
+from yellow_dynamic.datasurface_adapter import DATASURFACE
+from yellow_dynamic.platform_settings import platform_settings
+from yellow_dynamic.plugin import YellowDynamicDataPlatform, compare_with_table, factory_text
+from yellow_dynamic.population import Population
+from yellow_dynamic.stream_configs import config_rows, stream_configs
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ def platforms_of(folder: Path) -> dict[str, ModelPlatform]:
     eco = load_model(folder)
     platforms = {
         platform.name: ModelPlatform(folder, eco, platform)
-        for platform in GENERATION.platforms(eco)
+        for platform in DATASURFACE.platforms(eco)
         if isinstance(platform, YellowDynamicDataPlatform)
     }
     if not platforms:

@@ -113,7 +113,7 @@ class Installation:
             writes = about is not None
             with table_transaction(url, self.name, self.table, action, writes=writes) as connection:
                 if about is not None:
-                    history.set_about(connection, about)
+                    history.set_audit_metadata(connection, about)
                 yield connection
         except ModuleNotFoundError as error:
             raise CommandError(

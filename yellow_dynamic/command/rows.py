@@ -58,7 +58,7 @@ class StreamRow:
         if until:
             over = "" if self.is_off else ", which is over"
             words.append(f"until {until.replace('T', ' ')} UTC{over}")
-        reason = change and change.about.get("reason")
+        reason = change and change.audit_metadata.get("reason")
         return f"{', '.join(words)}{f': {reason}' if reason else ''}"
 
     @property
@@ -90,7 +90,7 @@ class StreamRow:
             "until": self.disabled_until,
             "by": change and change.who,
             "at": change and change.changed_at.isoformat(timespec="seconds"),
-            "reason": change and change.about.get("reason"),
+            "reason": change and change.audit_metadata.get("reason"),
         }
 
 

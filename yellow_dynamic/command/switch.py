@@ -185,7 +185,7 @@ def find_selected(installations: list[Installation], selection: Selection) -> Fo
 def write_status(installation: Installation, keys: list[str], switch: Switch) -> None:
     """Write the status of these rows, in one transaction."""
     table = config_table(installation.table)
-    said = history.about(switch.command, reason=switch.reason)
+    said = history.audit_metadata(switch.command, reason=switch.reason)
     with installation.transaction("change a status in", about=said) as connection:
         # A merge holds the table, and an UPDATE that has waited for it might miss its rows.
         lock = f"LOCK TABLE {quoted_name(connection, table)} IN ROW EXCLUSIVE MODE"
@@ -194,7 +194,7 @@ def write_status(installation: Installation, keys: list[str], switch: Switch) ->
         if not kept and (switch.reason or switch.until):
             raise CommandError(
                 f"A reason or a time cannot be kept, and nothing was changed. "
-                f"{history.without_history(installation.table)}"
+                f"{history.no_history_message(installation.table)}"
             )
         values: dict[str, Any] = {"status": switch.status}
         if kept:

@@ -36,5 +36,5 @@ def read_table(installation: Installation) -> Table:
         if history.is_readable(connection, installation.table):
             changes = history.newest_changes(connection, installation.table)
         else:
-            sources.problems.append(history.without_history(installation.table))
+            sources.problems.append(history.no_history_message(installation.table))
     return Table(sources, changes, at)

@@ -1,6 +1,36 @@
-# --- The job's pod ----------------------------------------------------------------------------
+"""The job's pod, and the operator that runs it."""
 
-JOB_CONTAINER = "{{ job_container }}"
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from kubernetes.client import ApiException
+from kubernetes.client import models as k8s
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_exponential,
+)
+from urllib3.exceptions import HTTPError
+
+from yellow_dynamic.factory.compat import AirflowException
+from yellow_dynamic.factory.kube import (
+    api_error_message,
+    failed_pod_reason,
+    is_live,
+    is_transient,
+    read_current_pod,
+    retryable_pull_error,
+    with_retries,
+)
+from yellow_dynamic.factory.logs import log
+
 # How long a job that is due waits for a former pod of its stream to end, and for what may pass by
 # itself: a quota that is used up, an API that does not answer.
 START_SECONDS = 60 * 60
@@ -8,46 +38,12 @@ START_SECONDS = 60 * 60
 POD_START_SECONDS = 15 * 60
 # How long Kubernetes may take to end a pod whose time is up, before its node counts as lost.
 LOST_NODE_SECONDS = 5 * 60
-# What container runtimes say of an image that no waiting brings.
-NO_SUCH_IMAGE = re.compile("not found|manifest unknown|denied|unauthorized|does not exist", re.I)
-
 # How long a pod that has ended is left to its own run, which reads its log and removes it.
 OWNER_SECONDS = 20
 # Says which run a deferred job's pod is of; Kubernetes' labels take no run id as it is.
 RUN_ANNOTATION = "yellow-dynamic/deferred-run"
 # The states of a task that nobody goes on with.
-OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
-
-
-def is_passing(error: BaseException) -> bool:
-    """Tell whether an error of the Kubernetes API is one that passes by itself."""
-    if isinstance(error, ApiException):
-        status = error.status or 0
-        used_up = status == 403 and "exceeded quota" in str(error.body)
-        return used_up or status == 429 or status >= 500
-    return isinstance(error, HTTPError)
-
-
-def words_of(error: BaseException) -> str:
-    """Return what the Kubernetes API, or the way to it, says of an error."""
-    if not isinstance(error, ApiException):
-        return one_line(str(error))
-    try:
-        said = json.loads(error.body)["message"]
-    except (ValueError, TypeError, KeyError):
-        said = error.reason
-    return one_line(f"{error.status} {said}").rstrip(".")
-
-
-def patiently(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Return what a call to the Kubernetes API does; an error that passes gets four attempts."""
-    return Retrying(
-        retry=retry_if_exception(is_passing),
-        stop=stop_after_attempt(4),
-        wait=wait_exponential(max=5),
-        reraise=True,
-    )(call, *args, **options)
-
+TERMINAL_STATES = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 # Since when this task knows, by their uids, of pods that have ended and were not its own.
 SEEN_ENDED: dict[str, float] = {}
@@ -57,7 +53,7 @@ class NotYetError(AirflowException):
     """The job's pod cannot be had yet; the text says why."""
 
 
-class {{ pod_operator }}(KubernetesPodOperator):
+class JobPodOperator(KubernetesPodOperator):
     """Runs the job's pod, and never beside another pod of its task.
 
     A task's pod has one name, so that Kubernetes itself refuses a second one; where the triggerer
@@ -118,16 +114,17 @@ class {{ pod_operator }}(KubernetesPodOperator):
         """Return this run's pod, or raise NotYetError with what stands in its way."""
         try:
             pods = self.pods_by_label(wanted.metadata.namespace, context)
-            self.remove_left_over(pods, context)
+            self.remove_orphaned(pods, context)
             own = [self.own_pod(pod, context) for pod in pods if is_live(pod)]
             return own[0] if own else self.created_pod(wanted, context)
         except (ApiException, HTTPError) as error:
-            if is_passing(error):
+            if is_transient(error):
                 raise NotYetError(
-                    f"Kubernetes has no room or no answer: {words_of(error)}."
+                    f"Kubernetes has no room or no answer: {api_error_message(error)}."
                 ) from None
             raise AirflowException(
-                f"Kubernetes refuses the job's pod {wanted.metadata.name}: {words_of(error)}."
+                f"Kubernetes refuses the job's pod {wanted.metadata.name}: "
+                f"{api_error_message(error)}."
             ) from error
 
     def pods_by_label(self, namespace: str, context: Any) -> list[k8s.V1Pod]:
@@ -139,10 +136,10 @@ class {{ pod_operator }}(KubernetesPodOperator):
         ).items
         return pods
 
-    def remove_left_over(self, pods: list[k8s.V1Pod], context: Any) -> None:
+    def remove_orphaned(self, pods: list[k8s.V1Pod], context: Any) -> None:
         """Remove the pods of deferred tries that are over; raise NotYetError if one still runs."""
         for pod in pods:
-            if not pod.metadata.deletion_timestamp and is_left_over(pod, context):
+            if not pod.metadata.deletion_timestamp and is_orphaned(pod, context):
                 self.remove(pod)
                 if is_live(pod):
                     raise NotYetError(
@@ -188,7 +185,7 @@ class {{ pod_operator }}(KubernetesPodOperator):
 
     def find_pod(self, namespace: str, context: Any, **_: Any) -> k8s.V1Pod | None:  # noqa: ARG002
         """Return the task's pod as it is now; it is found without labels, which a hook may set."""
-        return None if self.pod is None else newest_state(self.client, self.pod)
+        return None if self.pod is None else read_current_pod(self.client, self.pod)
 
     def await_pod_start(self, pod: k8s.V1Pod) -> None:
         """Wait until the job runs; an image that a registry does not give now may come later."""
@@ -197,7 +194,7 @@ class {{ pod_operator }}(KubernetesPodOperator):
             try:
                 return super().await_pod_start(pod)
             except AirflowException:
-                waiting = pull_that_may_succeed(newest_state(self.client, pod))
+                waiting = retryable_pull_error(read_current_pod(self.client, pod))
                 if waiting is None or time.monotonic() > until:
                     raise
                 log.warning("The image did not come: %s. Next look in 10 s.", waiting)
@@ -219,7 +216,7 @@ class {{ pod_operator }}(KubernetesPodOperator):
             log.warning(
                 "The pod %s could not be removed: %s. The next run removes it.",
                 pod.metadata.name,
-                words_of(error),
+                api_error_message(error),
             )
             return False
         return True
@@ -231,7 +228,7 @@ class {{ pod_operator }}(KubernetesPodOperator):
         this_one = k8s.V1Preconditions(uid=pod.metadata.uid)
         options = k8s.V1DeleteOptions(preconditions=this_one)
         try:
-            patiently(self.client.delete_namespaced_pod, name, namespace, body=options)
+            with_retries(self.client.delete_namespaced_pod, name, namespace, body=options)
         except ApiException as error:
             if error.status not in (404, 409):
                 raise
@@ -239,18 +236,18 @@ class {{ pod_operator }}(KubernetesPodOperator):
     def cleanup(self, *, pod: Any, remote_pod: Any, **more: Any) -> None:
         """Remove the pod; where that fails the task, the error says what became of the pod."""
         failed = remote_pod is not None and remote_pod.status.phase != "Succeeded"
-        state = newest_state(self.client, remote_pod) if failed else remote_pod
+        state = read_current_pod(self.client, remote_pod) if failed else remote_pod
         try:
             super().cleanup(pod=pod, remote_pod=remote_pod, **more)
         # Old releases of the provider ask for a pod that is gone, and pass on Kubernetes' answer.
         except (AirflowException, ApiException) as error:
             raise AirflowException(
-                f"The job's pod {remote_pod.metadata.name} failed: {why_it_failed(state)}."
+                f"The job's pod {remote_pod.metadata.name} failed: {failed_pod_reason(state)}."
             ) from error
 
 
-def is_left_over(pod: Any, context: Any) -> bool:
-    """Tell whether a pod is that of a deferred try which is over.
+def is_orphaned(pod: Any, context: Any) -> bool:
+    """Return whether a pod is that of a deferred try which is over.
 
     The triggerer removes the pod of a task that is ended or cleared, if it waits for it at that
     moment; nobody else does.
@@ -260,74 +257,16 @@ def is_left_over(pod: Any, context: Any) -> bool:
         return False
     if run_id == context["ti"].run_id:
         return bool(pod.metadata.labels["try_number"] != str(context["ti"].try_number))
-    return is_over_in(run_id, context)
+    return has_finished_in(run_id, context)
 
 
-def is_over_in(run_id: str, context: Any) -> bool:
-    """Tell whether nobody goes on with this task in another run."""
+def has_finished_in(run_id: str, context: Any) -> bool:
+    """Return whether nobody goes on with this task in another run."""
     ti = context["ti"]
     if hasattr(ti, "get_task_states"):
         found = ti.get_task_states(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[run_id])
-        return found.get(run_id, {}).get(ti.task_id, "removed") in OVER
+        return found.get(run_id, {}).get(ti.task_id, "removed") in TERMINAL_STATES
     # Airflow 2
     runs = type(context["dag_run"]).find(dag_id=ti.dag_id, run_id=run_id)
     others = [run.get_task_instance(ti.task_id) for run in runs]
-    return all(other is None or other.state in OVER for other in others)
-
-
-def newest_state(client: Any, pod: Any) -> Any:
-    """Return the pod as Kubernetes has it now, or None if it is gone."""
-    try:
-        now = patiently(client.read_namespaced_pod, pod.metadata.name, pod.metadata.namespace)
-    except ApiException as error:
-        return None if error.status == 404 else pod
-    except HTTPError:
-        return pod
-    return now if now.metadata.uid == pod.metadata.uid else None
-
-
-def is_live(pod: Any) -> bool:
-    """Tell whether the job in a pod may still run; a sidecar may outlive it."""
-    if pod.status.phase in ("Succeeded", "Failed"):
-        return False
-    return not any(
-        container.name == JOB_CONTAINER and container.state.terminated
-        for container in pod.status.container_statuses or []
-    )
-
-
-def pull_that_may_succeed(pod: Any) -> str | None:
-    """Return why a pod's image is not there yet, if a later attempt may bring it."""
-    for container in (pod and pod.status.container_statuses) or []:
-        waiting = container.state.waiting
-        if waiting and waiting.reason in ("ErrImagePull", "ImagePullBackOff"):
-            words = in_words(waiting)
-            return None if NO_SUCH_IMAGE.search(words) else words
-    return None
-
-
-def why_it_failed(pod: Any) -> str:
-    """Return in words what the state of a failed pod says; None is a pod that is gone."""
-    if pod is None or pod.metadata.deletion_timestamp:
-        return "it was deleted before it ended"
-    if pod.status.reason == "DeadlineExceeded":
-        return f"it did not end within its timeout of {pod.spec.active_deadline_seconds} s"
-    if pod.status.reason:
-        return in_words(pod.status)
-    for container in pod.status.container_statuses or []:
-        ended, waiting = container.state.terminated, container.state.waiting
-        if waiting:
-            return f"its container could not start, {in_words(waiting)}"
-        if ended and ended.exit_code:
-            return f"its container ended with exit code {ended.exit_code} ({ended.reason})"
-    return f"it was in phase {pod.status.phase}; the error before this one says what happened"
-
-
-def in_words(state: Any) -> str:
-    return ": ".join(filter(None, (state.reason, state.message))).rstrip(".")
-
-
-def one_line(text: str) -> str:
-    """Return the text fit for a log: nothing in it can begin a line or move the cursor."""
-    text = " ".join(text.split())
-    return text if text.isprintable() else ascii(text)
+    return all(other is None or other.state in TERMINAL_STATES for other in others)

@@ -1,0 +1,161 @@
+"""The result and the errors that are read from a job's log, without a pod."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kubernetes.client import ApiException
+
+from yellow_dynamic.factory.operators import describe_result
+from yellow_dynamic.factory.result import (
+    NO_RESULT,
+    UNREADABLE,
+    ErrorsInLog,
+    ResultFromLog,
+    overlapping,
+    result_in_log,
+)
+
+POD = SimpleNamespace(
+    metadata=SimpleNamespace(name="job", namespace="ns"), status=SimpleNamespace(phase="Succeeded")
+)
+
+
+class Log:
+    """A pod's log as the Kubernetes client streams it, in chunks of these bytes."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self.chunks = chunks
+        self.closed = False
+
+    def read_namespaced_pod_log(self, name: str, namespace: str, **_: Any) -> Log:
+        assert (name, namespace) == ("job", "ns")
+        return self
+
+    def stream(self, _: int) -> Iterator[bytes]:
+        yield from self.chunks
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("chunks", "result"),
+    [
+        ([b"DATASURFACE_RESULT_CODE=1\n"], "1"),
+        ([b"DATASURFACE_RESULT_CODE=0\nsome closing words\n"], "0"),
+        ([b"DATASURFACE_RESULT_CODE=0\nDATASURFACE_RESULT_CODE=-1\n"], "-1"),
+        ([b"DATASURFACE_RESULT_CODE=banana\n"], "banana"),
+        ([b'{"message": "DATASURFACE_RESULT_CODE=1"}\n'], "1"),
+        ([b"DATASURFACE_RES", b"ULT_CODE=1\n"], "1"),
+        ([b"all quiet\n"], None),
+        ([b"\xff\xfe DATASURFACE_RESULT_CODE=0\n"], "0"),
+    ],
+)
+def test_last_result_of_a_log_counts_however_it_is_cut(
+    chunks: list[bytes], result: str | None
+) -> None:
+    log = Log(*chunks)
+
+    assert result_in_log(log, POD) == result
+    assert log.closed
+
+
+def test_chunks_overlap_by_more_than_a_result_is_long() -> None:
+    texts = list(overlapping([b"x" * 1000, b"y"]))
+
+    assert texts[1].endswith("xy")
+    assert len(texts[1]) == 201
+
+
+@pytest.mark.parametrize(
+    ("lines", "error"),
+    [
+        (["Traceback (most recent call last):", '  File "x"', "KeyError: 'a'"], "KeyError: 'a'"),
+        (['{"level": "ERROR", "message": "no table"}'], "no table"),
+        (['{"level": "INFO", "message": "no table"}'], None),
+        (['{"level": "ERROR", "message": "m", "exception": "Traceback (x)\\nOSError: b"}'],
+         "OSError: b"),
+        (["Traceback (most recent call last):", "  x", "DATASURFACE_RESULT_CODE=-1", "E: y"],
+         "E: y"),
+        (["all well", "{not json"], None),
+    ],
+)  # fmt: skip
+def test_error_of_a_log_is_the_one_raised_or_else_the_one_logged(
+    lines: list[str], error: str | None
+) -> None:
+    errors = ErrorsInLog()
+    for line in lines:
+        errors.read(line)
+
+    assert errors.last == error
+
+
+class Task:
+    """Collects the XComs of a task instance."""
+
+    def __init__(self) -> None:
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+
+def complete(client: Any, pod: Any = POD) -> dict[str, Any]:
+    task = Task()
+    ResultFromLog.on_pod_completion(pod=pod, client=client, context={"ti": task})
+    return task.xcoms
+
+
+def test_result_and_error_of_a_completed_pod_become_xcoms() -> None:
+    ResultFromLog.on_pod_creation()
+    ResultFromLog.progress_callback(line="2026-01-01T00:00:00Z Traceback (x)\nValueError: bad\n")
+
+    assert complete(Log(b"DATASURFACE_RESULT_CODE=-1\n")) == {
+        "result_code": "-1",
+        "job_error": "ValueError: bad",
+    }
+
+
+def test_result_of_a_failed_pod_does_not_count() -> None:
+    ResultFromLog.on_pod_creation()
+    failed = SimpleNamespace(metadata=POD.metadata, status=SimpleNamespace(phase="Failed"))
+
+    assert complete(Log(b"DATASURFACE_RESULT_CODE=0\n"), failed) == {}
+    assert ResultFromLog.result is None
+
+
+def test_line_that_was_followed_counts_where_the_log_begins_anew() -> None:
+    ResultFromLog.on_pod_creation()
+    ResultFromLog.progress_callback(line="DATASURFACE_RESULT_CODE=1")
+
+    assert complete(Log(b"a new file\n")) == {"result_code": "1"}
+
+
+def test_log_that_cannot_be_read_is_said_as_such() -> None:
+    class Gone:
+        """An API that has no log."""
+
+        def read_namespaced_pod_log(self, *_: Any, **__: Any) -> None:
+            raise ApiException(status=404, reason="Not Found")
+
+    ResultFromLog.on_pod_creation()
+
+    assert complete(Gone()) == {"result_code": f"{UNREADABLE}404 Not Found"}
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (NO_RESULT, "printed no line DATASURFACE_RESULT_CODE=N"),
+        ("-1", "reported an error (DATASURFACE_RESULT_CODE=-1)"),
+        ("banana", "printed the unknown result DATASURFACE_RESULT_CODE='banana'"),
+        (f"{UNREADABLE}404 Not Found", "its log cannot be read (404 Not Found)"),
+    ],
+)
+def test_each_bad_result_is_described_with_the_jobs_own_error(code: str, words: str) -> None:
+    assert words in describe_result(code, None)
+    assert describe_result(code, "no table.").endswith(": no table.")

@@ -1,0 +1,343 @@
+"""Reads of the merge store."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from yellow_dynamic.factory.causes import (
+    ADVICE,
+    SCHEMAS,
+    Cause,
+    add_schemas,
+    classify_error,
+)
+from yellow_dynamic.factory.keys import KEYS
+from yellow_dynamic.factory.logs import log, one_line
+from yellow_dynamic.factory.platform import Platform
+from yellow_dynamic.factory.rules import (
+    BATCH_COLUMNS,
+    DISABLED_UNTIL,
+    MADE_BY_BOOTSTRAP,
+    is_disabled,
+)
+
+CONNECT_TIMEOUT_SECONDS = 5
+QUERY_TIMEOUT_SECONDS = 5
+# Bounds the whole read, name resolution and a server that accepts and never answers included.
+READ_DEADLINE_SECONDS = 8
+
+# A condition of SQL, and the values for its places {}.
+Condition = tuple[str, ...]
+ALL: Condition = ("true",)
+
+
+class Row(NamedTuple):
+    """One row of the table, as text; times are ISO 8601 in the database's own clock."""
+
+    stream_key: str
+    config_json: str | None
+    status: str | None
+    updated_at: str | None
+    disabled_until: str | None = None
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the stream is disabled at this moment."""
+        return is_disabled(self.status, self.disabled_until)
+
+
+class TableUnreadableError(Exception):
+    """The table could not be read; the text says which, where, why and what to do."""
+
+    # Airflow names the module of a DAG file after its path, and would show that.
+    __module__ = "yellow_dynamic"
+
+    def __init__(self, text: str, cause: Cause) -> None:
+        super().__init__(text)
+        self.cause = cause
+
+
+class QueryResult(NamedTuple):
+    """What a read of the table gave.
+
+    Attributes:
+        rows: in the order of their keys.
+        any_row: whether the table has a row at all, of this shard or not.
+        comment: the table's comment, or an empty text.
+        schema: where the table is that the role sees.
+        others: other schemas with a table of the name that bootstrap made.
+    """
+
+    rows: list[Row]
+    any_row: bool
+    comment: str
+    schema: str
+    others: list[str]
+
+
+def read_table(platform: Platform, condition: Condition) -> QueryResult:
+    """Read those rows of the table within READ_DEADLINE_SECONDS, or raise TableUnreadableError."""
+    query = functools.partial(query_table, platform, condition)
+    return run_with_deadline(platform, describe_table(platform), query)
+
+
+def read_newest_batch(platform: Platform, key: str | None) -> dict[str, Any] | None:
+    """Return the newest batch of a stream by the host's record, or None where it is not known.
+
+    Args:
+        platform: the stream's.
+        key: the stream's key in the table of batches; None is for a job that has no batches.
+    """
+    if key is None:
+        return None
+    what = describe_table(platform, "batch_metrics_table", "table of batches")
+    try:
+        return run_with_deadline(platform, what, functools.partial(query_batch, platform, key))
+    except TableUnreadableError as error:
+        log.warning("What the job brought is not known. %s", error)
+        return None
+
+
+def run_with_deadline(platform: Platform, what: str, query: Callable[[str, str], Any]) -> Any:
+    """Return what a query of the merge store gives within READ_DEADLINE_SECONDS.
+
+    Args:
+        platform: has the merge store.
+        what: which table an error is about.
+        query: is called with the user and the password.
+
+    Raises:
+        TableUnreadableError: there is no login or no answer, or the database refuses.
+    """
+    user, password = read_login(platform, what)
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(query(user, password))
+        except Exception as error:  # noqa: BLE001 - passed to the waiting parse, which names it
+            answers.put(error)
+
+    # A thread, because no timeout of the driver covers name resolution and a frozen server.
+    threading.Thread(target=ask, name="yellow-dynamic-read", daemon=True).start()
+    try:
+        answer = answers.get(timeout=READ_DEADLINE_SECONDS)
+    except queue.Empty:
+        raise TableUnreadableError(
+            f"{what} cannot be read: no answer within {READ_DEADLINE_SECONDS} s.",
+            Cause.NO_ANSWER,
+        ) from None
+    if isinstance(answer, TableUnreadableError):
+        raise answer
+    if isinstance(answer, Exception):
+        raise table_unreadable(platform, what, answer, password) from None
+    return answer
+
+
+def read_login(platform: Platform, what: str) -> tuple[str, str]:
+    """Return user and password from the environment, or raise TableUnreadableError."""
+    credential = platform.settings["postgres_credential_name"]
+    parts = KEYS["postgres_credential_secret_name"]["secretKeys"]
+    user, password = (os.environ.get(f"{credential}_{part}", "") for part in parts)
+    if not (user and password):
+        raise TableUnreadableError(
+            f"{what} cannot be read: the environment variables {credential}_USER and "
+            f"{credential}_PASSWORD are not both set. Give them to Airflow's scheduler, DAG "
+            f"processor and workers from the secret "
+            f"{platform.settings['postgres_credential_secret_name']!r}.",
+            Cause.NO_LOGIN,
+        )
+    return user, password
+
+
+def table_unreadable(
+    platform: Platform,
+    what: str,
+    error: Exception,
+    password: str,
+    schemas: list[str] | None = None,
+) -> TableUnreadableError:
+    """Return the driver's own reason in one line, without the password, and what to do."""
+    cause = classify_error(error)
+    reason = one_line((str(error).strip() or type(error).__name__).replace(password, "***"))
+    advice = ADVICE.get(cause, "")
+    if cause is Cause.NO_PERMISSION:
+        advice = (
+            f"Run {platform.name}-airflow-reader.sql, which bootstrap wrote, as an administrator"
+        )
+    advice = add_schemas(advice, schemas or [])
+    text = f"{what} cannot be read: {reason.rstrip('.')}. {advice}".rstrip(". ")
+    return TableUnreadableError(f"{text}.", cause)
+
+
+# The first row says of the table what its rows cannot.
+QUERY = """\
+SELECT NULL, json_build_object(
+    'any_row', EXISTS (SELECT FROM {table}),
+    'comment', coalesce(obj_description(own.oid, 'pg_class'), ''),
+    'schema', own.relnamespace::regnamespace::text,
+    'others', ARRAY(
+        SELECT relnamespace::regnamespace::text FROM pg_class
+        WHERE relname = own.relname AND oid <> own.oid
+        AND obj_description(oid, 'pg_class') LIKE {mark}
+    )
+)::text, NULL, NULL, NULL
+FROM pg_class AS own WHERE own.oid = {name}::regclass
+UNION ALL SELECT {columns}, {disabled_until} FROM {table} WHERE <condition>
+ORDER BY 1 NULLS FIRST
+"""
+
+
+def postgres_driver() -> str:
+    """Return the name of the PostgreSQL driver that is installed."""
+    return "psycopg2" if importlib.util.find_spec("psycopg2") else "psycopg"
+
+
+def import_driver() -> tuple[Any, Any]:
+    """Return the driver's module, and the one with which it writes SQL."""
+    name = postgres_driver()
+    return importlib.import_module(name), importlib.import_module(f"{name}.sql")
+
+
+@contextmanager
+def connect(platform: Platform, user: str, password: str) -> Iterator[Any]:
+    """Yield a connection to the merge store, which commits each statement by itself."""
+    driver, _ = import_driver()
+    host, port, database = table_address(platform)
+    connection = driver.connect(
+        host=host,
+        port=port,
+        dbname=database,
+        user=user,
+        password=password,
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        application_name=f"yellow_dynamic factory {platform.name}"[:63],
+        client_encoding="UTF8",
+    )
+    with closing(connection):
+        connection.autocommit = True
+        yield connection
+
+
+NEWEST_BATCH = "SELECT {columns} FROM {table} WHERE key = {key} ORDER BY batch_id DESC LIMIT 1"
+
+
+def query_batch(platform: Platform, key: str, user: str, password: str) -> dict[str, Any] | None:
+    """Return the newest row of a key in the table of batches, over a connection of its own."""
+    driver, sql = import_driver()
+    select = sql.SQL(NEWEST_BATCH).format(
+        columns=sql.SQL(", ").join(map(sql.Identifier, BATCH_COLUMNS.values())),
+        table=sql.Identifier(platform.settings["batch_metrics_table"]),
+        key=sql.Literal(key),
+    )
+    with connect(platform, user, password) as connection:
+        cursor = connection.cursor()
+        cursor.execute(sql.SQL(SESSION) + select)
+        while driver.__name__ == "psycopg" and cursor.nextset():
+            pass
+        row = cursor.fetchone()
+    return dict(zip(BATCH_COLUMNS, row)) if row else None
+
+
+def query_table(platform: Platform, condition: Condition, user: str, password: str) -> QueryResult:
+    """Run the one SELECT over a connection of its own, which is closed before returning.
+
+    The driver is used directly, since an engine of SQLAlchemy asks the server several things
+    before its first statement.
+    """
+    driver, sql = import_driver()
+    where, *values = condition
+    name = platform.settings["config_table"]
+    table = sql.Identifier(name)
+    with connect(platform, user, password) as connection:
+        select = sql.SQL(QUERY.replace("<condition>", where)).format(
+            *map(sql.Literal, values),
+            table=table,
+            columns=sql.SQL(", ").join(map(sql.Identifier, Row._fields[:-1])),
+            disabled_until=sql.SQL(DISABLED_UNTIL).format(table=table),
+            name=sql.Literal(table.as_string(connection)),
+            mark=sql.Literal(f"%{MADE_BY_BOOTSTRAP}%"),
+        )
+        cursor = connection.cursor()
+        return_text_as_bytes(driver, cursor)
+        try:
+            cursor.execute(sql.SQL(SESSION) + select)
+        except driver.Error as error:
+            if classify_error(error) is not Cause.NO_TABLE:
+                raise
+            plain = connection.cursor()
+            plain.execute(sql.SQL(SCHEMAS).format(name=sql.Literal(name)))
+            schemas = [schema for (schema,) in plain]
+            what = describe_table(platform)
+            raise table_unreadable(platform, what, error, password, schemas) from None
+        while driver.__name__ == "psycopg" and cursor.nextset():
+            pass
+        (_, about, *_), *found = cursor
+        rows = [Row._make(map(to_text, row)) for row in found]
+        return QueryResult(rows, **json.loads(to_text(about)))
+
+
+# Sent in one message with the query, which the server takes for one transaction: LOCAL to it, so
+# that a pooler in transaction mode passes on a clean session. Row security that would hide rows is
+# an error. A database in SQL_ASCII would refuse to send what is no UTF-8.
+SESSION = f"""\
+SET LOCAL statement_timeout = {QUERY_TIMEOUT_SECONDS * 1000};
+SET LOCAL row_security = off;
+SELECT set_config('client_encoding', 'SQL_ASCII', true)
+WHERE current_setting('server_encoding') = 'SQL_ASCII';
+"""
+
+
+def return_text_as_bytes(driver: Any, cursor: Any) -> None:
+    """Let the cursor return text as bytes: one that is no UTF-8 is a fault of its row alone.
+
+    A database in the encoding SQL_ASCII holds whatever clients gave it.
+    """
+    if driver.__name__ == "psycopg2":
+        extensions = importlib.import_module("psycopg2.extensions")
+        extensions.register_type(extensions.BYTES, cursor)
+        return
+    loader = importlib.import_module("psycopg.types.string").TextBinaryLoader
+    plain = type("Plain", (loader,), {"load": lambda _, data: bytes(data), "format": 0})
+    for text_type in ("text", "varchar"):
+        cursor.adapters.register_loader(text_type, plain)
+
+
+def to_text(value: Any) -> Any:
+    """Return a value of a row as text; a time without its zone, which is UTC."""
+    if isinstance(value, datetime):
+        utc = value.astimezone(timezone.utc) if value.tzinfo else value
+        return utc.replace(tzinfo=None).isoformat()
+    # What cannot be decoded is no JSON any more, and so one bad row.
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+
+
+def table_address(platform: Platform) -> tuple[str, str, str]:
+    """Return host, port and database of the table; Airflow's environment wins over bootstrap."""
+    settings = platform.settings
+    return (
+        os.environ.get("DATASURFACE_POSTGRES_HOST") or settings["postgres_hostname"],
+        os.environ.get("DATASURFACE_POSTGRES_PORT") or str(settings["postgres_port"]),
+        os.environ.get("DATASURFACE_POSTGRES_DATABASE") or settings["postgres_database"],
+    )
+
+
+def describe_table(
+    platform: Platform, setting: str = "config_table", title: str = "configuration table"
+) -> str:
+    """Return which table of which platform, and where it is, as errors name it."""
+    host, port, database = table_address(platform)
+    return one_line(
+        f"The {title} {platform.settings[setting]!r} of platform "
+        f"{platform.label!r} (database {database!r} on {host}:{port})"
+    )

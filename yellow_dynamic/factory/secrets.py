@@ -1,0 +1,45 @@
+"""What the pods of a platform get of its secrets and of the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yellow_dynamic.factory.keys import KEYS
+
+# Where Jobs keep copies of the model in their containers, unless a platform says otherwise.
+MODEL_FOLDER = "/cache/git-models"
+# The parts of a login.
+LOGIN_PARTS = {"USER", "PASSWORD"}
+
+
+def get_model_claim(settings: dict[str, Any]) -> str | None:
+    """Return the claim of the volume that all Jobs keep the model on, or None for no volume."""
+    if not settings.get("git_cache_enabled"):
+        return None
+    return settings.get("git_cache_claim") or f"{settings['ecosystem_k8s_name']}-git-model-cache"
+
+
+def get_model_folder(settings: dict[str, Any]) -> str:
+    """Return the folder in which Jobs keep copies of the model in their containers."""
+    return settings.get("git_cache_folder") or MODEL_FOLDER
+
+
+def get_secret_keys(secret_key: str, settings: dict[str, Any]) -> dict[str, str]:
+    """Return the keys of a credential's secret.
+
+    Args:
+        secret_key: the setting that names the secret.
+        settings: those of a platform or of a stream.
+
+    Returns:
+        Each key by the end of the environment variable's name that carries it to the job.
+    """
+    keys: dict[str, str] = KEYS[secret_key]["secretKeys"]
+    if settings.get("login_keys_by_secret") and keys.keys() == LOGIN_PARTS:
+        return {part: f"{settings[secret_key]}_{part}" for part in keys}
+    return keys
+
+
+def escape_dollar(value: str) -> str:
+    """Return a value as Kubernetes must be given it, which expands `$(VARIABLE)`, secrets too."""
+    return value.replace("$", "$$")

@@ -1,0 +1,165 @@
+-- The statements of history.py, by name. {names} are SQL that Python inserts, and :names are
+-- parameters. Comments at the start of a line are not sent to the database.
+
+
+-- What records the changes
+
+
+-- record_changes --
+-- Record how the rows {old} became the rows {new}. The expressions are in the order of the
+-- columns of the history.
+INSERT INTO {history} (
+{columns}
+)
+SELECT
+    {revision}, {number} + row_number() OVER (ORDER BY stream_key), txid_current(), {changed_at},
+    session_user, current_setting('application_name'),
+    CAST(nullif(current_setting('{setting}', true), '') AS json) ->> 'command',
+    nullif(current_setting('{setting}', true), ''),
+    CASE
+        WHEN o.stream_key IS NULL THEN 'added'
+        WHEN n.stream_key IS NULL THEN 'removed'
+        WHEN o.config_json IS DISTINCT FROM n.config_json THEN 'changed'
+        WHEN n.status = 'disabled' THEN 'disabled'
+        WHEN o.status = 'disabled' THEN 'enabled'
+        ELSE 'changed'
+    END,
+    stream_key, o.config_json, o.status, n.config_json, n.status,
+    CASE WHEN n.stream_key IS NULL THEN o.disabled_until ELSE n.disabled_until END
+FROM {old} AS o FULL JOIN {new} AS n USING (stream_key)
+WHERE o.stream_key IS NULL OR n.stream_key IS NULL
+    OR (o.config_json, o.status, o.disabled_until)
+        IS DISTINCT FROM (n.config_json, n.status, n.disabled_until)
+
+-- create_functions --
+-- The lock is held until the transaction ends, so revisions are in the order of the commits. The
+-- primary key refuses a number that a stale snapshot assigns twice. A column that a DBA added may
+-- have the name of a variable.
+--
+-- Nobody else may attach a function to a table of their own, so EXECUTE is revoked.
+CREATE OR REPLACE FUNCTION {record}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $body$
+#variable_conflict use_variable
+DECLARE
+    last record;
+    next_revision bigint := 1;
+    last_number bigint := 0;
+    at timestamp := timezone('UTC', clock_timestamp());
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('{setting}', CAST(TG_RELID AS bigint)));
+    SELECT revision, number, transaction_id, changed_at INTO last
+    FROM {history} ORDER BY revision DESC, number DESC LIMIT 1;
+    IF FOUND THEN
+        next_revision := last.revision + 1;
+        IF last.transaction_id = txid_current() AND last.changed_at >= timezone('UTC', now()) THEN
+            next_revision := last.revision;
+            last_number := last.number;
+            at := last.changed_at;
+        END IF;
+    END IF;
+    IF TG_OP = 'INSERT' THEN
+        {record_insert};
+    ELSIF TG_OP = 'UPDATE' THEN
+        {record_update};
+    ELSIF TG_OP = 'DELETE' THEN
+        {record_delete};
+    ELSE
+        {record_truncate};
+    END IF;
+    RETURN NULL;
+END
+$body$;
+REVOKE ALL ON FUNCTION {record}() FROM PUBLIC;
+CREATE OR REPLACE FUNCTION {guard}() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $body$
+BEGIN
+    IF TG_OP <> 'INSERT' OR pg_trigger_depth() < 2 THEN
+        RAISE EXCEPTION 'the history % is append-only', TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege', HINT = 'The triggers of the configuration table '
+            'write it, and `yellow-dynamic history --prune` removes what is old.';
+    END IF;
+    RETURN NULL;
+END
+$body$;
+REVOKE ALL ON FUNCTION {guard}() FROM PUBLIC
+
+-- create_triggers --
+DROP TRIGGER IF EXISTS {inserted} ON {table};
+CREATE TRIGGER {inserted} AFTER INSERT ON {table}
+REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION {record}();
+DROP TRIGGER IF EXISTS {updated} ON {table};
+CREATE TRIGGER {updated} AFTER UPDATE ON {table}
+REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION {record}();
+DROP TRIGGER IF EXISTS {deleted} ON {table};
+CREATE TRIGGER {deleted} AFTER DELETE ON {table}
+REFERENCING OLD TABLE AS old_rows
+FOR EACH STATEMENT EXECUTE FUNCTION {record}();
+DROP TRIGGER IF EXISTS {truncated} ON {table};
+CREATE TRIGGER {truncated} BEFORE TRUNCATE ON {table}
+FOR EACH STATEMENT EXECUTE FUNCTION {record}();
+DROP TRIGGER IF EXISTS {append_only} ON {history};
+CREATE TRIGGER {append_only} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {history}
+FOR EACH STATEMENT EXECUTE FUNCTION {guard}()
+
+-- is_complete --
+SELECT EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:record) AND prosrc = :record_body)
+    AND EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:guard) AND prosrc = :guard_body)
+    AND (SELECT count(*) FROM pg_trigger
+        WHERE tgrelid = to_regclass(:table) AND tgfoid = to_regproc(:record) AND tgenabled <> 'D'
+    ) = 4
+    AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(:table)
+        AND attname = 'disabled_until' AND NOT attisdropped)
+    AND EXISTS (SELECT FROM pg_trigger
+        WHERE tgrelid = to_regclass(:history) AND tgfoid = to_regproc(:guard) AND tgenabled <> 'D')
+
+
+-- Owners and grants
+
+
+-- find_schema --
+SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE pg_class.oid = CAST(:name AS regclass)
+
+-- find_owner --
+SELECT CAST(relowner::regrole AS text), quote_ident(current_user),
+    pg_has_role(relowner, 'USAGE')
+FROM pg_class WHERE oid = CAST(:name AS regclass)
+
+-- find_grantees --
+SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE CAST(grantee::regrole AS text) END
+FROM pg_class, aclexplode(relacl)
+WHERE oid = CAST(:name AS regclass) AND grantee <> relowner AND privilege_type LIKE :privilege
+
+
+-- What reads and prunes the history
+
+
+-- last_revision --
+(SELECT coalesce(max(revision), 0) FROM {history})
+
+-- rows_at --
+-- The rows as of the changes for which the condition holds.
+SELECT stream_key, config_after AS config_json, status_after AS status, disabled_until FROM (
+    SELECT DISTINCT ON (stream_key) * FROM {history} WHERE {condition}
+    ORDER BY stream_key, revision DESC, number DESC
+) AS newest WHERE action <> 'removed'
+
+-- removed_while_disabled --
+SELECT stream_key, disabled_until FROM (
+    SELECT DISTINCT ON (stream_key) * FROM {history}
+    WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:keys AS json))))
+    ORDER BY stream_key, revision DESC, number DESC
+) AS newest
+WHERE action = 'removed' AND status_before = 'disabled'
+    AND (disabled_until IS NULL OR disabled_until > timezone('UTC', now()))
+
+-- prune --
+-- Later revisions need some changes for their rows; these stay, and who disabled a stream.
+DELETE FROM {history} AS old WHERE changed_at < :before AND EXISTS (
+    SELECT FROM {history} AS newer
+    WHERE newer.stream_key = old.stream_key AND newer.changed_at < :before
+        AND (newer.revision, newer.number) > (old.revision, old.number)
+        AND (newer.action IN ('disabled', 'enabled')) = (old.action IN ('disabled', 'enabled'))
+)
