@@ -95,12 +95,8 @@ pictures: $(VENV)/.dev  ## Make the pictures in docs/images anew; those of Airfl
 	SCREENSHOTS=$(CURDIR)/docs/images $(VENV)/bin/pytest tests/page/test_streams_page.py \
 		tests/scheduler/test_browser.py
 
-bench: $(VENV_BENCH)/.bench  ## Compare with other ways, write docs/performance.md; QUICK=1 for less
-	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick)
-	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks.year
-	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks.page
-	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks.settings
-	@$(if $(QUICK),,PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks.waiting)
+bench: $(VENV_BENCH)/.bench  ## Compare with other ways, write docs/performance.md; QUICK=1 for less, PARTS="year page" for these alone
+	@PYTHONPATH=examples:tests $(VENV_BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick) $(PARTS)
 
 lint: $(VENV)/.dev $(FACTORY)  ## Check format, style and types, of the rendered DAG files too
 	$(VENV)/bin/ruff format --check $(SOURCES) $(dir $(FACTORY))

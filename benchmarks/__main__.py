@@ -1,57 +1,75 @@
-"""Run the benchmark: `python -m benchmarks`, or `python -m benchmarks --quick` for less of it."""
+"""Run the benchmarks: `python -m benchmarks`, or with `--quick` for fewer and smaller ones.
+
+All parts run even if one fails or misses a target; the exit status is 1 then. To run single parts,
+name them.
+"""
 
 from __future__ import annotations
 
 import argparse
-import gc
+import importlib
 import logging
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from benchmarks import AIRFLOW_DATABASE
+from airflow_database import create_airflow_database
+
+from benchmarks import AIRFLOW_DATABASE, Figures, report
+from benchmarks.measure import run_in_child
 from one_machine import Postgres, clean_environment, end_on_signals
 
-SIZES = {
-    "full parse": (100, 1_000, 10_000),
-    "task start": (10, 1_000, 10_000),
-    "DAG-processor pass": (1_000, 10_000),
-    "population": (1_000, 10_000, 100_000),
-    "one change": (10, 10_000),
-    "bootstrap": (1_000,),
-}
-QUICK_SIZES = {
-    "full parse": (100, 1_000),
-    "task start": (10, 1_000, 10_000),
-    "DAG-processor pass": (10, 50),
-    "population": (1_000, 10_000),
-    "one change": (10, 10_000),
-    "bootstrap": (1_000,),
-}
-ROUNDS = 5
+PARTS = ("comparisons", "stored", "year", "page", "settings", "waiting")
+#: Takes half an hour.
+SLOW_PARTS = {"waiting"}
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller sizes")
-    quick = parser.parse_args().quick
+    parser.add_argument("part", nargs="*", help=f"of {', '.join(PARTS)}; default: all")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.part) - set(PARTS):
+        parser.error(f"unknown part: {', '.join(sorted(unknown))}")
     end_on_signals()
+    failures = []
+    for part in options.part or PARTS:
+        if options.quick and part in SLOW_PARTS and not options.part:
+            continue
+        print(f"Part {part} ...", flush=True)
+        try:
+            figures = run_in_child(partial(measure, part, quick=options.quick))
+        except RuntimeError:
+            failures.append(f"part {part} failed; its error is above")
+        else:
+            report.record(part, figures, quick=options.quick)
+    failures += report.publish()
+    for failure in failures:
+        print(f"FAILED: {failure}")
+    return int(bool(failures))
+
+
+def measure(part: str, *, quick: bool) -> Figures:
+    """Measure one part, on a PostgreSQL of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="benchmarks-", ignore_cleanup_errors=True) as folder,
         Postgres(Path(folder) / "data") as postgres,
     ):
         set_environment(postgres, Path(folder))
-        return measure_all(postgres, Path(folder), quick)
+        # Only now, when Airflow finds its settings.
+        from benchmarks.estate import Estate
+
+        module = importlib.import_module(f"benchmarks.{part}")
+        logging.disable(logging.WARNING)
+        figures: Figures = module.measure(Estate(postgres, Path(folder)), quick=quick)
+        return figures
 
 
 def set_environment(postgres: Postgres, folder: Path) -> None:
     """Make the settings of this process and its children those of the benchmark alone."""
-    postgres.create_database(AIRFLOW_DATABASE)
+    create_airflow_database(postgres, AIRFLOW_DATABASE)
     url = postgres.url(AIRFLOW_DATABASE).render_as_string(hide_password=False)
     settings = clean_environment(
         AIRFLOW_HOME=str(folder / "airflow"),
@@ -60,8 +78,7 @@ def set_environment(postgres: Postgres, folder: Path) -> None:
         AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT="0",
         AIRFLOW__LOGGING__LOGGING_LEVEL="ERROR",
         AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=url,
-        # Git-sync's DAG folder is read-only: nothing that is compiled stays, but for the static
-        # files, which are compiled before.
+        # The benchmark itself compiles the DAG files, where .pyc files are to be measured.
         PYTHONDONTWRITEBYTECODE="1",
         # dag-factory would tell its makers about each parse.
         DO_NOT_TRACK="1",
@@ -69,48 +86,6 @@ def set_environment(postgres: Postgres, folder: Path) -> None:
     os.environ.clear()
     os.environ.update(settings)
     sys.dont_write_bytecode = True
-
-
-@contextmanager
-def migration(log: Path) -> Iterator[None]:
-    """Make Airflow's tables beside what the block does.
-
-    Raises:
-        RuntimeError: when Airflow cannot make them; it holds what Airflow said.
-    """
-    command = [sys.executable, "-m", "airflow", "db", "migrate"]
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-    try:
-        yield
-        if process.wait():
-            raise RuntimeError(f"Airflow cannot make its tables: {log.read_text()}")
-    finally:
-        process.kill()
-        process.wait()
-
-
-def measure_all(postgres: Postgres, folder: Path, quick: bool) -> int:
-    """Measure, print, write down; return the process's exit status."""
-    # Only now, when Airflow finds its settings.
-    from benchmarks import comparisons, report
-    from benchmarks.estate import Estate
-    from benchmarks.measure import in_new_process
-
-    logging.disable(logging.WARNING)
-    estate = Estate(postgres, folder)
-    sizes = QUICK_SIZES if quick else SIZES
-    with migration(folder / "migration.log"):
-        for size in sorted({size for group in sizes.values() for size in group}):
-            in_new_process(partial(estate.install, size))
-    comparisons.import_everything(estate)
-    # As Airflow's DAG processor does before it forks.
-    gc.freeze()
-    measured = {}
-    for name, function in comparisons.ALL.items():
-        print(f"{name}: {', '.join(f'{size:,}' for size in sizes[name])} streams ...", flush=True)
-        measured[name] = function(estate, sizes[name], ROUNDS)
-    return report.publish(measured, quick=quick, rounds=ROUNDS)
 
 
 if __name__ == "__main__":

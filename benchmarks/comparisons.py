@@ -1,7 +1,8 @@
-"""What is measured: each function is one comparison and returns its medians by side and size."""
+"""Each function is one comparison, and returns its medians by side and number of streams."""
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -11,9 +12,9 @@ from typing import Any
 
 from airflow.cli import cli_parser
 
-from benchmarks import AIRFLOW_DATABASE, sides
+from benchmarks import AIRFLOW_DATABASE, Figures, sides
 from benchmarks.estate import COLUMNS, TABLE, Estate, database, populate
-from benchmarks.measure import Cost, Work, in_new_process, in_turn
+from benchmarks.measure import Cost, Work, measure_in_child, measure_in_turn, run_without_pyc
 from datasurface.md import PlatformPipelineGraph, ValidationTree
 from yellow_dynamic.history import HISTORY
 from yellow_dynamic.plugin import merge_store_transaction, write_rows
@@ -21,10 +22,48 @@ from yellow_dynamic.population import Population, lock_table, write_difference
 
 Row = tuple[Any, ...]
 #: Medians by side and number of streams.
-Measured = dict[str, dict[int, Cost]]
-Comparison = Callable[[Estate, Sequence[int], int], Measured]
+Measured = dict[tuple[str, int], Cost]
+Comparison = Callable[[Estate, Sequence[int]], Measured]
 
 FORGET_ALL_DAGS = "TRUNCATE dag, dag_version, serialized_dag, dag_code CASCADE"
+SIZES = {
+    "full parse": (10, 100, 1_000, 10_000),
+    "task start": (10, 1_000, 10_000),
+    "DAG-processor pass": (1_000, 10_000),
+    "population": (1_000, 10_000, 100_000),
+    "one change": (10, 10_000),
+    "bootstrap": (1_000,),
+}
+QUICK_SIZES = {
+    **SIZES,
+    "full parse": (10, 100, 1_000),
+    "DAG-processor pass": (10, 50),
+    "population": (1_000, 10_000),
+}
+ROUNDS = 5
+#: Of work that takes less than 0.1 s, whose time other load on the machine changes most.
+SHORT_ROUNDS = 25
+
+
+def measure(estate: Estate, *, quick: bool) -> Figures:
+    sizes = QUICK_SIZES if quick else SIZES
+    for size in sorted({size for group in sizes.values() for size in group}):
+        measure_in_child(partial(estate.install, size))
+    for size in sizes["full parse"]:
+        # Each in a process of its own, so that the memory it leaves behind serves no side.
+        measure_in_child(partial(estate.write_other_files, size))
+    estate.short_folder.mkdir()
+    measure_in_child(partial(estate.write_short_file, 10, estate.short_folder))
+    import_everything(estate)
+    # As Airflow's DAG processor does before it forks.
+    gc.freeze()
+    figures: Figures = {}
+    for name, function in ALL.items():
+        print(f"{name}: {', '.join(f'{size:,}' for size in sizes[name])} streams ...", flush=True)
+        for (side, size), cost in function(estate, sizes[name]).items():
+            costs = figures.setdefault(name, {}).setdefault(side, {})
+            costs[str(size)] = cost._asdict()
+    return figures
 
 
 def import_everything(estate: Estate) -> None:
@@ -33,117 +72,131 @@ def import_everything(estate: Estate) -> None:
     import sqlalchemy.dialects.postgresql.psycopg2  # noqa: F401
 
     os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = "none of this file"
-    sides.factory(estate.factory_file)
+    sides.parse_factory(estate.factory_file)
     del os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"]
 
 
-def by_side(measured: dict[int, dict[str, Cost]]) -> Measured:
-    names = [name for costs in measured.values() for name in costs]
+def factory_sides(estate: Estate) -> dict[str, Work]:
+    """Return the ways of parsing a factory file."""
+    parse = partial(sides.parse_factory, estate.factory_file)
+    short = estate.short_folder / estate.factory_file.name
     return {
-        name: {size: costs[name] for size, costs in measured.items() if name in costs}
-        for name in dict.fromkeys(names)
+        "factory file": parse,
+        "factory file, no .pyc": partial(run_without_pyc, parse),
+        "short factory file": partial(sides.parse_short_factory, short),
     }
 
 
-def full_parse(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
-    """Turn all rows into DAGs, in five ways."""
-    measured = {}
+def full_parse(estate: Estate, sizes: Sequence[int]) -> Measured:
+    """Turn all rows into DAGs."""
+    measured: Measured = {}
     for size in sizes:
         estate.use(size)
-        # Each in a process of its own, so that the memory it leaves behind serves no side.
-        in_new_process(partial(estate.write_static_files, size))
-        in_new_process(partial(estate.write_yaml_file, size))
         configs = estate.configs(size)
+        static = partial(sides.parse_static_files, estate.static_folder(size))
         work: dict[str, Work] = {
-            "our factory": partial(sides.factory, estate.factory_file),
-            "static files": partial(sides.static_files, estate.static_folder(size)),
-            "the plan taken literally": partial(sides.plan_literal, estate.url(size), TABLE),
-            "dag-factory": partial(sides.dag_factory, estate.yaml_file(size)),
-            "the floor": partial(sides.floor, configs, sides.pod_parts(configs[0])),
+            **factory_sides(estate),
+            "static files": static,
+            "static files, no .pyc": partial(run_without_pyc, static),
+            "naive factory": partial(sides.parse_naively, estate.url(size), TABLE),
+            "dag-factory": partial(sides.parse_dag_factory, estate.yaml_file(size)),
+            "constructors alone": partial(
+                sides.call_constructors, configs, sides.pod_parts(configs[0])
+            ),
         }
         if size == sizes[0]:
-            in_new_process(partial(sides.check_equal, work))
-        measured[size] = in_turn(work, rounds)
-    return by_side(measured)
+            measure_in_child(partial(sides.check_equal, work))
+        rounds = SHORT_ROUNDS if size <= 10 else ROUNDS
+        measured |= {(side, size): cost for side, cost in measure_in_turn(work, rounds).items()}
+    return measured
 
 
-def task_start(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
-    """Parse the factory file in the context of one DAG; the sizes take turns too."""
+def task_start(estate: Estate, sizes: Sequence[int]) -> Measured:
+    """Parse the file of one DAG in the context of that DAG; the sizes take turns too."""
 
-    def start(size: int) -> object:
+    def start(parse: Work, size: int) -> object:
         estate.use(size)
         wanted = f"yellowlive__Store{size // 2}_ingestion"
         os.environ["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = wanted
-        dags = sides.factory(estate.factory_file)
+        dags: Any = parse()
         assert list(dags) == [wanted]
         return dags
 
-    costs = in_turn({str(size): partial(start, size) for size in sizes}, rounds)
-    return {"our factory": {size: costs[str(size)] for size in sizes}}
+    work: dict[tuple[str, int], Work] = {
+        (side, size): partial(start, parse, size)
+        for side, parse in factory_sides(estate).items()
+        for size in sizes
+    }
+    [file] = estate.static_folder(sizes[0]).glob(f"*__Store{sizes[0] // 2}_ingestion.py")
+    static = partial(start, partial(sides.parse_static_file, file), sizes[0])
+    work["static file", sizes[0]] = static
+    work["static file, no .pyc", sizes[0]] = partial(run_without_pyc, static)
+    return measure_in_turn(work, SHORT_ROUNDS)
 
 
-def processor_pass(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
+def processor_pass(estate: Estate, sizes: Sequence[int]) -> Measured:
     """Parse, serialize and write to Airflow's database, as `airflow dags reserialize` does."""
     arguments = cli_parser.get_parser().parse_args(["dags", "reserialize"])
     reserialize = partial(arguments.func, arguments)
     forget = partial(estate.postgres.execute, FORGET_ALL_DAGS, database=AIRFLOW_DATABASE)
-    measured = {}
+    measured: Measured = {}
     for size in sizes:
         estate.use(size)
-        measured[size] = in_turn(
-            {"all DAGs new": reserialize, "nothing changed": reserialize},
-            rounds,
-            before={"all DAGs new": forget},
+        measured |= measure_in_turn(
+            {("all DAGs new", size): reserialize, ("nothing changed", size): reserialize},
+            ROUNDS,
+            before={("all DAGs new", size): forget},
         )
-    return by_side(measured)
+    return measured
 
 
-def population(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
+def population(estate: Estate, sizes: Sequence[int]) -> Measured:
     """Fill an empty table from a model, against a bare COPY of the rows that this gives.
 
-    A merge is a command of its own, and nobody's fork.
+    A merge is a command of its own, so it shares no memory with a parent process.
     """
-    measured = {}
+    measured: Measured = {}
     for size in sizes:
         graph = estate.graph(size)
         rows = estate.rows(size)
-        work: dict[str, Work] = {
-            "all rows new": partial(populate, graph),
-            "all rows new, without a history": partial(populate, graph),
-            "its write alone": partial(write, graph, rows),
-            "its write alone, without a history": partial(write, graph, rows),
-            "bare COPY": partial(copy, estate, size, rows),
+        work: dict[tuple[str, int], Work] = {
+            ("all rows new", size): partial(populate, graph),
+            ("all rows new, no history", size): partial(populate, graph),
+            ("transaction", size): partial(run_transaction, graph, rows),
+            ("transaction, no history", size): partial(run_transaction, graph, rows),
+            ("bare COPY", size): partial(copy_rows, estate, size, rows),
         }
-        empty: dict[str, Work] = {
-            side: partial(
-                empty_table, estate, size, recorded="without" not in side and side != "bare COPY"
+        empty: dict[tuple[str, int], Work] = {
+            (side, size): partial(
+                empty_table, estate, size, recorded=side in ("all rows new", "transaction")
             )
-            for side in work
+            for side, size in work
         }
-        measured[size] = in_turn(work, rounds, before=empty, apart=True)
-        record(estate, size, recorded=True)
-        unchanged = {"nothing changed": partial(populate, graph)}
-        measured[size] |= in_turn(unchanged, rounds, apart=True)
-    return by_side(measured)
+        measured |= measure_in_turn(work, ROUNDS, before=empty, apart=True)
+        set_recording(estate, size, recorded=True)
+        measured |= measure_in_turn(
+            {("nothing changed", size): partial(populate, graph)}, ROUNDS, apart=True
+        )
+    return measured
 
 
 def empty_table(estate: Estate, size: int, *, recorded: bool) -> None:
-    """Empty the table and its history, and let what comes be recorded or not."""
-    record(estate, size, recorded=False)
+    """Empty the table and its history, and record later changes or not."""
+    set_recording(estate, size, recorded=False)
     execute = partial(estate.postgres.execute, database=database(size))
     execute(f"ALTER TABLE {TABLE}{HISTORY} DISABLE TRIGGER USER")
     execute(f"TRUNCATE {TABLE}, {TABLE}{HISTORY}")
     execute(f"ALTER TABLE {TABLE}{HISTORY} ENABLE TRIGGER USER")
-    record(estate, size, recorded=recorded)
+    set_recording(estate, size, recorded=recorded)
 
 
-def record(estate: Estate, size: int, *, recorded: bool) -> None:
-    """Let changes of the table be recorded, or not."""
+def set_recording(estate: Estate, size: int, *, recorded: bool) -> None:
+    """Record changes of the table, or not."""
     how = "ENABLE" if recorded else "DISABLE"
     estate.postgres.execute(f"ALTER TABLE {TABLE} {how} TRIGGER USER", database=database(size))
 
 
-def write(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
+def run_transaction(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
     """Do the transaction of a population, with rows that are ready."""
     platform: Any = graph.platform
     tree = ValidationTree(graph.eco)
@@ -151,35 +204,30 @@ def write(graph: PlatformPipelineGraph, rows: Sequence[Row]) -> None:
         write_rows(connection, platform, {row[0]: row[1] for row in rows}, tree)
 
 
-def change(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
+def change(estate: Estate, sizes: Sequence[int]) -> Measured:
     """Merge a model that differs from the table in one stream."""
-    costs: dict[int, dict[str, Cost]] = {size: {} for size in sizes}
-    works: dict[str, Work] = {}
-    before: dict[str, Work] = {}
+    works: dict[tuple[str, int], Work] = {}
+    before: dict[tuple[str, int], Work] = {}
     for size in sizes:
         graph = estate.graph(size)
         rows = estate.rows(size)
         texts = {row[0]: row[1] for row in rows}
         population = Population([], ["Store7"], [], [key for key in texts if key != "Store7"])
         for side, work in (
-            ("its write, without the look", partial(write_one, graph, texts, population)),
-            ("its transaction", partial(write, graph, rows)),
-            ("its transaction, without a history", partial(write, graph, rows)),
-            ("all of it", partial(populate, graph)),
+            ("write of a known difference", partial(write_one, graph, texts, population)),
+            ("transaction", partial(run_transaction, graph, rows)),
+            ("transaction, no history", partial(run_transaction, graph, rows)),
+            ("whole merge", partial(populate, graph)),
         ):
-            works[f"{side}/{size}"] = work
-            before[f"{side}/{size}"] = partial(
-                edit_one, estate, size, recorded="without a history" not in side
-            )
-    for name, cost in in_turn(works, rounds, before=before, apart=True).items():
-        side, _, streams = name.partition("/")
-        costs[int(streams)][side] = cost
-    return by_side(costs)
+            works[side, size] = work
+            recorded = "no history" not in side
+            before[side, size] = partial(edit_one, estate, size, recorded=recorded)
+    return measure_in_turn(works, ROUNDS, before=before, apart=True)
 
 
 def edit_one(estate: Estate, size: int, *, recorded: bool) -> None:
-    """Let one row differ from the model, and let what comes be recorded or not."""
-    record(estate, size, recorded=recorded)
+    """Make one row differ from the model, and record later changes or not."""
+    set_recording(estate, size, recorded=recorded)
     estate.postgres.execute(
         f"UPDATE {TABLE} SET config_json = config_json || ' ' "  # noqa: S608 - our own name
         "WHERE stream_key = 'Store7'",
@@ -188,7 +236,7 @@ def edit_one(estate: Estate, size: int, *, recorded: bool) -> None:
 
 
 def write_one(graph: PlatformPipelineGraph, texts: dict[str, str], population: Population) -> None:
-    """Write the one stream that differs, which is known."""
+    """Write the one stream that is known to differ."""
     platform: Any = graph.platform
     with merge_store_transaction(platform, "change a row of") as connection:
         table = platform.getAirflowDAGTable()
@@ -196,28 +244,32 @@ def write_one(graph: PlatformPipelineGraph, texts: dict[str, str], population: P
         write_difference(connection, platform.name, table, texts, population)
 
 
-def copy(estate: Estate, size: int, rows: Sequence[Row]) -> None:
-    """Do what no way of writing these rows does without: connect, send them, commit."""
-    # Nothing in these rows needs an escape.
+def copy_rows(estate: Estate, size: int, rows: Sequence[Row]) -> None:
+    """Connect, send the rows and commit, which every way of writing them must do."""
+    # No value in these rows needs an escape.
     text = io.StringIO("".join("\t".join(map(str, row)) + "\n" for row in rows))
-    with closing(estate.postgres.connect(database(size))) as connection, connection.cursor() as to:
-        to.copy_expert(f"COPY {TABLE} ({', '.join(COLUMNS)}) FROM STDIN", text)
+    with (
+        closing(estate.postgres.connect(database(size))) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.copy_expert(f"COPY {TABLE} ({', '.join(COLUMNS)}) FROM STDIN", text)
         connection.commit()
 
 
-def bootstrap(estate: Estate, sizes: Sequence[int], rounds: int) -> Measured:
+def bootstrap(estate: Estate, sizes: Sequence[int]) -> Measured:
     """Run both rings of a platform whose tables do not exist yet."""
     tables = ", ".join(
         (TABLE, f"{TABLE}{HISTORY}", "yellowlive_batch_counter", "yellowlive_batch_metrics")
     )
-    measured = {}
+    measured: Measured = {}
     for size in sizes:
         drop = partial(
             estate.postgres.execute, f"DROP TABLE IF EXISTS {tables}", database=database(size)
         )
-        work = {"both rings": partial(estate.bootstrap, size)}
-        measured[size] = in_turn(work, rounds, before={"both rings": drop})
-    return by_side(measured)
+        key = "both rings", size
+        work = {key: partial(estate.bootstrap, size)}
+        measured |= measure_in_turn(work, ROUNDS, before={key: drop})
+    return measured
 
 
 ALL: dict[str, Comparison] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import inspect
 import json
 import os
 from pathlib import Path
@@ -15,8 +16,10 @@ from benchmarks import sides
 from datasurface.md import CronTrigger, PlatformPipelineGraph, ValidationTree
 from datasurface.platforms.yellow import YellowDataPlatform
 from one_machine import Postgres
+from yellow_dynamic import YellowDynamicDataPlatform
 from yellow_dynamic.plugin import YellowDynamicGraphHandler
 
+FACTORY_FILE = "yellowlive_factory_dag.py"
 TABLE = "yellowlive_airflow_dsg"
 COLUMNS = ("stream_key", "config_json", "status", "created_at", "updated_at")
 
@@ -66,18 +69,28 @@ class Estate:
         }
         self.dags_folder = folder / "dags"
         self.dags_folder.mkdir(exist_ok=True)
+        self.short_folder = folder / "short"
 
     @property
     def factory_file(self) -> Path:
-        return self.dags_folder / "yellowlive_factory_dag.py"
+        return self.dags_folder / FACTORY_FILE
 
     def bootstrap(self, streams: int) -> None:
         """Run both rings of a platform and keep its factory file."""
+        self.write_factory_file(streams, self.dags_folder)
         eco = model(streams).build()
-        platform = eco.getDataPlatformOrThrow("YellowLive")
-        files = bootstrap(platform, eco, 0)
-        bootstrap(platform, eco, 1)
-        self.factory_file.write_text(files[self.factory_file.name], encoding="utf-8")
+        bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 1)
+
+    def write_factory_file(self, streams: int, folder: Path, **arguments: Any) -> None:
+        """Write the factory file of a platform with these arguments."""
+        eco = model(streams, platformArguments=arguments).build()
+        files = bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 0)
+        (folder / FACTORY_FILE).write_text(files[FACTORY_FILE], encoding="utf-8")
+
+    def write_short_file(self, streams: int, folder: Path) -> None:
+        """Write the short DAG file, and compile the package that it imports, as pip does."""
+        self.write_factory_file(streams, folder, factoryFromPackage=True)
+        compileall.compile_dir(Path(inspect.getfile(YellowDynamicDataPlatform)).parent, quiet=1)
 
     def graph(self, streams: int) -> PlatformPipelineGraph:
         """Return the pipeline graph of that many streams."""
@@ -87,6 +100,7 @@ class Estate:
         """Make a merge store with that many streams."""
         self.postgres.create_database(database(streams))
         self.bootstrap(streams)
+        compileall.compile_dir(self.dags_folder, quiet=1)
         populate(self.graph(streams))
 
     def use(self, streams: int) -> None:
@@ -111,10 +125,8 @@ class Estate:
     def yaml_file(self, streams: int) -> Path:
         return self.folder / f"dag_factory_{streams}.yaml"
 
-    def write_static_files(self, streams: int) -> None:
-        """Render the static files of that many streams, and compile them."""
-        folder = self.static_folder(streams)
-        folder.mkdir()
+    def write_static_files(self, streams: int, folder: Path) -> None:
+        """Render the static files of that many streams."""
         graph = model(streams, platformClass=YellowDataPlatform).graph(self.folder)
         tree = ValidationTree(graph.eco)
         handler = graph.platform.createGraphHandler(graph)
@@ -122,7 +134,14 @@ class Estate:
         for name, text in files.items():
             if name.endswith("_ingestion.py"):
                 (folder / name).write_text(text, encoding="utf-8")
+
+    def write_other_files(self, streams: int) -> None:
+        """Write and compile what the factory file is compared with."""
+        folder = self.static_folder(streams)
+        folder.mkdir()
+        self.write_static_files(streams, folder)
         compileall.compile_dir(folder, quiet=1)
+        self.write_yaml_file(streams)
 
     def write_yaml_file(self, streams: int) -> None:
         """Write the same DAGs for dag-factory."""

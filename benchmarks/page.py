@@ -1,29 +1,32 @@
-"""What Airflow's page Streams answers for 10,000 streams, against reading their rows alone.
-
-python -m benchmarks.page
-"""
+"""How fast Airflow's page Streams responds for 10,000 streams."""
 
 from __future__ import annotations
 
 import gc
-import logging
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from benchmarks import AIRFLOW_DATABASE
-from benchmarks.__main__ import migration, set_environment
-from one_machine import Postgres
+from airflow.api_fastapi.app import init_auth_manager
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.models.dag import DagModel
+from airflow.models.dag_version import DagVersion
+from airflow.models.dagbundle import DagBundleModel
+from airflow.models.dagcode import DagCode
+from airflow.utils.session import create_session
+from sqlalchemy import insert, text
+
+from benchmarks import AIRFLOW_DATABASE, Figures
+from benchmarks.estate import TABLE, Estate, database
+from yellow_dynamic import contract
+from yellow_dynamic.page import server
+from yellow_dynamic.page.overview import FRESH_SECONDS, OVERVIEW
 
 STREAMS = 10_000
 #: Of each stream, and of each DAG.
 BATCHES, RUNS = 50, 50
 ROUNDS = 5
-#: A person waits no longer for a page.
-LONGEST_SECONDS = 1.0
 
 WRITE_BATCHES = """\
 INSERT INTO yellowlive_batch_metrics (
@@ -50,67 +53,43 @@ FROM dag, generate_series(1, :runs) AS run,
 """
 
 
-def main() -> int:
-    with (
-        tempfile.TemporaryDirectory(prefix="benchmarks-", ignore_cleanup_errors=True) as folder,
-        Postgres(Path(folder) / "data") as postgres,
-    ):
-        set_environment(postgres, Path(folder))
-        with migration(Path(folder) / "migration.log"):
-            pass
-        return measure(postgres, Path(folder))
-
-
-def measure(postgres: Postgres, folder: Path) -> int:
-    """Print what takes how long, and return 1 where the page takes too long."""
-    # Only now, when Airflow finds its settings.
-    from airflow.api_fastapi.app import init_auth_manager
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-
-    from benchmarks.estate import TABLE, Estate, database
-    from yellow_dynamic.page import server
-    from yellow_dynamic.page.overview import OVERVIEW
-
-    logging.disable(logging.WARNING)
-    estate = Estate(postgres, folder)
+def measure(estate: Estate, *, quick: bool) -> Figures:
+    del quick
     estate.install(STREAMS)
     estate.use(STREAMS)
     fill_airflow(estate)
-    postgres.execute(WRITE_BATCHES, [STREAMS, BATCHES, BATCHES], database=database(STREAMS))
-    postgres.execute(WRITE_COUNTERS, [BATCHES, STREAMS], database=database(STREAMS))
-    for name in (database(STREAMS), AIRFLOW_DATABASE):
-        postgres.execute("ANALYZE", database=name)
+    execute = partial(estate.postgres.execute, database=database(STREAMS))
+    execute(WRITE_BATCHES, [STREAMS, BATCHES, BATCHES])
+    execute(WRITE_COUNTERS, [BATCHES, STREAMS])
+    execute("ANALYZE")
+    estate.postgres.execute("ANALYZE", database=AIRFLOW_DATABASE)
     init_auth_manager()
     user = SimpleAuthManagerUser(username="admin", role="admin")
     gc.freeze()
 
-    alone = best(lambda: postgres.execute(f"SELECT * FROM {TABLE}", database=database(STREAMS)))  # noqa: S608
-    newest = best(lambda: OVERVIEW.answer(patience=None), before=forget)
+    sides = {"rows of the table alone": measure_best(lambda: execute(f"SELECT * FROM {TABLE}"))}  # noqa: S608
+    sides["everything queried anew"] = measure_best(
+        lambda: OVERVIEW.answer(patience=None), before=expire_cache
+    )
     OVERVIEW.answer(patience=None)
-    waited = best(lambda: server.list_streams(user), before=forget)
-    kept = best(lambda: server.list_streams(user))
+    sides["cached, while a newer response is made"] = measure_best(
+        lambda: server.list_streams(user), before=expire_cache
+    )
+    sides["cached"] = measure_best(lambda: server.list_streams(user))
     [platform] = OVERVIEW.answer(patience=None).platforms
     if len(platform.status.streams) != STREAMS or platform.outage:
         raise RuntimeError(f"The page has {len(platform.status.streams)} streams.")
-    print(f"page of {STREAMS:,} streams with {BATCHES} batches and {RUNS} runs each:")
-    for what, seconds in (
-        ("their rows alone", alone),
-        ("all that the page says, asked anew", newest),
-        ("an answer while a newer one is on its way", waited),
-        ("an answer that is kept", kept),
-    ):
-        print(f"  {what}: {seconds * 1000:.0f} ms, {seconds / alone:.1f} x the rows")
-    return int(waited >= LONGEST_SECONDS)
+    return {
+        "page Streams": {side: {str(STREAMS): {"seconds": sides[side]}} for side in sides},
+    }
 
 
-def forget() -> None:
-    """Let the answer that is kept be older than it may be."""
-    from yellow_dynamic.page.overview import FRESH_SECONDS, OVERVIEW
-
+def expire_cache() -> None:
+    """Make the cached response expire."""
     OVERVIEW._asked = time.monotonic() - FRESH_SECONDS - 1
 
 
-def best(work: Callable[[], Any], before: Callable[[], None] | None = None) -> float:
+def measure_best(work: Callable[[], Any], before: Callable[[], None] | None = None) -> float:
     """Return the seconds of the fastest of some rounds."""
     found = []
     for _ in range(ROUNDS):
@@ -122,17 +101,8 @@ def best(work: Callable[[], Any], before: Callable[[], None] | None = None) -> f
     return min(found)
 
 
-def fill_airflow(estate: Any) -> None:
-    """Write what Airflow keeps of the DAGs of the factory file, and runs of theirs."""
-    from airflow.models.dag import DagModel
-    from airflow.models.dag_version import DagVersion
-    from airflow.models.dagbundle import DagBundleModel
-    from airflow.models.dagcode import DagCode
-    from airflow.utils.session import create_session
-    from sqlalchemy import insert, text
-
-    from yellow_dynamic import contract
-
+def fill_airflow(estate: Estate) -> None:
+    """Write what Airflow stores of the DAGs of the factory file, and DAG runs."""
     file = str(estate.factory_file)
     common = {"is_stale": False, "is_paused": False, "bundle_name": "dags", "fileloc": file}
     dags = [
@@ -154,7 +124,3 @@ def fill_airflow(estate: Any) -> None:
         session.add(version)
         session.add(DagCode(version, file, estate.factory_file.read_text(encoding="utf-8")))
         session.execute(text(WRITE_RUNS), {"runs": RUNS})
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,18 +58,32 @@ def import_file(path: Path) -> dict[str, Any]:
     return vars(module)
 
 
-def factory(file: Path) -> dict[str, DAG]:
+def parse_factory(file: Path) -> dict[str, DAG]:
     """Parse the factory file."""
     return {name: value for name, value in import_file(file).items() if isinstance(value, DAG)}
 
 
-def static_files(folder: Path) -> dict[str, DAG]:
+def parse_short_factory(file: Path) -> dict[str, DAG]:
+    """Parse a factory file that imports the package, which no earlier parse has imported."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "yellow_dynamic"]:
+        del sys.modules[name]
+    return parse_factory(file)
+
+
+def parse_static_file(file: Path) -> dict[str, DAG]:
+    """Parse one static file."""
+    dag = import_file(file)["dag"]
+    return {dag.dag_id: dag}
+
+
+def parse_static_files(folder: Path) -> dict[str, DAG]:
     """Parse one static file after the other."""
-    found = [import_file(path)["dag"] for path in sorted(folder.glob("*.py"))]
-    return {dag.dag_id: dag for dag in found}
+    return {
+        k: dag for path in sorted(folder.glob("*.py")) for k, dag in parse_static_file(path).items()
+    }
 
 
-def dag_factory(file: Path) -> dict[str, DAG]:
+def parse_dag_factory(file: Path) -> dict[str, DAG]:
     """Let dag-factory build the DAGs of a YAML file."""
     from dagfactory import load_yaml_dags
 
@@ -77,8 +92,8 @@ def dag_factory(file: Path) -> dict[str, DAG]:
     return {dag.dag_id: dag for dag in found.values() if isinstance(dag, DAG)}
 
 
-def plan_literal(url: sqlalchemy.engine.URL, table: str) -> dict[str, DAG]:
-    """Do what the first plan of the factory says: one query, and everything anew for each DAG."""
+def parse_naively(url: sqlalchemy.engine.URL, table: str) -> dict[str, DAG]:
+    """Read the table, and make every object anew for each DAG."""
     engine = sqlalchemy.create_engine(url, poolclass=NullPool)
     query = f"SELECT config_json FROM {table} WHERE status = 'active'"  # noqa: S608 - our own name
     with engine.connect() as connection:
@@ -90,20 +105,20 @@ def plan_literal(url: sqlalchemy.engine.URL, table: str) -> dict[str, DAG]:
     }
 
 
-def floor(configs: Iterable[Config], parts: PodParts) -> dict[str, DAG]:
-    """Make the DAG objects and nothing else, with Kubernetes objects that all of them share."""
+def call_constructors(configs: Iterable[Config], parts: PodParts) -> dict[str, DAG]:
+    """Make only the DAG objects, with Kubernetes objects that all of them share."""
     return {dag_id(config): build_dag(config, parts) for config in configs}
 
 
 def check_equal(sides: Mapping[str, Callable[[], Any]]) -> None:
     """Raise ValueError unless all sides build the same DAGs with the same tasks."""
-    shapes = {name: shape(build()) for name, build in sides.items()}
+    shapes = {name: describe_dags(build()) for name, build in sides.items()}
     differing = [name for name in shapes if shapes[name] != next(iter(shapes.values()))]
     if differing:
         raise ValueError(f"These sides build other DAGs than the first: {', '.join(differing)}.")
 
 
-def shape(dags: Mapping[str, DAG]) -> dict[str, Any]:
+def describe_dags(dags: Mapping[str, DAG]) -> dict[str, Any]:
     """Return what must be equal: schedules, tasks, their order, and the job's command line."""
     return {
         dag_id: (
@@ -228,10 +243,10 @@ def build_dag(
 
 
 def dag_factory_yaml(configs: Iterable[Config]) -> str:
-    """Return the same DAGs in the words of dag-factory, but for their Kubernetes objects.
+    """Return the same DAGs as dag-factory's YAML, without their Kubernetes objects.
 
-    With these it would take ten times as long: it writes each DAG's YAML anew for the DAG's page,
-    whole Kubernetes objects included.
+    With these it would take ten times as long, because it writes each DAG's YAML, whole Kubernetes
+    objects included, into the DAG's documentation.
     """
     return yaml.safe_dump({dag_id(config): yaml_dag(config) for config in configs}, sort_keys=False)
 

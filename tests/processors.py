@@ -59,14 +59,20 @@ class DagProcessor(Service):
         self.snapshots = folder / "snapshots"
         self._logs = folder / "logs"
         self._metadata = metadata
-        self._database = f"airflow_{folder.name.replace('-', '_')}"
+        self.database = f"airflow_{folder.name.replace('-', '_')}"
         self._process: ChildProcess | None = None
         self.env = clean_environment(**{**self._settings(), **env})
+
+    @property
+    def pid(self) -> int:
+        """The process id of the processor's manager."""
+        assert self._process is not None
+        return self._process.pid
 
     def start(self) -> None:
         """Create the metadata database and start the processor; files can be deployed then."""
         self.dags_dir.mkdir()
-        create_airflow_database(self._metadata, self._database)
+        create_airflow_database(self._metadata, self.database)
         self._process = self._spawn("dag-processor")
 
     def stop(self) -> None:
@@ -88,7 +94,7 @@ class DagProcessor(Service):
     def dags(self, prefix: str) -> dict[str, DagState]:
         """Return the state of every DAG whose id starts with `prefix`."""
         self.raise_if_ended()
-        rows = self._metadata.execute(_STATES, (prefix,), self._database)
+        rows = self._metadata.execute(_STATES, (prefix,), self.database)
         return {
             dag_id: DagState(active, paused, has_import_errors, scheduled, set(tags))
             for dag_id, active, paused, has_import_errors, scheduled, tags in rows
@@ -99,7 +105,7 @@ class DagProcessor(Service):
         rows = self._metadata.execute(
             "SELECT dag_id, fileloc FROM dag WHERE starts_with(dag_id, %s)",
             (prefix,),
-            self._database,
+            self.database,
         )
         return {dag_id: Path(file).name for dag_id, file in rows}
 
@@ -124,7 +130,7 @@ class DagProcessor(Service):
     def import_errors(self) -> list[str]:
         """Return the traceback texts of files that failed to import."""
         self.raise_if_ended()
-        rows = self._metadata.execute("SELECT stacktrace FROM import_error", (), self._database)
+        rows = self._metadata.execute("SELECT stacktrace FROM import_error", (), self.database)
         return [text for (text,) in rows]
 
     def wait_for(self, dag_ids: Iterable[str], seconds: float = 60) -> None:
@@ -196,7 +202,7 @@ class DagProcessor(Service):
     def _settings(self) -> dict[str, str]:
         """Return Airflow's settings as environment variables, for either release."""
         section = "SCHEDULER" if IS_AIRFLOW_2 else "DAG_PROCESSOR"
-        url = self._metadata.url(self._database).render_as_string(hide_password=False)
+        url = self._metadata.url(self.database).render_as_string(hide_password=False)
         return {
             "AIRFLOW_HOME": str(self.folder / "home"),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags_dir),
