@@ -19,7 +19,7 @@ from sqlalchemy import insert, text
 
 from benchmarks import AIRFLOW_DATABASE, Figures
 from benchmarks.estate import TABLE, Estate, database
-from yellow_dynamic import contract
+from yellow_dynamic.factory.rules import REVISION_END, build_dag_id, compute_revision
 from yellow_dynamic.page import server
 from yellow_dynamic.page.overview import FRESH_SECONDS, OVERVIEW
 
@@ -108,8 +108,8 @@ def fill_airflow(estate: Estate) -> None:
     dags = [
         {
             **common,
-            "dag_id": contract.dag_id_of("yellowlive", row[0]),
-            "description": contract.REVISION_END.format(contract.revision_of(row[1])),
+            "dag_id": build_dag_id("yellowlive", row[0]),
+            "description": REVISION_END.format(compute_revision(row[1])),
             **dict.fromkeys(("max_active_tasks", "max_active_runs"), 1),
             "max_consecutive_failed_dag_runs": 0,
             "has_task_concurrency_limits": False,

@@ -11,8 +11,7 @@ from run_settings import EVERYTHING
 from benchmarks import Figures, sides
 from benchmarks.estate import TABLE, Estate, database
 from benchmarks.measure import Work, measure_in_turn
-from yellow_dynamic.contract import RUN_KEYS
-from yellow_dynamic.run_settings import row_value
+from yellow_dynamic.run_settings import ARGUMENT_KEYS, row_value
 
 STREAMS = 1_000
 ROUNDS = 15
@@ -22,7 +21,7 @@ def measure(estate: Estate, *, quick: bool) -> Figures:
     estate.install(STREAMS)
     plain, whole = database(STREAMS), "every_setting"
     estate.postgres.execute(f"CREATE DATABASE {whole} TEMPLATE {plain}")
-    given = {RUN_KEYS[name]: row_value(value) for name, value in EVERYTHING.given.items()}
+    given = {ARGUMENT_KEYS[name]: row_value(value) for name, value in EVERYTHING.given.items()}
     estate.postgres.execute(
         f"UPDATE {TABLE} SET config_json = (config_json::jsonb || %s::jsonb)::text",  # noqa: S608
         [json.dumps(given)],

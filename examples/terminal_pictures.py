@@ -21,7 +21,7 @@ from rich.text import Text
 
 import demo
 from one_machine import Postgres, clean_environment
-from yellow_dynamic.contract import batch_key_of
+from yellow_dynamic.factory.rules import get_batch_key
 
 IMAGES = demo.PROJECT / "docs" / "images"
 COLUMNS = 132
@@ -88,7 +88,7 @@ def deliver(postgres: Postgres) -> None:
     """Let the streams have delivered, but for one whose batch failed and one that is late."""
     query = f"SELECT config_json FROM {TABLE} ORDER BY stream_key"  # noqa: S608 - our own name
     rows = postgres.execute(query, database=demo.MERGE)
-    keys = [batch_key_of(json.loads(text)) for (text,) in rows]
+    keys = [get_batch_key(json.loads(text)) for (text,) in rows]
     for number, key in enumerate(filter(None, keys)):
         for batch in (1, 2):
             failed = number == 1 and batch == 2

@@ -111,7 +111,7 @@ class DagProcessor(Service):
 
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run a statement that returns rows on Airflow's metadata database."""
-        return self._metadata.execute(statement, values, self._database)
+        return self._metadata.execute(statement, values, self.database)
 
     def lost(self, dag_ids: Iterable[str]) -> set[str]:
         """Return those DAGs that would not run: unknown, stale, paused or in a broken file."""

@@ -31,7 +31,8 @@ from yellow_dynamic import (
     YellowDynamicPlatformServiceProvider,
 )
 from yellow_dynamic.command.app import app
-from yellow_dynamic.contract import ADVICE, KEYS, SCHEMA
+from yellow_dynamic.factory.causes import ADVICE
+from yellow_dynamic.factory.keys import KEYS, SCHEMA
 
 Rule = dict[str, Any]
 
@@ -51,7 +52,8 @@ SECTIONS = {
         "platform_settings.py",
         "validation.py",
         "deployment.py",
-        "contract.py",
+        "factory/rules.py",
+        "factory/causes.py",
         "pods.py",
         "population.py",
         "history.py",

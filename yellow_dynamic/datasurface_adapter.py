@@ -20,8 +20,8 @@ from datasurface.md import (
 )
 from datasurface.platforms.yellow import YellowDataPlatform
 from yellow_dynamic import __version__
-from yellow_dynamic.contract import TRANSFORMER
 from yellow_dynamic.deployment import Unit
+from yellow_dynamic.factory.rules import TRANSFORMER
 from yellow_dynamic.notifications import EMail, SlackWebhook
 from yellow_dynamic.run_settings import RunSettings
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from yellow_dynamic.contract import BATCH_TABLES, command_options, secret_keys
 from yellow_dynamic.factory.constants import PULL_ALWAYS
 from yellow_dynamic.factory.rules import (
     MADE_BY_BOOTSTRAP,
@@ -15,12 +14,20 @@ from yellow_dynamic.factory.rules import (
     factory_file_name,
     number_suffix,
 )
-from yellow_dynamic.factory.secrets import escape_dollar, get_model_claim, get_model_folder
+from yellow_dynamic.factory.secrets import (
+    escape_dollar,
+    get_model_claim,
+    get_model_folder,
+    role_secret_keys,
+)
 from yellow_dynamic.history import HISTORY, derive_name
 from yellow_dynamic.population import ALLOWED_REMOVALS
 from yellow_dynamic.rendering import FROM_PACKAGE, render, render_factory, render_infrastructure
 
 log = logging.getLogger(__name__)
+
+#: The settings that name the two tables in which DataSurface's jobs keep a platform's batches.
+BATCH_TABLES = ("batch_counter_table", "batch_metrics_table")
 
 #: Building, serializing and storing this many DAGs stays within Airflow's time limits for a file.
 STREAMS_PER_SHARD = 1_000
@@ -183,7 +190,7 @@ def platform_values(settings: dict[str, Any], airflow: str) -> dict[str, Any]:
         "table": settings["config_table"],
         "read_too": [
             derive_name(settings["config_table"], HISTORY),
-            *(settings[name] for name in sorted(BATCH_TABLES)),
+            *(settings[name] for name in BATCH_TABLES),
         ],
         "made_by_bootstrap": MADE_BY_BOOTSTRAP,
         "snapshot_folder": SNAPSHOT_FOLDER,
@@ -222,7 +229,7 @@ def unit_values(
             (f"{settings[f'{role}_credential_name']}_{part}", secret, key)
             for role in ("postgres", "git")
             for secret in [settings[f"{role}_credential_secret_name"]]
-            for part, key in secret_keys(role, settings).items()
+            for part, key in role_secret_keys(role, settings).items()
         ],
     }
 
@@ -260,6 +267,16 @@ def infrastructure_settings(
         "schedule": values["schedule"],
         "secrets": {name: (secret, key) for name, secret, key in values["job_secrets"]},
     }
+
+
+def command_options(settings: dict[str, Any]) -> list[str]:
+    """Return the option of DataSurface's two commands that names what serves a platform.
+
+    Args:
+        settings: the platform's, as its factory file has them.
+    """
+    provider = settings.get("services_provider")
+    return ["--psp", provider] if provider else ["--platform", settings["original_platform_name"]]
 
 
 def cluster_commands(settings: dict[str, Any], unit: Unit) -> dict[str, list[str]]:
@@ -301,7 +318,7 @@ def secrets_section(settings: dict[str, Any]) -> str:
     """
     credential = settings["postgres_credential_name"]
     namespace, start = settings["namespace_name"], settings["platform_name"]
-    of_jobs = secret_keys("postgres", settings)
+    of_jobs = role_secret_keys("postgres", settings)
     of_airflow = [f"{credential}_{part}" for part in of_jobs]
     keys = list(dict.fromkeys([*of_jobs.values(), *of_airflow]))
     reads = (
@@ -323,7 +340,7 @@ def secrets_section(settings: dict[str, Any]) -> str:
         + kubectl_command(settings["postgres_credential_secret_name"], namespace, keys)
     )
     if secret := settings.get("slack_credential_secret_name"):
-        slack_keys = list(secret_keys("slack", settings).values())
+        slack_keys = list(role_secret_keys("slack", settings).values())
         text += "\n## Slack\n\n" + kubectl_command(secret, namespace, slack_keys)
     return text
 

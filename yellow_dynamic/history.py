@@ -29,7 +29,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from yellow_dynamic import __version__
-from yellow_dynamic.contract import Cause, cause_of
+from yellow_dynamic.factory.causes import Cause, classify_error
 from yellow_dynamic.merge_store import (
     STREAM_KEY_CHARACTERS,
     config_table,
@@ -220,7 +220,7 @@ def create_history(connection: Connection, table: Table) -> None:
             create_recorder(connection, recorder)
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None)
-        if cause_of(cause) is not Cause.NO_PERMISSION:
+        if classify_error(cause) is not Cause.NO_PERMISSION:
             raise
         owner, role, _ = find_owner(connection, recorder.table)
         reason = str(cause).strip().partition("\n")[0]

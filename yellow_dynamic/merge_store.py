@@ -13,16 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import SetTableComment
 
-from yellow_dynamic.contract import (
-    ADVICE,
-    EMPTIED_BY_MERGE,
-    MADE_BY_BOOTSTRAP,
-    SCHEMAS,
-    Cause,
-    cause_of,
-    postgres_driver,
-    with_schemas,
-)
+from yellow_dynamic.factory.causes import ADVICE, SCHEMAS, Cause, add_schemas, classify_error
+from yellow_dynamic.factory.database import postgres_driver
+from yellow_dynamic.factory.rules import EMPTIED_BY_MERGE, MADE_BY_BOOTSTRAP
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +124,7 @@ def execute_locking(connection: Connection, statement: str) -> None:
                 connection.execute(sqlalchemy.text(statement))
             break
         except SQLAlchemyError as error:
-            if cause_of(getattr(error, "orig", None)) is not Cause.LOCKED or not left:
+            if classify_error(getattr(error, "orig", None)) is not Cause.LOCKED or not left:
                 raise
     set_lock_timeout(connection, LOCK_TIMEOUT_SECONDS)
 
@@ -144,7 +137,7 @@ def advice(
     error: SQLAlchemyError, engine: sqlalchemy.Engine, table: str, *, writes: bool = True
 ) -> str:
     """Return what to do about a database error, after a look at the database where that helps."""
-    cause = cause_of(getattr(error, "orig", None))
+    cause = classify_error(getattr(error, "orig", None))
     permission = "Grant the role SELECT on the table"
     if writes:
         permission = (
@@ -158,7 +151,7 @@ def advice(
     }
     text = known.get(cause, "Check that the database is up and reachable, then run this again")
     if cause is Cause.NO_TABLE:
-        text = with_schemas(text, query_best_effort(engine, SCHEMAS.format(name=":table"), table))
+        text = add_schemas(text, query_best_effort(engine, SCHEMAS.format(name=":table"), table))
     elif cause is Cause.LOCKED:
         holders = ", ".join(query_best_effort(engine, HOLDERS, table)) or "nobody any more"
         text = (

@@ -9,8 +9,8 @@ from datasurface.md import Credential, Ecosystem
 from datasurface.md.repo import GitHubRepository
 from datasurface.platforms.yellow.yellow_dp import JobUtilities
 from yellow_dynamic import __version__
-from yellow_dynamic.contract import CREDENTIAL_NAMES, with_credential_names
 from yellow_dynamic.datasurface_adapter import DATASURFACE, DynamicPlatform
+from yellow_dynamic.factory.rules import CREDENTIAL_NAMES, add_credential_names
 from yellow_dynamic.rendering import FROM_PACKAGE
 from yellow_dynamic.validation import find_shared_secrets, list_credentials, validate_values
 
@@ -23,7 +23,7 @@ def platform_settings(dp: DynamicPlatform, eco: Ecosystem) -> dict[str, Any]:
     """
     jobs = job_utilities(dp, eco)
     settings = {
-        **with_credential_names(common_config(dp, eco)),
+        **add_credential_names(common_config(dp, eco)),
         "config_table": dp.getPhysDAGTableName(),
         "batch_counter_table": jobs.getPhysBatchCounterTableName(),
         "batch_metrics_table": jobs.getPhysBatchMetricsTableName(),
@@ -64,7 +64,7 @@ def secrets_settings(dp: DynamicPlatform) -> dict[str, Any]:
     return {
         **platform_names(dp),
         "config_table": dp.getPhysDAGTableName(),
-        **with_credential_names(cluster_config(dp)),
+        **add_credential_names(cluster_config(dp)),
     }
 
 

@@ -44,7 +44,6 @@ except ModuleNotFoundError as error:
         "one machine without it, install the stand-in from its source: pip install ./embedded"
     ) from None
 
-from yellow_dynamic.contract import KEYS, value_problem
 from yellow_dynamic.datasurface_adapter import DATASURFACE
 from yellow_dynamic.deployment import (
     advise_shards,
@@ -53,6 +52,8 @@ from yellow_dynamic.deployment import (
     secrets_section,
     suitable_shards,
 )
+from yellow_dynamic.factory.keys import KEYS
+from yellow_dynamic.factory.rules import value_problem
 from yellow_dynamic.history import (
     MERGE,
     audit_metadata,

@@ -8,7 +8,7 @@ from typing import Any
 from kubernetes.client import models as k8s
 from kubernetes.utils import parse_quantity
 
-from yellow_dynamic.contract import JOB_CONTAINER, MODEL_VOLUME, WORKING_VOLUME
+from yellow_dynamic.factory.constants import JOB_CONTAINER, MODEL_VOLUME, WORKING_VOLUME
 
 
 def resource_problems(resources: Mapping[str, Mapping[str, str]]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
 from yellow_dynamic import history
-from yellow_dynamic.contract import ACTIVE, DISABLED
+from yellow_dynamic.factory.rules import ACTIVE, DISABLED
 from yellow_dynamic.merge_store import config_limit, execute_locking, quoted_name, write_comment
 
 log = logging.getLogger(__name__)

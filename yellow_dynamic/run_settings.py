@@ -9,8 +9,12 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
-from yellow_dynamic.contract import KEYS, RUN_KEYS, value_problem
+from yellow_dynamic.factory.keys import KEYS
+from yellow_dynamic.factory.rules import RUN_KEYS, value_problem
 from yellow_dynamic.pods import resource_problems, template_problems
+
+#: The key of a row by the argument of RunSettings that it comes from.
+ARGUMENT_KEYS = {argument: key for key, argument in RUN_KEYS.items()}
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class RunSettings:
         if self.pool is not None and self.poolPerSource:
             yield "it has both pool and poolPerSource"
         for name, value in given.items():
-            if problem := value_problem(name, row_value(value), KEYS[RUN_KEYS[name]]):
+            if problem := value_problem(name, row_value(value), KEYS[ARGUMENT_KEYS[name]]):
                 yield problem
             elif name == "resources":
                 yield from resource_problems(value)

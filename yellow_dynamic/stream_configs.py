@@ -20,17 +20,17 @@ from datasurface.md import (
     Workspace,
 )
 from datasurface.md.codeartifact import PythonRepoCodeArtifact
-from yellow_dynamic.contract import (
-    DEFAULT_SCHEDULE,
-    RUN_KEYS,
-    TRANSFORMER,
-    transformer_key_of,
-    with_credential_names,
-)
 from yellow_dynamic.datasurface_adapter import DATASURFACE, DynamicPlatform
+from yellow_dynamic.factory.rules import (
+    DEFAULT_SCHEDULE,
+    TRANSFORMER,
+    TRANSFORMER_END,
+    add_credential_names,
+)
 from yellow_dynamic.platform_settings import common_config, credential_config, platform_settings
 from yellow_dynamic.pods import with_job_container
 from yellow_dynamic.run_settings import (
+    ARGUMENT_KEYS,
     find_contradictions,
     matches,
     matching_patterns,
@@ -97,7 +97,7 @@ def store_configs(
             "datasets": list(store.datasets),
             "ingestion_type": "transformer_output",
             "schedule_string": None,
-            "started_by": [transformer_key_of(store.cmd.workSpaceName)],
+            "started_by": [f"{store.cmd.workSpaceName}{TRANSFORMER_END}"],
         }
         return
     of_store = {"store_name": store.name, **ingestion_config(dp, store, tree)}
@@ -174,7 +174,7 @@ def transformer_config(
     """Return the own config of the stream that runs a workspace's transformer."""
     store, trigger, code = transformer.outputDatastore, transformer.trigger, transformer.code
     config: StreamConfig = {
-        "stream_key": transformer_key_of(workspace.name),
+        "stream_key": f"{workspace.name}{TRANSFORMER_END}",
         "store_name": store.name,
         "single_dataset": False,
         "datasets": list(store.datasets),
@@ -262,7 +262,7 @@ def run_config(
     minutes = given.pop("spread", 0)
     if "podTemplate" in given:
         given["podTemplate"] = with_job_container(given["podTemplate"])
-    own = {RUN_KEYS[name]: row_value(value) for name, value in given.items()}
+    own = {ARGUMENT_KEYS[name]: row_value(value) for name, value in given.items()}
     schedule = config.get("schedule_string")
     if schedule and minutes and (offset := offset_of(config["stream_key"], schedule, minutes)):
         own["spread_minutes"] = offset
@@ -336,7 +336,7 @@ def validate_platform(
     yield from validate_values(settings)
     credentials = list_credentials(settings)
     for config in configs:
-        credentials |= list_credentials(with_credential_names(config))
+        credentials |= list_credentials(add_credential_names(config))
     yield from find_shared_secrets(credentials)
     yield from find_shared_tables(dp, configs)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from yellow_dynamic.contract import (
+from yellow_dynamic.factory.rules import (
     ACTIVE,
     CREDENTIAL_NAMES,
-    overlaid,
+    add_credential_names,
+    overlay_config,
     problems_across_keys,
     size_problem,
     value_problems,
-    with_credential_names,
 )
 
 #: How a problem of a credential begins. It concerns many streams alike.
@@ -32,9 +32,9 @@ def validate_stream(
     """
     if problem := size_problem(config_json):
         yield problem
-    whole = overlaid(settings, config)
+    whole = overlay_config(settings, config)
     yield from problems_across_keys(key, ACTIVE, whole, settings["platform_name"])
-    yield from validate_values(with_credential_names(config))
+    yield from validate_values(add_credential_names(config))
 
 
 def validate_values(settings: dict[str, Any]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from datasurface.md import CronTrigger
 from one_machine import free_port
 from yellow_dynamic.command.app import app
 from yellow_dynamic.command.parity import BY_SETTING
-from yellow_dynamic.contract import RUN_KEYS
+from yellow_dynamic.run_settings import ARGUMENT_KEYS
 
 pytestmark = pytest.mark.embedded
 
@@ -123,7 +123,7 @@ def test_what_settings_of_the_model_bring_is_named_as_that(both: Site) -> None:
     by = {each["key"]: each["setting"] for each in streams[STORE1]["differences"]}
     assert None not in by.values()
     # What is seen neither in a serialized DAG nor in a pod.
-    seen = set(RUN_KEYS.values()) - {"start_timeout_seconds", "deferrable"}
+    seen = set(ARGUMENT_KEYS.values()) - {"start_timeout_seconds", "deferrable"}
     assert {*BY_SETTING, "pod_template"} == set(by.values()) == seen
     assert {
         each["key"]

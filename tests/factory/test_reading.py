@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yellow_models import Model, Store, bootstrap
 
-from yellow_dynamic.contract import python_literal
+from yellow_dynamic.rendering import python_literal
 
 AWKWARD_PASSWORD = "@ : / % # ? ' \" \\ & = space"
 

@@ -18,9 +18,8 @@ from run_settings import EVERYTHING
 from yellow_models import HINTED, PROVIDERS_BOOTSTRAP, Store
 
 from one_machine import NotYetError, wait_until
-from yellow_dynamic.contract import RUN_KEYS
 from yellow_dynamic.monitoring.in_airflow import facts_of
-from yellow_dynamic.run_settings import RunSettings
+from yellow_dynamic.run_settings import ARGUMENT_KEYS, RunSettings
 
 DAG_ID = "yellowlive__Store1_ingestion"
 DONE = "echo DATASURFACE_RESULT_CODE=0"
@@ -85,7 +84,7 @@ def test_page_shows_the_settings(site: Site) -> None:
 
     assert '"pool": "erp"' in page
     assert '"serviceAccountName": "ingestion"' in page
-    every = set(RUN_KEYS.values()) - {"spread_minutes"}
+    every = set(ARGUMENT_KEYS.values()) - {"spread_minutes"}
     assert set(facts_of(page).settings) == every
 
 

@@ -9,7 +9,7 @@ from conftest import Site, import_file
 from yellow_models import Store
 
 from one_machine import free_port
-from yellow_dynamic.contract import revision_of
+from yellow_dynamic.factory.rules import compute_revision
 from yellow_dynamic.monitoring.airflow_python import load_factory
 from yellow_dynamic.monitoring.in_airflow import Facts, LoadedFactory, Reading
 
@@ -32,9 +32,9 @@ def test_metadata_of_good_and_bad_streams_is_read(site: Site) -> None:
 
     assert loaded.error is None
     facts = {dag.facts.stream: dag.facts for dag in loaded.dags.values()}
-    assert facts["Good1"] == Facts("Good1", revision_of(text), None)
+    assert facts["Good1"] == Facts("Good1", compute_revision(text), None)
     for key in ("Bad", "Odd key's"):
-        assert facts[key].revision == revision_of("{}")
+        assert facts[key].revision == compute_revision("{}")
         problem = facts[key].problem
         assert problem is not None
         assert problem.startswith(f"The stream {key!r} of platform 'YellowLive' has no")

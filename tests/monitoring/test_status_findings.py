@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from yellow_dynamic.contract import revision_of
+from yellow_dynamic.factory.rules import compute_revision
 from yellow_dynamic.monitoring.airflow import AirflowView, DagView
 from yellow_dynamic.monitoring.in_airflow import Facts
 from yellow_dynamic.monitoring.installation import Installation
@@ -27,9 +27,9 @@ def status_with(facts: Facts | None, *, stale: bool = False, paused: bool = Fals
 @pytest.mark.parametrize(
     ("facts", "state"),
     [
-        (Facts("Store1", revision_of("{}"), None), State.HEALTHY),
-        (Facts("Store1", revision_of("[]"), None), State.WAITING),
-        (Facts("Store1", revision_of("{}"), "it is bad"), State.BROKEN),
+        (Facts("Store1", compute_revision("{}"), None), State.HEALTHY),
+        (Facts("Store1", compute_revision("[]"), None), State.WAITING),
+        (Facts("Store1", compute_revision("{}"), "it is bad"), State.BROKEN),
         (Facts("Store1", None, "it is bad"), State.BROKEN),
         # The DAG of another file has a page that says nothing of a revision.
         (Facts(None, None, None), State.WAITING),
@@ -41,7 +41,7 @@ def test_page_of_a_dag_says_whether_the_row_has_arrived(facts: Facts | None, sta
 
 
 def test_dag_out_of_service_is_missing_and_a_paused_one_paused() -> None:
-    good = Facts("Store1", revision_of("{}"), None)
+    good = Facts("Store1", compute_revision("{}"), None)
 
     assert status_with(good, stale=True) is State.MISSING
     assert status_with(good, paused=True) is State.PAUSED

@@ -19,10 +19,18 @@ from run_settings import EVERYTHING
 from transforming import transform
 from yellow_models import MULTI, PROVIDERS_BOOTSTRAP, SINGLE, Model, Store
 
+import yellow_dynamic
 from datasurface.md import Credential, CronTrigger, PlatformPipelineGraph, ValidationTree
 from datasurface.md.credential import CredentialType
-from yellow_dynamic import contract
-from yellow_dynamic.contract import KEYS, SCHEMA
+from yellow_dynamic.factory.keys import KEYS, SCHEMA
+from yellow_dynamic.factory.rules import (
+    CREDENTIAL_NAMES,
+    NO_SCHEDULE,
+    REVISION_END,
+    compute_revision,
+    schedule_problem,
+)
+from yellow_dynamic.monitoring.airflow import parse_revision
 from yellow_dynamic.platform_settings import platform_settings
 from yellow_dynamic.plugin import factory_text
 from yellow_dynamic.stream_configs import config_rows, stream_configs
@@ -118,8 +126,8 @@ def of_the_schema(config: dict[str, Any]) -> list[str]:
     formats.checks("printable")(lambda value: not isinstance(value, str) or value.isprintable())
     formats.checks("schedule")(
         lambda value: (
-            value in contract.NO_SCHEDULE
-            or contract.schedule_problem("schedule_string", value, KEYS["schedule_string"]) is None
+            value in NO_SCHEDULE
+            or schedule_problem("schedule_string", value, KEYS["schedule_string"]) is None
         )
     )
     validator = Draft202012Validator(SCHEMA, format_checker=formats)
@@ -141,9 +149,7 @@ def across_keys(problem: str, config: dict[str, Any]) -> bool:
     problem = problem.rpartition(" cannot be used: ")[2]
     # Where a credential has no name of its own, its secret's becomes a variable's name.
     name_of_secret = problem.partition(" ")[0] in {
-        name
-        for secret, name in contract.CREDENTIAL_NAMES.items()
-        if name not in config and secret in config
+        name for secret, name in CREDENTIAL_NAMES.items() if name not in config and secret in config
     }
     return name_of_secret or any(rule in problem for rule in RULES_ACROSS_KEYS)
 
@@ -263,7 +269,7 @@ def test_key_of_one_side_is_a_key_of_all(
     assert written <= KEYS.keys()
     assert settings.keys() - OF_THE_FACTORY_ALONE <= KEYS.keys()
     assert read - MADE_BY_THE_FACTORY - OF_THE_FACTORY_ALONE <= KEYS.keys()
-    names = set(contract.CREDENTIAL_NAMES.values())
+    names = set(CREDENTIAL_NAMES.values())
     assert not OF_OTHER_RELEASES & (written | settings.keys())
     unwritten = KEYS.keys() - (written | settings.keys() | names | OF_OTHER_RELEASES)
     assert all(key.startswith("git_cache_") for key in unwritten)
@@ -271,7 +277,7 @@ def test_key_of_one_side_is_a_key_of_all(
 
 
 def test_each_pattern_limit_and_secret_key_is_written_once() -> None:
-    package = Path(contract.__file__).parent
+    package = Path(str(yellow_dynamic.__file__)).parent
     tree = "".join(
         file.read_text()
         for file in sorted(package.rglob("*"))
@@ -287,10 +293,8 @@ def test_each_pattern_limit_and_secret_key_is_written_once() -> None:
 
 
 def test_revision_is_read_from_the_description_that_has_it(factory: ModuleType) -> None:
-    revision = contract.revision_of("{}")
+    revision = compute_revision("{}")
 
-    assert contract.revision_described(f"Ingests it{factory.REVISION_END.format(revision)}") == (
-        revision
-    )
-    for other in (None, "", "Ingests it", f"{contract.REVISION_END.format(revision)} and more"):
-        assert contract.revision_described(other) is None
+    assert parse_revision(f"Ingests it{factory.REVISION_END.format(revision)}") == (revision)
+    for other in (None, "", "Ingests it", f"{REVISION_END.format(revision)} and more"):
+        assert parse_revision(other) is None

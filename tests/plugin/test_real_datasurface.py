@@ -17,7 +17,7 @@ from yellow_models import PROVIDERS_BOOTSTRAP, SINGLE, Model, Store, bootstrap
 from datasurface.md import ValidationTree
 from datasurface.platforms.yellow import YellowDataPlatform
 from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
-from yellow_dynamic.contract import dag_id_of
+from yellow_dynamic.factory.rules import build_dag_id
 from yellow_dynamic.population import MergeError
 
 pytestmark = pytest.mark.skipif(SOURCE is None, reason="needs DATASURFACE_SRC, a real DataSurface")
@@ -72,7 +72,7 @@ def test_transformers_read_and_write_what_the_bases_do(site: Site) -> None:
 
     # DataSurface 0.0.57 waits for DAGs that it gives other ids itself.
     inputs = [dag_id.replace("#", "_") for dag_id in base["input_dag_ids"]]
-    assert [dag_id_of("yellowlive", key) for key in ours["started_by"]] == inputs
+    assert [build_dag_id("yellowlive", key) for key in ours["started_by"]] == inputs
     assert ours["datasets"] == base["output_dataset_list"]
     assert ours["store_name"] == base["output_datastore_name"]
     assert ours["workspace_name"] == base["workspace_name"]

@@ -19,7 +19,7 @@ from yellow_models import UNIT_START, login_secret
 
 from one_machine import LocalKube, NotYetError, Postgres, wait_until
 from yellow_dynamic import __version__
-from yellow_dynamic.contract import dag_id_of
+from yellow_dynamic.factory.rules import build_dag_id
 
 from .installation import IMAGE, NAMESPACE, Installation, succeeded
 
@@ -109,7 +109,7 @@ class WholePlatform(Installation):
 
     def wait_for_dags(self, streams: tuple[str, ...], seconds: float = 60) -> None:
         """Wait until Airflow has these streams' DAGs, and the two others, and no more."""
-        expected = {INFRASTRUCTURE, REPORTS, *(dag_id_of("yellowlive", key) for key in streams)}
+        expected = {INFRASTRUCTURE, REPORTS, *(build_dag_id("yellowlive", key) for key in streams)}
 
         def exactly_these() -> None:
             self.airflow.raise_if_ended()
@@ -181,10 +181,10 @@ def test_click_merges_the_model_and_every_dag_runs_to_success(
     assert platform.recorded_merges() == [merge | of_model]
 
     for key in ("Store1", "Each_x"):
-        platform.airflow.trigger(dag_id_of("yellowlive", key))
+        platform.airflow.trigger(build_dag_id("yellowlive", key))
     # Nobody starts these: the deliveries of the streams do.
-    transformed = platform.states_of_ended(dag_id_of("yellowlive", TRANSFORMER))
-    ingested = platform.states_of_ended(dag_id_of("yellowlive", OUTPUT))
+    transformed = platform.states_of_ended(build_dag_id("yellowlive", TRANSFORMER))
+    ingested = platform.states_of_ended(build_dag_id("yellowlive", OUTPUT))
 
     assert transformed["datatransformer_job"] == "success"
     assert transformed["wait_for_trigger"] == "success"
@@ -212,7 +212,7 @@ def test_click_merges_the_model_and_every_dag_runs_to_success(
 
 def assert_runs_are_on_record(platform: WholePlatform) -> None:
     """What a run ran with, and the batch that it brought, stand in Airflow."""
-    dag_id = dag_id_of("yellowlive", "Store1")
+    dag_id = build_dag_id("yellowlive", "Store1")
     # DataSurface's jobs commit a batch in a later run than the one that begins it.
     last = platform.airflow.runs(dag_id)[0]["dag_run_id"]
     platform.states_of_ended(dag_id, last)

@@ -15,7 +15,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 from typer.core import TyperGroup
 
-from yellow_dynamic import __version__, contract
+from yellow_dynamic import __version__
 from yellow_dynamic.command.batches import BatchesReport
 from yellow_dynamic.command.checks import CheckReport, Checks
 from yellow_dynamic.command.history import (
@@ -45,6 +45,7 @@ from yellow_dynamic.command.status import StatusReport
 from yellow_dynamic.command.streams import StreamsReport, build_stream_report
 from yellow_dynamic.command.switch import Switch, switch_streams
 from yellow_dynamic.command.trigger import trigger_streams
+from yellow_dynamic.factory.rules import ACTIVE, DISABLED
 from yellow_dynamic.monitoring import OperationError, airflow_python
 from yellow_dynamic.monitoring.airflow_api import AirflowApi
 from yellow_dynamic.monitoring.batches import PlatformBatches, find_batches
@@ -540,7 +541,7 @@ def disable(
     Example: yellow-dynamic disable 'Erp_*' --reason "source is down" --until 12h --model model
     """
     ends = moment(until, ahead=True) if until else None
-    return options.switch(stream, Switch(contract.DISABLED, reason or None, ends))
+    return options.switch(stream, Switch(DISABLED, reason or None, ends))
 
 
 @command("Exit codes: 0 the streams are active, 1 error.")
@@ -553,7 +554,7 @@ def enable(options: Streams, stream: Patterns = None) -> Report:
 
     Example: yellow-dynamic enable Store1 --dags /opt/airflow/dags
     """
-    return options.switch(stream, Switch(contract.ACTIVE))
+    return options.switch(stream, Switch(ACTIVE))
 
 
 @command("Exit codes: 0 all runs are started, 2 one is not, 1 error.")

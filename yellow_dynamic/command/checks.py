@@ -12,11 +12,13 @@ from typing import Any
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from yellow_dynamic import __version__, contract, history
+from yellow_dynamic import __version__, history
 from yellow_dynamic.command.merge import plan_merge
 from yellow_dynamic.command.pools import PoolDemand, demanded_pools
 from yellow_dynamic.command.printing import print_line, printable
-from yellow_dynamic.contract import Cause, command_options, factory_name_of, factory_text_of
+from yellow_dynamic.deployment import command_options
+from yellow_dynamic.factory.causes import Cause, classify_error
+from yellow_dynamic.factory.rules import ACTIVE, DISABLED, factory_file_name
 from yellow_dynamic.merge_store import config_limit, config_table
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.airflow_api import AirflowApi
@@ -25,6 +27,7 @@ from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.rows import StreamRow, find_row_problems, read_rows
 from yellow_dynamic.monitoring.status import Sources, State, platform_status
 from yellow_dynamic.monitoring.text import counted, format_error, shortened
+from yellow_dynamic.rendering import render_factory
 
 
 @dataclass
@@ -134,7 +137,7 @@ class Checks:
     def _further_files(self, first: FactoryFile, shards: int) -> Check:
         """Check that the other files of a divided platform lie beside its first one."""
         name = self.installation.airflow_name
-        wanted = {f"{factory_name_of(name, number)}.py" for number in range(2, shards + 1)}
+        wanted = {f"{factory_file_name(name, number)}.py" for number in range(2, shards + 1)}
         wrong = [f"{name} is missing" for name in sorted(wanted - first.further.keys())]
         wrong += [f"{name} is not wanted any more" for name in first.further.keys() - wanted]
         wrong += [
@@ -155,7 +158,7 @@ class Checks:
         wanted = (
             self.installation.settings if model else {**settings, "plugin_version": __version__}
         )
-        current = model.factory_text if model else factory_text_of(wanted)
+        current = model.factory_text if model else render_factory(wanted)
         if text == current:
             return ""
         keys = sorted(
@@ -183,7 +186,7 @@ class Checks:
                 limit = config_limit(connection, table)
                 recorded = history.is_recorded(connection, table)
         except SQLAlchemyError as error:
-            cause = contract.cause_of(getattr(error, "orig", None))
+            cause = classify_error(getattr(error, "orig", None))
             yield Check("table is there", False, format_error(error), self._table_remedy(cause))
             return
         except OperationError as error:
@@ -228,7 +231,7 @@ class Checks:
     def _row_remedy(self, rows: list[StreamRow]) -> str:
         """Return the command that fixes a row; a merge does not change its status."""
         for row in rows:
-            if row.status not in (contract.ACTIVE, contract.DISABLED):
+            if row.status not in (ACTIVE, DISABLED):
                 return f"yellow-dynamic enable {shlex.quote(row.stream_key)}"
         return self._merge
 

@@ -13,7 +13,8 @@ from kubernetes.client import ApiException, CoreV1Api
 from urllib3.exceptions import HTTPError
 
 from yellow_dynamic.command.checks import Check, login_patch
-from yellow_dynamic.contract import KEYS, keys_of_secret
+from yellow_dynamic.factory.keys import KEYS
+from yellow_dynamic.factory.secrets import get_secret_keys
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.rows import StreamRow
@@ -135,7 +136,7 @@ def wanted_secrets(
         for key, rule in KEYS.items():
             name = settings.get(key)
             if "secretKeys" in rule and isinstance(name, str) and isinstance(namespace, str):
-                keys = keys_of_secret(key, {**installation.settings, **settings})
+                keys = get_secret_keys(key, {**installation.settings, **settings})
                 wanted.setdefault((namespace, name), set()).update(keys.values())
     return wanted
 

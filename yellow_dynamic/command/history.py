@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.engine import Connection
 
-from yellow_dynamic import contract, history
+from yellow_dynamic import history
 from yellow_dynamic.command.merge import (
     Plan,
     PlanReport,
@@ -21,6 +21,7 @@ from yellow_dynamic.command.merge import (
     require_history,
 )
 from yellow_dynamic.command.printing import SIGNS, print_key_change, print_line, print_table
+from yellow_dynamic.factory.rules import ACTIVE
 from yellow_dynamic.history import Change
 from yellow_dynamic.merge_store import config_table
 from yellow_dynamic.monitoring import OperationError
@@ -53,7 +54,7 @@ def describe_change(change: Change) -> str:
         return ": ".join(str(each) for each in (until, reason) if each)
     if change.action == "changed":
         return ", ".join(key.key for key in changed_keys(change)) or "the same values, written anew"
-    if change.action == "added" and change.status_after != contract.ACTIVE:
+    if change.action == "added" and change.status_after != ACTIVE:
         return f"status {change.status_after}"
     return ""
 
@@ -359,7 +360,7 @@ def wanted_rows(
         problem
         for key in (*population.added, *population.changed)
         for problem in find_row_problems(
-            StreamRow(key, configs[key], contract.ACTIVE, None, None), installation
+            StreamRow(key, configs[key], ACTIVE, None, None), installation
         )
     ]
     problems += size_problems(connection, table, rows)

@@ -10,13 +10,14 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.engine import Connection
 
-from yellow_dynamic import contract, history
+from yellow_dynamic import history
 from yellow_dynamic.command.printing import SIGNS, print_key_change, print_line
+from yellow_dynamic.factory.rules import ACTIVE
 from yellow_dynamic.merge_store import config_table, quoted_name
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.changes import KeyChange, compare_configs
 from yellow_dynamic.monitoring.installation import Installation, PlatformModel
-from yellow_dynamic.monitoring.rows import parse_config
+from yellow_dynamic.monitoring.rows import decode_config
 from yellow_dynamic.monitoring.selection import Selection
 from yellow_dynamic.monitoring.text import canonical_json, counted
 from yellow_dynamic.population import Population, compare_rows, rows_digest
@@ -35,7 +36,7 @@ class StreamChange:
 
     def show(self) -> None:
         sign, colour = SIGNS[self.action]
-        kept = "" if self.status == contract.ACTIVE else f" (its status stays {self.status!r})"
+        kept = "" if self.status == ACTIVE else f" (its status stays {self.status!r})"
         print_line(f"  {sign} stream {self.stream_key}{kept}", style=colour)
         if self.action != "removed":
             self.show_keys()
@@ -174,7 +175,7 @@ def plan_merge(
     selected = {
         key
         for key, text in texts.items()
-        if selection is None or selection.matches(key, parse_config(text))
+        if selection is None or selection.matches(key, decode_config(text))
     }
     return Plan(
         platform=installation.name,
@@ -198,7 +199,7 @@ def list_changes(
         StreamChange(
             key,
             action,
-            old[key][1] if key in old else contract.ACTIVE,
+            old[key][1] if key in old else ACTIVE,
             compare_configs(old[key][0] if key in old else None, rows.get(key)),
         )
         for action in ("added", "changed", "removed")

@@ -7,15 +7,15 @@ from typing import Any
 
 from rich.text import Text
 
-from yellow_dynamic import contract
 from yellow_dynamic.command.printing import print_line, print_table, print_values, printable
+from yellow_dynamic.factory.rules import ACTIVE, DISABLED, compute_revision
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.in_airflow import BuiltDag
 from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.rows import StreamRow, describe_schedule
 from yellow_dynamic.monitoring.text import counted, format_time
 
-COLOURS = {contract.ACTIVE: "green", contract.DISABLED: "yellow"}
+COLOURS = {ACTIVE: "green", DISABLED: "yellow"}
 
 
 @dataclass
@@ -95,7 +95,7 @@ class StreamReport:
                 **({"disabled": row.why_disabled} if row.why_disabled else {}),
                 "created_at": format_time(row.created_at),
                 "updated_at": format_time(row.updated_at),
-                "revision": contract.revision_of(row.config_json),
+                "revision": compute_revision(row.config_json),
             }
         )
         print_line("Its configuration:")

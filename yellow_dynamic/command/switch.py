@@ -10,9 +10,10 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
-from yellow_dynamic import contract, history
+from yellow_dynamic import history
 from yellow_dynamic.command.printing import print_line
 from yellow_dynamic.command.selection import PlatformRows, check_selection, find_selected
+from yellow_dynamic.factory.rules import DISABLED
 from yellow_dynamic.merge_store import config_table, execute_locking, quoted_name
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.installation import Installation
@@ -32,7 +33,7 @@ class Switch:
     @property
     def command(self) -> str:
         """What an operator typed."""
-        return "disable" if self.status == contract.DISABLED else "enable"
+        return "disable" if self.status == DISABLED else "enable"
 
     def changes(self, row: StreamRow) -> bool:
         """Return whether the row is to be written."""

@@ -22,7 +22,7 @@ from yellow_dynamic.factory.secrets import (
     escape_dollar,
     get_model_claim,
     get_model_folder,
-    get_secret_keys,
+    role_secret_keys,
 )
 
 # Where the transformer's job puts the code that it runs.
@@ -185,7 +185,7 @@ def pod_variables(settings: dict[str, Any]) -> tuple[Plain, FromSecrets]:
         if secret_key in settings:
             name = settings[CREDENTIAL_NAMES[secret_key]]
             # A credential that serves twice is given once, as the first that named it.
-            for part, key in get_secret_keys(secret_key, settings).items():
+            for part, key in role_secret_keys(role, settings).items():
                 secrets.setdefault(f"{name}_{part}", (settings[secret_key], key))
     return tuple(plain.items()), tuple(secrets.items())
 

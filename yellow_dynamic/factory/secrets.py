@@ -40,6 +40,16 @@ def get_secret_keys(secret_key: str, settings: dict[str, Any]) -> dict[str, str]
     return keys
 
 
+def role_secret_keys(role: str, settings: dict[str, Any]) -> dict[str, str]:
+    """Return the keys of the secret of a credential in this role; see `get_secret_keys`.
+
+    Args:
+        role: `postgres`, `git`, `slack`, `source`, `kafka_connect` or `code`.
+        settings: those of its platform, or of a stream.
+    """
+    return get_secret_keys(f"{role}_credential_secret_name", settings)
+
+
 def escape_dollar(value: str) -> str:
     """Return a value as Kubernetes must be given it, which expands `$(VARIABLE)`, secrets too."""
     return value.replace("$", "$$")

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from yellow_dynamic.contract import dag_id_of, factory_name_of
+from yellow_dynamic.factory.rules import REVISION_END, build_dag_id, factory_file_name
 from yellow_dynamic.monitoring.in_airflow import Facts
 
 #: The states in which a DAG run, or a task instance, ends.
 SUCCESS, FAILED = "success", "failed"
+#: The end of the description of a stream's DAG.
+DESCRIBED = re.compile(re.escape(REVISION_END).replace(r"\{\}", "([0-9a-f]{12})") + "$")
 #: The reason of a failed DAG run is read for this many runs.
 REASONS = 50
+
+
+def parse_revision(description: str | None) -> str | None:
+    """Return the revision with which the description of a DAG ends, or None for none."""
+    found = DESCRIBED.search(description or "")
+    return found[1] if found else None
 
 
 @dataclass
@@ -58,13 +67,13 @@ class AirflowView:
 
 def dag_id_prefix(airflow_name: str) -> str:
     """Return the prefix of the ids of a platform's DAGs; DAGs of others may have it too."""
-    return dag_id_of(airflow_name, "\0").partition("\0")[0]
+    return build_dag_id(airflow_name, "\0").partition("\0")[0]
 
 
 def is_factory_file(airflow_name: str, file: str) -> bool:
     """Return whether a path is that of a factory file of the platform."""
     name = PurePath(file).stem
-    first = factory_name_of(airflow_name)
+    first = factory_file_name(airflow_name)
     return name == first or (name.startswith(f"{first}_") and name[len(first) + 1 :].isdecimal())
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
-from yellow_dynamic.contract import FAILURE, revision_described, stream_key_of
+from yellow_dynamic.factory.rules import FAILURE, parse_dag_id
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.airflow import (
     FAILED,
@@ -23,6 +23,7 @@ from yellow_dynamic.monitoring.airflow import (
     dag_id_prefix,
     default_failure_reason,
     is_factory_file,
+    parse_revision,
 )
 from yellow_dynamic.monitoring.in_airflow import Facts, facts_of, last_line
 from yellow_dynamic.monitoring.text import format_time
@@ -113,7 +114,7 @@ class AirflowApi:
         listed = [
             dag
             for dag in self._list("dags", dag_id_pattern=start, **self._with_stale())
-            if stream_key_of(airflow_name, dag["dag_id"]) is not None
+            if parse_dag_id(airflow_name, dag["dag_id"]) is not None
         ]
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
             views = {
@@ -236,8 +237,8 @@ class AirflowApi:
         The description of a valid DAG has it. Only a request for each DAG's details returns its
         documentation.
         """
-        if revision := revision_described(dag["description"]):
-            return Facts(stream_key_of(airflow_name, dag["dag_id"]), revision, problem=None)
+        if revision := parse_revision(dag["description"]):
+            return Facts(parse_dag_id(airflow_name, dag["dag_id"]), revision, problem=None)
         page = self._get(f"dags/{dag['dag_id']}/details")["doc_md"]
         return facts_of(page) if page else None
 

@@ -9,7 +9,7 @@ import sys
 from importlib import resources
 from typing import Any
 
-from yellow_dynamic.contract import dag_id_of, factory_name_of
+from yellow_dynamic.factory.rules import build_dag_id, factory_file_name
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.in_airflow import BothSides, FactoryFile, LoadedFactory
 
@@ -20,7 +20,7 @@ def factory_files(dags: str, python: str) -> list[FactoryFile]:
     Raises:
         OperationError: there is no such folder or no factory file, or Python cannot be run.
     """
-    pattern = f"{factory_name_of('*')}.py"
+    pattern = f"{factory_file_name('*')}.py"
     found = call_airflow_python(python, "factory_files", path=dags, pattern=pattern)
     return [FactoryFile(**each) for each in found]
 
@@ -34,7 +34,7 @@ def static_files(folder: str, airflow_name: str, python: str) -> list[str]:
 
 
 def static_file_pattern(airflow_name: str) -> str:
-    return f"{dag_id_of(airflow_name, '*')}.py"
+    return f"{build_dag_id(airflow_name, '*')}.py"
 
 
 def load_factory(
@@ -47,7 +47,7 @@ def load_factory(
         path=path,
         text=text,
         platform=airflow_name,
-        name=f"{factory_name_of(airflow_name)}.py",
+        name=f"{factory_file_name(airflow_name)}.py",
         dag_id=dag_id,
     )
     return LoadedFactory.of_json(answer)
@@ -65,7 +65,7 @@ def both_sides(static: str, dags: str, airflow_name: str, python: str) -> BothSi
         static_folder=static,
         dag_folder=dags,
         pattern=static_file_pattern(airflow_name),
-        name=f"{factory_name_of(airflow_name)}.py",
+        name=f"{factory_file_name(airflow_name)}.py",
     )
     return BothSides.of_json(answer)
 

@@ -16,13 +16,13 @@ import sqlalchemy
 from croniter import croniter
 from sqlalchemy.engine import Connection
 
-from yellow_dynamic.contract import (
+from yellow_dynamic.factory.rules import (
     BATCH_COLUMNS,
     COMMITTED,
     DEFAULT_SCHEDULE,
     NO_SCHEDULE,
     PRESETS,
-    batch_key_of,
+    get_batch_key,
 )
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.installation import Installation
@@ -229,7 +229,7 @@ def find_batches(
     streams = {
         key: row.stream_key
         for row in read_rows(installation)
-        if (key := batch_key_of(row.config))
+        if (key := get_batch_key(row.config))
         and (selection is None or selection.matches(row.stream_key, row.config))
     }
     with installation.transaction("read the batches beside") as connection:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from yellow_dynamic.history import Change
-from yellow_dynamic.monitoring.rows import parse_config
+from yellow_dynamic.monitoring.rows import decode_config
 from yellow_dynamic.monitoring.text import canonical_json
 
 
@@ -25,7 +25,7 @@ def compare_configs(old: str | None, new: str | None) -> list[KeyChange]:
 
     None is a row that does not exist.
     """
-    before, after = parse_config(old), parse_config(new)
+    before, after = decode_config(old), decode_config(new)
     changes = []
     for key in sorted(before.keys() | after.keys()):
         if key not in before or key not in after:

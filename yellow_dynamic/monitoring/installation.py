@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 from sqlalchemy.engine import Connection
 
-from yellow_dynamic import contract, history
-from yellow_dynamic.contract import secret_keys
+from yellow_dynamic import history
+from yellow_dynamic.factory.rules import build_dag_id, factory_file_name, parse_dag_id
+from yellow_dynamic.factory.secrets import role_secret_keys
 from yellow_dynamic.merge_store import store_url, table_transaction
 from yellow_dynamic.monitoring import OperationError, airflow_python
 from yellow_dynamic.monitoring.in_airflow import FactoryFile, LoadedFactory
@@ -72,7 +73,7 @@ class Installation:
     def login_names(self) -> list[str]:
         """The environment variables with the login of the merge store."""
         credential = self.settings["postgres_credential_name"]
-        return [f"{credential}_{part}" for part in secret_keys("postgres", self.settings)]
+        return [f"{credential}_{part}" for part in role_secret_keys("postgres", self.settings)]
 
     @property
     def address(self) -> tuple[str, int, str]:
@@ -97,14 +98,14 @@ class Installation:
     @property
     def factory_file(self) -> str:
         """The name of its first factory file."""
-        return f"{contract.factory_name_of(self.airflow_name)}.py"
+        return f"{factory_file_name(self.airflow_name)}.py"
 
     def dag_id(self, stream_key: str) -> str:
-        return contract.dag_id_of(self.airflow_name, stream_key)
+        return build_dag_id(self.airflow_name, stream_key)
 
     def stream_key(self, dag_id: str) -> str:
         """Return the key of the stream whose DAG has this id."""
-        return contract.stream_key_of(self.airflow_name, dag_id) or dag_id
+        return parse_dag_id(self.airflow_name, dag_id) or dag_id
 
     @contextmanager
     def transaction(

@@ -11,7 +11,18 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.engine import Connection
 
-from yellow_dynamic import contract, history
+from yellow_dynamic import history
+from yellow_dynamic.factory.rules import (
+    DEFAULT_SCHEDULE,
+    DISABLED,
+    DISABLED_UNTIL,
+    NO_SCHEDULE,
+    BadRowError,
+    is_disabled,
+    overlay_config,
+    parse_config,
+    row_problems,
+)
 from yellow_dynamic.merge_store import config_table, quoted_name
 from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.text import format_time
@@ -32,12 +43,12 @@ class StreamRow:
     @property
     def is_disabled(self) -> bool:
         """Whether the stream is disabled now."""
-        return contract.is_switched_off(self.status, self.disabled_until)
+        return is_disabled(self.status, self.disabled_until)
 
     @property
     def why_disabled(self) -> str:
         """Who disabled it, when, until when and why; empty for a row that is not disabled."""
-        if self.status != contract.DISABLED:
+        if self.status != DISABLED:
             return ""
         change, until = self.disabled_by, self.disabled_until
         words = []
@@ -51,8 +62,8 @@ class StreamRow:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration; see `parse_config`."""
-        return parse_config(self.config_json)
+        """The configuration; see `decode_config`."""
+        return decode_config(self.config_json)
 
     def as_json(self) -> dict[str, Any]:
         """Return the row for JSON, with its configuration as an object."""
@@ -71,7 +82,7 @@ class StreamRow:
     @property
     def disabling(self) -> dict[str, Any] | None:
         """Who disabled it, when, until when and why, for JSON; None if it is not disabled."""
-        if self.status != contract.DISABLED:
+        if self.status != DISABLED:
             return None
         change = self.disabled_by
         return {
@@ -82,7 +93,7 @@ class StreamRow:
         }
 
 
-def parse_config(config_json: str | None) -> dict[str, Any]:
+def decode_config(config_json: str | None) -> dict[str, Any]:
     """Return a configuration; text that is not a JSON object is the value of config_json."""
     try:
         value = json.loads(config_json) if config_json is not None else {}
@@ -100,7 +111,7 @@ def read_rows(installation: Installation) -> list[StreamRow]:
     """
     table = config_table(installation.table)
     with installation.transaction("read") as connection:
-        until = contract.DISABLED_UNTIL.format(table=quoted_name(connection, table))
+        until = DISABLED_UNTIL.format(table=quoted_name(connection, table))
         query = sqlalchemy.select(*table.c, sqlalchemy.literal_column(until))
         rows = [
             StreamRow(*tuple(row)) for row in connection.execute(query.order_by(table.c.stream_key))
@@ -111,7 +122,7 @@ def read_rows(installation: Installation) -> list[StreamRow]:
 
 def add_disabling_changes(connection: Connection, table: str, rows: list[StreamRow]) -> None:
     """Add to each disabled row the change that disabled it, if the history has it."""
-    off = [row.stream_key for row in rows if row.status == contract.DISABLED]
+    off = [row.stream_key for row in rows if row.status == DISABLED]
     if not (off and history.is_readable(connection, table)):
         return
     changes = history.history_table(table)
@@ -125,14 +136,12 @@ def add_disabling_changes(connection: Connection, table: str, rows: list[StreamR
 def find_row_problems(row: StreamRow, installation: Installation) -> Iterator[str]:
     """Yield the problems for which a factory file of this release refuses a row."""
     try:
-        config = contract.parsed_config(row.config_json)
-    except contract.BadRowError as error:
+        config = parse_config(row.config_json)
+    except BadRowError as error:
         yield f"{row.stream_key}: {error}"
         return
-    settings = contract.overlaid(installation.settings, config)
-    for problem in contract.row_problems(
-        row.stream_key, row.status, settings, installation.airflow_name
-    ):
+    settings = overlay_config(installation.settings, config)
+    for problem in row_problems(row.stream_key, row.status, settings, installation.airflow_name):
         yield f"{row.stream_key}: {problem}"
 
 
@@ -141,7 +150,7 @@ def describe_schedule(config: dict[str, Any]) -> str:
     if starters := config.get("started_by"):
         names = starters if isinstance(starters, list) else [starters]
         return f"after {', '.join(map(str, names))}"
-    schedule = config.get("schedule_string", contract.DEFAULT_SCHEDULE)
-    if schedule in contract.NO_SCHEDULE:
+    schedule = config.get("schedule_string", DEFAULT_SCHEDULE)
+    if schedule in NO_SCHEDULE:
         return "none"
     return schedule if isinstance(schedule, str) else json.dumps(schedule)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from yellow_dynamic import contract
+from yellow_dynamic.factory.rules import add_credential_names
 
 WILDCARDS = set("*?[")
 
@@ -41,7 +41,7 @@ class Selection:
 
     def matches(self, stream_key: str, config: dict[str, Any]) -> bool:
         """Return whether a stream with this configuration is selected."""
-        named = contract.with_credential_names(config)
+        named = add_credential_names(config)
         keys = self.patterns or ("*",)
         return any(stream_key == key or fnmatchcase(stream_key, key) for key in keys) and all(
             fnmatchcase(str(named.get(key, "")), pattern) for key, pattern in self.by_value.items()

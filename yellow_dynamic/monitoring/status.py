@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from yellow_dynamic import contract
+from yellow_dynamic.factory.rules import FAILED, compute_revision, get_batch_key
 from yellow_dynamic.monitoring import OperationError, batches
 from yellow_dynamic.monitoring.airflow import AirflowView, DagView
 from yellow_dynamic.monitoring.batches import Batch, Delivery
@@ -346,7 +346,7 @@ def diagnose_factory(
         built
         and row
         and not factory.reading.reason
-        and built.facts.revision != contract.revision_of(row.config_json)
+        and built.facts.revision != compute_revision(row.config_json)
     ):
         reason = "the factory file reads another configuration than this table's"
         yield Finding(State.WAITING, reason)
@@ -363,7 +363,7 @@ def diagnose_airflow(
         return
     if seen.facts and seen.facts.problem:
         yield Finding(State.BROKEN, seen.facts.problem)
-    elif seen.facts and row and seen.facts.revision != contract.revision_of(row.config_json):
+    elif seen.facts and row and seen.facts.revision != compute_revision(row.config_json):
         reason = (
             f"Airflow has another revision of it, from its parse at {seen.last_parsed}; its "
             f"row was changed at {row.updated_at} UTC"
@@ -393,7 +393,7 @@ def find_delivery(sources: Sources, stream_key: str) -> Delivery | None:
     config = sources.configs.get(stream_key)
     if config is None or sources.deliveries is None:
         return None
-    key = contract.batch_key_of(config)
+    key = get_batch_key(config)
     return None if key is None else sources.deliveries.get(key, NOTHING)
 
 
@@ -402,7 +402,7 @@ def diagnose_delivery(sources: Sources, row: StreamRow) -> Iterator[Finding]:
     if delivery is None:
         return
     newest, good = delivery
-    if newest and newest.status == contract.FAILED:
+    if newest and newest.status == FAILED:
         reason = f"its batch {newest.number} failed at {format_time(newest.ended)}"
         yield Finding(State.FAILING, reason)
     due = sources.late_after or batches.due_since(row.stream_key, sources.configs, sources.now)

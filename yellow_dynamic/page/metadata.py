@@ -16,7 +16,7 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import case, func, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from yellow_dynamic.contract import FAILURE, RAN_WITH, revision_described, stream_key_of
+from yellow_dynamic.factory.rules import FAILURE, RAN_WITH, parse_dag_id
 from yellow_dynamic.monitoring.airflow import (
     FAILED,
     REASONS,
@@ -27,6 +27,7 @@ from yellow_dynamic.monitoring.airflow import (
     dag_id_prefix,
     default_failure_reason,
     is_factory_file,
+    parse_revision,
 )
 from yellow_dynamic.monitoring.in_airflow import Facts, facts_of, last_line, settings_of
 from yellow_dynamic.monitoring.installation import Installation
@@ -120,12 +121,12 @@ def dag_views(session: Session, airflow_name: str) -> Iterator[DagView]:
     ).where(DagModel.dag_id.startswith(dag_id_prefix(airflow_name), autoescape=True))
     undescribed = {}
     for dag_id, stale, paused, errors, file, parsed, description in session.execute(query):
-        key = stream_key_of(airflow_name, dag_id)
+        key = parse_dag_id(airflow_name, dag_id)
         if key is None:
             continue
         at = parsed.isoformat() if parsed else None
         view = DagView(dag_id, bool(stale), bool(paused), bool(errors), file, at, facts=None)
-        if revision := revision_described(description):
+        if revision := parse_revision(description):
             view.facts = Facts(key, revision, problem=None)
         elif not stale:
             undescribed[dag_id] = view

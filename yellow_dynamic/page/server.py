@@ -24,7 +24,8 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from yellow_dynamic import contract, history
+from yellow_dynamic import history
+from yellow_dynamic.factory.rules import get_batch_key
 from yellow_dynamic.monitoring import OperationError, batches
 from yellow_dynamic.monitoring.changes import change_as_json
 from yellow_dynamic.monitoring.status import State, StreamStatus
@@ -139,7 +140,7 @@ def more_of(platform: Platform, stream: StreamStatus) -> dict[str, Any]:
     """Return a stream's newest batches and changes, or why they cannot be read."""
     installation, table = platform.installation, platform.table
     config = table.sources.configs.get(stream.stream_key, {}) if table else {}
-    key = contract.batch_key_of(config) if config else None
+    key = get_batch_key(config) if config else None
     found: dict[str, Any] = {"batches": [], "changes": [], "unread": None}
     try:
         with installation.transaction("read the history of") as connection:

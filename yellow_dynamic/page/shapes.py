@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from yellow_dynamic import contract, history
+from yellow_dynamic import history
+from yellow_dynamic.factory.rules import compute_revision
 from yellow_dynamic.monitoring.airflow import DagView
 from yellow_dynamic.monitoring.batches import Batch
 from yellow_dynamic.monitoring.rows import describe_schedule
@@ -38,7 +39,7 @@ def stream_as_json(
         "newest": in_short(newest) if newest and newest != good else None,
         "store": config.get("store_name"),
         "schedule": describe_schedule(config) if config else "",
-        "revision": contract.revision_of(row.config_json) if row else None,
+        "revision": compute_revision(row.config_json) if row else None,
         "change": change and change_in_short(change),
     }
 
