@@ -69,6 +69,7 @@ def measure(postgres: Postgres, folder: Path) -> int:
 
     from benchmarks.estate import TABLE, Estate, database
     from yellow_dynamic.page import server
+    from yellow_dynamic.page.listing import StreamQuery
     from yellow_dynamic.page.overview import OVERVIEW
 
     logging.disable(logging.WARNING)
@@ -87,8 +88,12 @@ def measure(postgres: Postgres, folder: Path) -> int:
     alone = best(lambda: postgres.execute(f"SELECT * FROM {TABLE}", database=database(STREAMS)))  # noqa: S608
     newest = best(lambda: OVERVIEW.answer(patience=None), before=forget)
     OVERVIEW.answer(patience=None)
-    waited = best(lambda: server.list_streams(user), before=forget)
-    kept = best(lambda: server.list_streams(user))
+    first = StreamQuery()
+    waited = best(lambda: server.list_streams(user, first), before=forget)
+    kept = best(lambda: server.list_streams(user, first))
+    OVERVIEW.answer(patience=None)
+    searched = StreamQuery(q="store1", order_by=["-good_batch", "stream_key"], offset=1_000)
+    found = best(lambda: server.list_streams(user, searched))
     [platform] = OVERVIEW.answer(patience=None).platforms
     if len(platform.status.streams) != STREAMS or platform.outage:
         raise RuntimeError(f"The page has {len(platform.status.streams)} streams.")
@@ -98,6 +103,7 @@ def measure(postgres: Postgres, folder: Path) -> int:
         ("all that the page says, asked anew", newest),
         ("an answer while a newer one is on its way", waited),
         ("an answer that is kept", kept),
+        ("the same, searched and sorted", found),
     ):
         print(f"  {what}: {seconds * 1000:.0f} ms, {seconds / alone:.1f} x the rows")
     return int(waited >= LONGEST_SECONDS)
