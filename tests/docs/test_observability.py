@@ -51,7 +51,7 @@ def send_of_the_page(site: Site, stats: Any) -> None:
     table.sources.airflow = AirflowView("3.3", {}, {})
     status = platform_status(table.sources)
     factory = metadata.Factory(table.sources.installation, "", True)
-    gauges.send(stats, overview.Platform(factory, status, {}, table.sources.airflow, table, None))
+    gauges.send(stats, overview.Platform(factory, status, table.sources.airflow, table, None))
 
 
 def contract_settings(site: Site) -> dict[str, Any]:

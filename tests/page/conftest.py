@@ -107,13 +107,18 @@ class Pages:
 
     def platform(self, user: str = "admin") -> dict[str, Any]:
         """Return what the page says of the one platform."""
-        [platform] = self.get("api/streams", user).raise_for_status().json()["platforms"]
+        [platform] = self.list_page(user=user)["platforms"]
         found: dict[str, Any] = platform
+        return found
+
+    def list_page(self, query: str = "", user: str = "admin") -> dict[str, Any]:
+        """Return one page of the list of streams."""
+        found: dict[str, Any] = self.get(f"api/streams?{query}", user).raise_for_status().json()
         return found
 
     def streams(self, user: str = "admin") -> dict[str, dict[str, Any]]:
         """Return what the page says of each stream."""
-        return {stream["key"]: stream for stream in self.platform(user)["streams"]}
+        return {stream["stream_key"]: stream for stream in self.list_page(user=user)["streams"]}
 
     def wait_for_states(self, **changed: str) -> dict[str, dict[str, Any]]:
         """Wait until the streams have their states, but for some."""

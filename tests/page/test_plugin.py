@@ -48,12 +48,3 @@ def test_browser_has_all_it_imports_and_no_other_address() -> None:
         assert "://" not in text, file
         # What a bundler would have replaced: a browser has no such thing.
         assert "process.env" not in text, file
-
-
-def test_each_package_from_others_has_its_licence_and_a_line_of_its_own() -> None:
-    vendor = STATIC / "vendor"
-    packages = {folder.name for folder in vendor.iterdir() if folder.is_dir()}
-    listed = re.findall(r"^\| `([^`]+)` \|", (vendor / "README.md").read_text(), re.MULTILINE)
-
-    assert set(listed) == packages
-    assert all((vendor / package / "LICENSE").is_file() for package in packages)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from browsing import Browser, browser_of, require_browser
@@ -33,8 +36,9 @@ def test_each_stream_has_its_state_and_what_it_delivered_last(pages: Pages) -> N
 
     healthy, failing = streams["Healthy"], streams["Failing"]
     assert healthy["reason"] == ""
-    assert (healthy["good"]["number"], healthy["good"]["rows"]) == (12, "+1234 ~5 -0")
-    assert (failing["good"]["number"], failing["newest"]["status"]) == (4, "failed")
+    assert (healthy["good_batch"]["number"], healthy["good_batch"]["rows"]) == (12, "+1234 ~5 -0")
+    assert failing["good_batch"]["number"] == 4
+    assert failing["newest_batch"]["status"] == "failed"
     assert failing["reason"].startswith("its batch 5 failed at 2")
     assert streams["Late"]["reason"].startswith("no good batch since 2")
     assert streams["Refused"]["reason"].endswith("The source refused the login of its credential.")
@@ -46,10 +50,10 @@ def test_each_stream_has_its_last_change_and_who_made_it(pages: Pages) -> None:
     streams = pages.streams()
 
     # Another test may have switched it off and on.
-    assert streams["Healthy"]["change"]["action"] in ("added", "enabled")
-    assert streams["Off"]["change"]["action"] == "disabled"
-    assert streams["Off"]["change"]["who"] == pages.site.postgres.user
-    assert streams["Off"]["change"]["how"] == "by hand"
+    assert streams["Healthy"]["last_change"]["action"] in ("added", "enabled")
+    assert streams["Off"]["last_change"]["action"] == "disabled"
+    assert streams["Off"]["last_change"]["who"] == pages.site.postgres.user
+    assert streams["Off"]["last_change"]["how"] == "by hand"
 
 
 def test_page_and_command_say_the_same(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +71,7 @@ def test_page_and_command_say_the_same(pages: Pages, monkeypatch: pytest.MonkeyP
 def test_stream_has_its_newest_batches_and_changes(pages: Pages) -> None:
     found = pages.get(STREAM).raise_for_status().json()
 
-    assert [stream["key"] for stream in found["streams"]] == ["Failing"]
+    assert found["stream"]["stream_key"] == "Failing"
     assert [(batch["number"], batch["status"]) for batch in found["batches"]] == [
         (5, "failed"),
         (4, "committed"),
@@ -100,6 +104,45 @@ def test_airflow_has_taken_the_plugin_without_an_error(pages: Pages) -> None:
     assert pages.airflow.get("plugins/importErrors")["import_errors"] == []
 
 
+def test_list_is_paged_filtered_and_sorted_by_the_server(pages: Pages) -> None:
+    pages.wait_for_states()
+    second = pages.list_page("order_by=-stream_key&limit=2&offset=2")
+    failing = pages.list_page("state=failing&state=late&platform=YellowLive&order_by=stream_key")
+    other = pages.list_page("platform=YellowDead")
+
+    expected = sorted(STATES, reverse=True)[2:4]
+    assert [stream["stream_key"] for stream in second["streams"]] == expected
+    assert (second["total_entries"], second["offset"]) == (len(STATES), 2)
+    found = [stream["stream_key"] for stream in failing["streams"]]
+    assert (found, failing["total_entries"]) == (["Failing", "Late", "Refused"], 3)
+    # The numbers of the states are those of all pages and states.
+    for page in (second, failing):
+        counts = {each["state"]: each["count"] for each in page["states"] if each["count"]}
+        assert counts == Counter(STATES.values())
+    assert (other["streams"], other["total_entries"]) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter", "reason"),
+    [
+        ("limit=101", "limit", "less than or equal to 100"),
+        ("offset=-1", "offset", "greater than or equal to 0"),
+        ("offset=ten", "offset", "valid integer"),
+        ("order_by=size", "order_by", "Input should be 'stream_key', '-stream_key', 'platform'"),
+        ("state=ill", "state", "Input should be 'healthy', 'disabled'"),
+    ],
+)
+def test_value_of_the_query_that_is_not_valid_is_named(
+    pages: Pages, query: str, parameter: str, reason: str
+) -> None:
+    response = pages.get(f"api/streams?{query}")
+
+    assert response.status_code == 422
+    [problem] = response.json()["detail"]
+    assert parameter in problem["loc"]
+    assert reason in problem["msg"]
+
+
 # --- Who may see it ---------------------------------------------------------------------------
 
 
@@ -110,6 +153,9 @@ def test_nothing_is_said_without_a_login(pages: Pages, path: str) -> None:
 
 def test_user_sees_the_streams_whose_dags_he_may_read(pages: Pages) -> None:
     assert set(pages.streams("guest")) == {"Healthy"}
+    page = pages.list_page(user="guest")
+    assert page["total_entries"] == 1
+    assert [each["state"] for each in page["states"] if each["count"]] == ["healthy"]
     assert pages.get(STREAM, "guest").status_code == 403
     assert pages.get(f"api/streams/{dag_id('Healthy')}", "guest").status_code == 200
 
@@ -120,6 +166,9 @@ def test_user_who_may_not_read_xcoms_is_not_told_what_a_task_said(pages: Pages) 
     assert refused["state"] == "failing"
     assert refused["reason"].startswith("its run manual__2")
     assert "The source refused" not in refused["reason"]
+    # Nor can they find it out by searching for it.
+    assert pages.list_page("q=source refused")["total_entries"] == 1
+    assert pages.list_page("q=source refused", "auditor")["total_entries"] == 0
 
 
 def test_user_who_may_read_no_dag_sees_no_platform(pages: Pages) -> None:
@@ -136,18 +185,18 @@ def test_during_an_outage_the_page_has_what_was_read_last_and_says_so(pages: Pag
     before = pages.wait_for_states()
     with pages.outage():
         platform = pages.platform()
+        streams = pages.streams()
         stream = pages.get(STREAM).json()
 
     assert "could not read table 'yellowlive_airflow_dsg' in database" in platform["outage"]
     assert "It was read here last at 2" in platform["outage"]
     assert "no run has said yet where its row came from" in platform["outage"]
     assert PASSWORD not in platform["outage"]
-    streams = {stream["key"]: stream for stream in platform["streams"]}
     # What is failing stays so, and what was healthy is not said to be.
     expected = STATES | {"Healthy": "served from snapshot"}
     assert {key: stream["state"] for key, stream in streams.items()} == expected
     assert "when the table was read last" in streams["Healthy"]["reason"]
-    assert streams["Healthy"]["good"] == before["Healthy"]["good"]
+    assert streams["Healthy"]["good_batch"] == before["Healthy"]["good_batch"]
     assert "could not read" in stream["unread"]
     pages.wait_for_states()
 
@@ -171,12 +220,13 @@ def test_missing_right_on_the_batches_costs_only_them(pages: Pages) -> None:
     pages.site.sql(f"REVOKE SELECT ON {tables} FROM {pages.reader}")  # noqa: S608 - no query
     try:
         platform = pages.wait_for(lambda platform: platform["problems"])
+        streams = pages.streams()
     finally:
         pages.site.sql(f"GRANT SELECT ON {tables} TO {pages.reader}")
 
     [problem] = platform["problems"]
     assert f"GRANT SELECT ON {tables} TO {pages.reader};" in problem
-    assert {stream["key"] for stream in platform["streams"]} == set(STATES)
+    assert set(streams) == set(STATES)
     pages.wait_for(lambda platform: not platform["problems"])
 
 
@@ -186,13 +236,13 @@ def test_file_that_airflow_cannot_import_is_said_to_who_may_see_import_errors(
     other = pages.site.folder / "dags" / "yellowdead_factory_dag.py"
     other.write_text("# airflow dag\nraise RuntimeError('half a file')\n")
     try:
-        pages.wait_for(lambda _: bool(pages.get("api/streams").json()["problems"]))
-        [problem] = pages.get("api/streams").json()["problems"]
+        pages.wait_for(lambda _: bool(pages.list_page()["problems"]))
+        [problem] = pages.list_page()["problems"]
     finally:
         other.unlink()
 
     assert problem.endswith("yellowdead_factory_dag.py: RuntimeError: half a file")
-    pages.wait_for(lambda _: not pages.get("api/streams").json()["problems"])
+    pages.wait_for(lambda _: not pages.list_page()["problems"])
 
 
 # --- Metrics ----------------------------------------------------------------------------------
@@ -246,10 +296,25 @@ def browser(pages: Pages, tmp_path: Path) -> Iterator[Browser]:
 
 
 def rows_of(browser: Browser) -> list[str]:
-    """Return the streams that the page lists, once it lists any."""
-    rows = browser.page.get_by_role("table", name="Streams").locator("[aria-rowindex]")
+    """Return the streams that the page lists, once it lists any and waits for no others."""
+    rows = browser.page.locator("table[aria-label=Streams][aria-busy=false] tbody tr")
     rows.first.wait_for()
     return [row.get_by_role("cell").first.inner_text() for row in rows.all()]
+
+
+def wait_for_rows(browser: Browser, expected: set[str] | list[str]) -> None:
+    """Wait until the page lists just these streams, in their order if they have one."""
+
+    def arrived() -> None:
+        if type(expected)(found := rows_of(browser)) != expected:
+            raise NotYetError(f"The page lists {found}.")
+
+    wait_until(arrived, seconds=20, every=0.1)
+
+
+def parameters(browser: Browser) -> dict[str, str]:
+    """Return the parameters of the page's URL."""
+    return dict(parse_qsl(urlsplit(browser.page.url).query))
 
 
 def test_navigation_leads_to_all_streams_and_the_ill_ones_are_first(
@@ -268,22 +333,115 @@ def test_streams_are_filtered_by_state_and_by_words(pages: Pages, browser: Brows
     browser.open("plugin/streams")
     rows_of(browser)
     browser.page.get_by_role("button", name="2 failing").click()
-    failing = rows_of(browser)
-    browser.page.get_by_label("Search streams").fill("refused the login")
-    refused = rows_of(browser)
-    address = browser.page.url
+    wait_for_rows(browser, {"Failing", "Refused"})
+    # Slower than the pause after which the page searches: the field keeps the focus.
+    browser.page.get_by_label("Search streams").press_sequentially("the login", delay=250)
+    wait_for_rows(browser, {"Refused"})
 
-    assert set(failing) == {"Failing", "Refused"}
-    assert refused == ["Refused"]
-    browser.page.goto(address)
+    assert parameters(browser) == {"state": "failing", "q": "the login"}
+    browser.page.goto(browser.page.url)
     assert rows_of(browser) == ["Refused"]
+    # The number of each state is that of the search.
+    browser.page.get_by_role("button", name="1 failing").click()
+    assert rows_of(browser) == ["Refused"]
+    browser.page.get_by_role("link", name="Streams").click()
+    wait_for_rows(browser, set(STATES))
+    assert browser.page.get_by_label("Search streams").input_value() == ""
+
+
+def test_streams_are_sorted_with_the_keyboard(pages: Pages, browser: Browser) -> None:
+    browser.open("plugin/streams?state=failing")
+    assert rows_of(browser) == ["Failing", "Refused"]
+    heading = browser.page.get_by_role("columnheader", name="stream")
+    heading.get_by_role("button").focus()
+    for key, direction in (("Enter", "ascending"), ("Space", "descending")):
+        browser.page.keyboard.press(key)
+        require_browser().expect(heading).to_have_attribute("aria-sort", direction)
+
+    wait_for_rows(browser, ["Refused", "Failing"])
+    assert parameters(browser) == {"state": "failing", "order_by": "-stream_key"}
+
+
+def serve_many(route: Any) -> None:
+    """Respond as for a platform of 120 streams."""
+    asked = dict(parse_qsl(urlsplit(route.request.url).query))
+    offset, limit = int(asked.get("offset", 0)), int(asked["limit"])
+    content = route.fetch(url=route.request.url.replace("offset", "ignored")).json()
+    [first, *_] = content["streams"]
+    numbers = range(120)[offset : offset + limit]
+    content["streams"] = [
+        {**first, "stream_key": f"Stream{number}", "dag_id": f"dag{number}"} for number in numbers
+    ]
+    route.fulfill(json={**content, "offset": offset, "total_entries": 120})
+
+
+def test_page_is_part_of_the_url_and_each_is_asked_for_alone(
+    pages: Pages, browser: Browser
+) -> None:
+    expect = require_browser().expect
+    browser.page.route("**/api/streams?*", serve_many)
+    browser.open("plugin/streams")
+    assert len(rows_of(browser)) == 50
+    status = browser.page.get_by_role("status").filter(has_text="streams, as of")
+    expect(status).to_contain_text("1-50 of 120 streams")
+    expect(browser.page.get_by_role("button", name="Previous")).to_be_disabled()
+
+    browser.page.get_by_role("button", name="Next").press("Enter")
+    expect(status).to_contain_text("51-100 of 120 streams")
+    browser.page.get_by_role("button", name="Next").click()
+    expect(status).to_contain_text("101-120 of 120 streams")
+    expect(browser.page.get_by_role("button", name="Next")).to_be_disabled()
+    assert parameters(browser) == {"offset": "100"}
+    browser.page.go_back()
+    expect(status).to_contain_text("51-100 of 120 streams")
+    # Another order begins at its first page.
+    browser.page.get_by_role("button", name="schedule").click()
+    expect(status).to_contain_text("1-50 of 120 streams")
+    assert parameters(browser) == {"order_by": "schedule"}
+
+
+def test_response_to_an_older_search_does_not_replace_a_newer_one(
+    pages: Pages, browser: Browser
+) -> None:
+    waiting: list[Any] = []
+    browser.page.route("**/api/streams?*q=Late*", lambda route: waiting.append(route))
+    browser.open("plugin/streams")
+    rows_of(browser)
+    search = browser.page.get_by_label("Search streams")
+    search.fill("Late")
+    browser.page.wait_for_url("**/plugin/streams?q=Late")
+    search.fill("Healthy")
+    browser.page.wait_for_url("**/plugin/streams?q=Healthy")
+    wait_for_rows(browser, {"Healthy"})
+    late = pages.list_page("limit=50&q=Late")
+    for route in waiting:
+        with suppress(require_browser().Error):  # The page may have cancelled it.
+            route.fulfill(json=late)
+    browser.page.wait_for_timeout(500)
+
+    assert waiting
+    assert rows_of(browser) == ["Healthy"]
+
+
+def test_page_that_is_gone_becomes_the_last_one(pages: Pages, browser: Browser) -> None:
+    browser.open("plugin/streams?offset=50")
+
+    assert set(rows_of(browser)) == set(STATES)
+    assert parameters(browser) == {}
+
+
+def test_value_in_the_url_that_is_not_valid_is_named(pages: Pages, browser: Browser) -> None:
+    browser.open("plugin/streams?order_by=size")
+
+    alert = browser.page.get_by_role("alert")
+    require_browser().expect(alert).to_contain_text("Input should be 'stream_key'")
 
 
 def test_stream_leads_to_its_dag_its_runs_and_its_history(pages: Pages, browser: Browser) -> None:
     expect = require_browser().expect
     browser.open("plugin/streams?q=Failing")
     rows_of(browser)
-    row = browser.page.locator("[aria-rowindex]").first
+    row = browser.page.locator("tbody tr").first
 
     row.get_by_role("link", name="History").click()
     batches = browser.page.get_by_role("table", name="Newest batches")
@@ -312,7 +470,7 @@ def test_stream_without_a_dag_has_its_history_too(pages: Pages, browser: Browser
     expect = require_browser().expect
     browser.open("plugin/streams?q=Off")
     rows_of(browser)
-    row = browser.page.locator("[aria-rowindex]").first
+    row = browser.page.locator("tbody tr").first
 
     assert row.get_by_role("link").all_inner_texts() == ["History"]
     row.get_by_role("link", name="History").click()

@@ -1,14 +1,13 @@
 """The server of the page Streams, behind Airflow's login and its permissions on DAGs.
 
-Whoever may not read a DAG does not see its stream, and sees no platform of which he may read none.
+Users who cannot read a DAG do not see its stream, nor a platform without a stream they can read.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import (
@@ -18,9 +17,9 @@ from airflow.api_fastapi.auth.managers.models.resource_details import (
 )
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from airflow.models.dag import DagModel
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, Query
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -30,7 +29,9 @@ from yellow_dynamic.monitoring import OperationError, batches
 from yellow_dynamic.monitoring.changes import change_as_json
 from yellow_dynamic.monitoring.status import State, StreamStatus
 from yellow_dynamic.monitoring.text import format_error
+from yellow_dynamic.page.listing import ListedStream, StreamQuery, find_page
 from yellow_dynamic.page.overview import OVERVIEW, Answer, Platform
+from yellow_dynamic.page.shapes import reason_without_xcom, stream_as_json
 
 #: So many batches and changes of one stream are shown.
 SHOWN = 20
@@ -50,17 +51,27 @@ app.mount("/static", Files(directory=Path(__file__).parent / "static"))
 
 
 @app.get("/api/streams")
-def list_streams(user: GetUserDep) -> Response:
-    """Return all streams that the user may read, by platform."""
+def list_streams(user: GetUserDep, query: Annotated[StreamQuery, Query()]) -> Response:
+    """Return one page of the streams that the user can read."""
     answer = OVERVIEW.answer()
-    platforms = [
-        platform_as_text(platform, streams, user)
-        for platform in answer.platforms
-        if (streams := readable(platform, user))
+    viewer = Viewer(user)
+    readable = [(each, found) for each in answer.platforms if (found := viewer.readable(each))]
+    streams = [ListedStream(platform, stream) for platform, found in readable for stream in found]
+    page = find_page(streams, query, viewer.can_read_xcoms)
+    states = [
+        {"state": state, "colour": state.colour, "count": page.states[state]} for state in State
     ]
-    about = {"states": list(State), "problems": problems_of_files(answer, user)}
-    text = with_list({**head_of(answer), **about}, "platforms", platforms)
-    return Response(text, media_type="application/json")
+    content = {
+        **head_of(answer),
+        "streams": [stream_row(listed, viewer) for listed in page.streams],
+        "total_entries": page.total_entries,
+        "offset": query.offset,
+        "states": states,
+        "platforms": [platform_as_json(platform) for platform, _ in readable],
+        "problems": problems_of_files(answer, user),
+    }
+    # A response made here spares FastAPI's conversion of values that are JSON already.
+    return JSONResponse(content)
 
 
 @app.get("/api/streams/{dag_id}", dependencies=[Depends(requires_access_dag("GET"))])
@@ -74,27 +85,45 @@ def show_stream(dag_id: str, user: GetUserDep) -> dict[str, Any]:
     for platform in answer.platforms:
         for stream in platform.status.streams:
             if stream.dag_id == dag_id:
-                whole = json.loads(platform_as_text(platform, [stream], user))
-                return {**head_of(answer), **whole, **more_of(platform, stream)}
+                row = stream_row(ListedStream(platform, stream), Viewer(user))
+                head = {**head_of(answer), **platform_as_json(platform), "stream": row}
+                return {**head, **more_of(platform, stream)}
     detail = f"The DAG {dag_id} is of no stream of a YellowDynamicDataPlatform."
     raise HTTPException(404, detail)
 
 
-def readable(platform: Platform, user: Any) -> list[StreamStatus]:
-    """Return the streams of a platform whose DAGs a user may read."""
-    streams = platform.status.streams
-    # All DAGs of a platform are of one bundle, and so of one team. Not all of them need be in
-    # Airflow's database, where get_authorized_dag_ids looks.
-    allowed = get_auth_manager().filter_authorized_dag_ids(
-        dag_ids={stream.dag_id for stream in streams},
-        user=user,
-        team_name=DagModel.get_team_name(platform.factory.dag_id),
-    )
-    return [stream for stream in streams if stream.dag_id in allowed]
+class Viewer:
+    """The user of a request, and what the user can read."""
+
+    def __init__(self, user: Any) -> None:
+        self._user = user
+        # All DAGs of a platform are of one bundle, and so of one team.
+        self._find_team = cache(DagModel.get_team_name)
+
+    def readable(self, platform: Platform) -> list[StreamStatus]:
+        """Return the streams of a platform whose DAGs the user can read."""
+        streams = platform.status.streams
+        # Not all of the DAGs need be in Airflow's database, where get_authorized_dag_ids looks.
+        allowed = get_auth_manager().filter_authorized_dag_ids(
+            dag_ids={stream.dag_id for stream in streams},
+            user=self._user,
+            team_name=self._find_team(platform.factory.dag_id),
+        )
+        return [stream for stream in streams if stream.dag_id in allowed]
+
+    def can_read_xcoms(self, listed: ListedStream) -> bool:
+        """Return whether the user can read the XComs of a stream's DAG."""
+        team = self._find_team(listed.platform.factory.dag_id)
+        return get_auth_manager().is_authorized_dag(
+            method="GET",
+            access_entity=DagAccessEntity.XCOM,
+            details=DagDetails(id=listed.stream.dag_id, team_name=team),
+            user=self._user,
+        )
 
 
 def problems_of_files(answer: Answer, user: Any) -> list[str]:
-    """Return why factory files have no DAGs, for who may see Airflow's import errors."""
+    """Return why factory files have no DAGs, for users who can see Airflow's import errors."""
     errors = answer.import_errors
     view = AccessView.IMPORT_ERRORS
     if errors and not get_auth_manager().is_authorized_view(access_view=view, user=user):
@@ -106,34 +135,24 @@ def head_of(answer: Answer) -> dict[str, Any]:
     return {"at": answer.at.isoformat(timespec="seconds"), "newer_soon": answer.is_old}
 
 
-def platform_as_text(platform: Platform, streams: list[StreamStatus], user: Any) -> str:
-    head = {
+def platform_as_json(platform: Platform) -> dict[str, Any]:
+    return {
         "platform": platform.installation.name,
         "table": platform.installation.table,
         "outage": platform.outage,
         "problems": platform.status.problems,
     }
-    return with_list(head, "streams", [stream_as_text(platform, each, user) for each in streams])
 
 
-def with_list(head: dict[str, Any], name: str, texts: list[str]) -> str:
-    """Return a JSON object that has one list more, of values that are JSON texts already."""
-    return f'{json.dumps(head)[:-1]}, "{name}": [{",".join(texts)}]}}'
-
-
-def stream_as_text(platform: Platform, stream: StreamStatus, user: Any) -> str:
-    """Return a stream as JSON text; what a task said is for who may read its XComs."""
-    text = platform.texts[stream.dag_id]
-    view = platform.airflow.dags.get(stream.dag_id)
-    failure = view.failure if view and stream.state is State.FAILING else None
-    if failure is None or get_auth_manager().is_authorized_dag(
-        method="GET",
-        access_entity=DagAccessEntity.XCOM,
-        details=DagDetails(id=stream.dag_id, team_name=DagModel.get_team_name(stream.dag_id)),
-        user=user,
-    ):
-        return text
-    return json.dumps({**json.loads(text), "reason": str(replace(failure, reason=None))})
+def stream_row(listed: ListedStream, viewer: Viewer) -> dict[str, Any]:
+    """Return a stream as JSON; only users who can read XComs see why its task failed."""
+    platform, stream = listed
+    dag = platform.airflow.dags.get(stream.dag_id)
+    row = stream_as_json(stream, platform.table, dag)
+    reason = reason_without_xcom(stream, dag)
+    if reason != stream.reason and not viewer.can_read_xcoms(listed):
+        row["reason"] = reason
+    return {"platform": platform.installation.name, **row}
 
 
 def more_of(platform: Platform, stream: StreamStatus) -> dict[str, Any]:

@@ -9,41 +9,50 @@ export const { Box, Flex, Heading, HStack, Text } = ChakraUI;
 const REFRESH_MS = 15_000;
 const SOON_MS = 1_500;
 
+/** Return why the server refused a request; FastAPI lists the values that are not valid. */
+const asReason = ({ detail }) =>
+  Array.isArray(detail) ? detail.map(({ loc, msg }) => `${loc.at(-1)}: ${msg}`).join(". ") : detail;
+
 /** Fetch JSON from the page's server as the user who is logged in to Airflow. */
-async function ask(path) {
+async function fetchJson(path, signal) {
   const url = new URL(`yellow-dynamic/api/${path}`, document.baseURI);
-  const answer = await fetch(url, { credentials: "same-origin" });
-  if (answer.ok) return answer.json();
-  const said = await answer.json().catch(() => ({}));
-  const error = new Error(said.detail ?? `Airflow answered ${answer.status} to ${url.pathname}.`);
-  throw Object.assign(error, { status: answer.status });
+  const response = await fetch(url, { credentials: "same-origin", signal });
+  if (response.ok) return response.json();
+  const reason = asReason(await response.json().catch(() => ({})));
+  const error = new Error(reason ?? `Airflow responded ${response.status} to ${url.pathname}.`);
+  throw Object.assign(error, { status: response.status });
 }
 
-/** Return what the server says, asked anew while the page is seen, and why it says nothing. */
-export function useAnswer(path) {
-  const [said, setSaid] = React.useState({ answer: null, error: null });
+/**
+ * Return what the server has at a path, fetched again and again while the page is visible.
+ *
+ * `isLoading` says that `data` is still that of an earlier path.
+ */
+export function useServerData(path) {
+  const [state, setState] = React.useState({ path: null, data: null, error: null });
   React.useEffect(() => {
-    let here = true;
+    const controller = new AbortController();
+    const { signal } = controller;
     let timer;
     const refresh = async () => {
       let pause = REFRESH_MS;
       try {
-        const answer = document.hidden ? null : await ask(path);
-        if (answer && here) setSaid({ answer, error: null });
-        if (answer?.newer_soon) pause = SOON_MS;
+        const data = document.hidden ? null : await fetchJson(path, signal);
+        // A response to an earlier search never replaces that to a later one.
+        if (data && !signal.aborted) setState({ path, data, error: null });
+        if (data?.newer_soon) pause = SOON_MS;
       } catch (error) {
-        if (here) setSaid((before) => ({ ...before, error }));
+        if (!signal.aborted) setState((before) => ({ ...before, path, error }));
       }
-      if (here) timer = setTimeout(refresh, pause);
+      if (!signal.aborted) timer = setTimeout(refresh, pause);
     };
-    setSaid({ answer: null, error: null });
     refresh();
     return () => {
-      here = false;
+      controller.abort();
       clearTimeout(timer);
     };
   }, [path]);
-  return said;
+  return { ...state, isLoading: state.path !== path };
 }
 
 export const Link = ({ to, children, ...rest }) =>
@@ -101,6 +110,3 @@ export function asAge(iso, now) {
   const [unit, size] = UNITS.find(([, least]) => seconds >= least) ?? ["s", 1];
   return `${Math.floor(seconds / size)} ${unit} ago`;
 }
-
-export const count = (number, noun) =>
-  `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;

@@ -12,7 +12,7 @@ import {
   asAge,
   asTime,
   h,
-  useAnswer,
+  useServerData,
 } from "./parts.js";
 
 const { ChakraUI } = globalThis;
@@ -86,29 +86,29 @@ const Fact = ({ name, children }) =>
     h(Text, { fontSize: "sm" }, children),
   );
 
-function Details({ answer }) {
-  const [stream] = answer.streams;
-  const { good } = stream;
+function Details({ data }) {
+  const { stream } = data;
+  const { good_batch: good } = stream;
   return [
-    h(Problems, { key: "problems", platform: answer }),
-    answer.unread &&
-      !answer.outage &&
-      h(Banner, { key: "unread", title: "Not all can be shown" }, answer.unread),
+    h(Problems, { key: "problems", platform: data }),
+    data.unread &&
+      !data.outage &&
+      h(Banner, { key: "unread", title: "Not all can be shown" }, data.unread),
     h(
       HStack,
       { key: "state", gap: 3 },
-      h(Heading, { size: "md" }, stream.key),
+      h(Heading, { size: "md" }, stream.stream_key),
       h(StateBadge, { state: stream.state, colour: stream.colour }),
       h(Text, { fontSize: "sm" }, stream.reason),
     ),
     h(
       HStack,
       { key: "facts", gap: 8, wrap: "wrap", alignItems: "flex-start" },
-      h(Fact, { name: "Platform" }, answer.platform),
+      h(Fact, { name: "Platform" }, data.platform),
       h(
         Fact,
         { name: "Last good batch" },
-        good ? `${asTime(good.ended)} (${asAge(good.ended, answer.at)})` : "none",
+        good ? `${asTime(good.ended)} (${asAge(good.ended, data.at)})` : "none",
       ),
       h(Fact, { name: "Its rows" }, good?.rows ?? ""),
       h(Fact, { name: "Schedule" }, stream.schedule),
@@ -118,28 +118,31 @@ function Details({ answer }) {
       key: "batches",
       title: "Newest batches",
       headings: ["batch", "status", "started", "ended", "rows", "in the source"],
-      rows: answer.batches.map((batch) => [batch.number, cellsOfBatch(batch)]),
+      rows: data.batches.map((batch) => [batch.number, cellsOfBatch(batch)]),
       none: "No job of this stream has written a batch.",
     }),
     h(Listed, {
       key: "changes",
       title: "Newest changes",
       headings: ["revision", "time", "who", "how", "action", "what"],
-      rows: answer.changes.map((change) => [change.revision, cellsOfChange(change)]),
+      rows: data.changes.map((change) => [change.revision, cellsOfChange(change)]),
       none: "No change of its row is on record.",
     }),
   ];
 }
 
-export function Stream({ dagId }) {
-  const { answer, error } = useAnswer(`streams/${encodeURIComponent(dagId)}`);
+// The key keeps the data of one DAG from the page of another.
+export const Stream = ({ dagId }) => h(StreamOfDag, { key: dagId, dagId });
+
+function StreamOfDag({ dagId }) {
+  const { data, error, isLoading } = useServerData(`streams/${encodeURIComponent(dagId)}`);
+  if (isLoading) return h(ChakraUI.Spinner, { "aria-label": "Loading", m: 3 });
   const foreign = error?.status === 404;
   return h(
     Flex,
     { direction: "column", gap: 5, p: 3 },
     foreign && h(Text, { color: "fg.muted" }, error.message),
     error && !foreign && h(Banner, { title: "The stream cannot be shown" }, error.message),
-    !answer && !error && h(ChakraUI.Spinner, { "aria-label": "Loading" }),
-    answer && h(Details, { answer }),
+    data && h(Details, { data }),
   );
 }

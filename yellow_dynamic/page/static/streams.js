@@ -2,12 +2,6 @@
 // this file and then looks for components of these two names.
 
 import {
-  Virtualizer,
-  elementScroll,
-  observeElementOffset,
-  observeElementRect,
-} from "./vendor/virtual-core/index.js";
-import {
   Banner,
   Box,
   Flex,
@@ -19,264 +13,282 @@ import {
   Text,
   asAge,
   asTime,
-  count,
   h,
-  useAnswer,
+  useServerData,
 } from "./parts.js";
 import { Stream } from "./stream.js";
 
 const { React, ChakraUI, ReactRouterDOM } = globalThis;
+const { Button, Table } = ChakraUI;
 
-const ROW_PX = 52;
+const PAGE_SIZE = 50;
+const TYPING_MS = 200;
+const DEFAULT_ORDER = "state";
+// The parameters that the URL of the page and that of its server have in common.
+const PARAMETERS = ["platform", "state", "q", "order_by", "offset"];
 const COLUMNS = [
-  ["stream", "minmax(130px, 1.2fr)"],
-  ["state", "minmax(150px, 1.7fr)"],
-  ["last good batch", "165px"],
-  ["rows", "110px"],
-  ["schedule", "minmax(90px, 0.6fr)"],
-  ["revision", "95px"],
-  ["last change", "minmax(150px, 1.4fr)"],
-  ["", "95px"],
+  { name: "stream", sortKey: "stream_key", width: "17%" },
+  { name: "state", sortKey: "state", width: "22%" },
+  { name: "last good batch", sortKey: "good_batch", width: "165px" },
+  { name: "rows", width: "120px" },
+  { name: "schedule", sortKey: "schedule", width: "9%" },
+  { name: "revision", width: "115px" },
+  { name: "last change", sortKey: "last_change", width: "18%" },
+  { name: "", width: "125px" },
 ];
-const MIN_WIDTH = "1080px";
-const GRID = {
-  display: "grid",
-  gridTemplateColumns: COLUMNS.map(([, width]) => width).join(" "),
-  columnGap: "12px",
-  minWidth: MIN_WIDTH,
-  padding: "0 12px",
-};
 
-/** Return a virtualizer of the rows that are seen: of 10,000 rows the page holds some thirty. */
-function useVirtualRows(rows, scroller) {
-  const [, redraw] = React.useReducer((number) => number + 1, 0);
-  const options = {
-    count: rows.length,
-    estimateSize: () => ROW_PX,
-    getItemKey: (index) => rows[index].dag_id,
-    getScrollElement: () => scroller.current,
-    observeElementOffset,
-    observeElementRect,
-    onChange: () => redraw(),
-    overscan: 10,
-    scrollToFn: elementScroll,
+const line = (text, style = {}) => text && h(Text, { truncate: true, title: text, ...style }, text);
+const small = (text) => line(text, { color: "fg.muted", fontSize: "xs" });
+const cell = (...children) => h(Table.Cell, { verticalAlign: "top" }, ...children);
+const asNumber = (number) => number.toLocaleString("en");
+
+/** Return the parameters of the URL and a function that changes some; an empty one is removed. */
+function useParameters() {
+  const [params, setParams] = ReactRouterDOM.useSearchParams();
+  const change = (changes, options) => {
+    const after = new URLSearchParams(params);
+    // Another search, filter or order begins at its first page.
+    for (const [name, value] of Object.entries({ offset: "", ...changes })) {
+      value ? after.set(name, value) : after.delete(name);
+    }
+    setParams(after, options);
   };
-  const [virtualizer] = React.useState(() => new Virtualizer(options));
-  virtualizer.setOptions(options);
-  React.useLayoutEffect(() => virtualizer._didMount(), [virtualizer]);
-  React.useLayoutEffect(() => virtualizer._willUpdate());
-  return virtualizer;
+  return [params, change];
 }
 
-// Rows come and go at each step of the scrollbar. Plain elements are drawn several times as fast as
-// Chakra's, and take the colours of Airflow's theme from its variables.
-const colour = (name) => `var(--chakra-colors-${name})`;
-const ROW = {
-  ...GRID,
-  alignItems: "center",
-  borderBottom: `1px solid ${colour("border")}`,
-  fontSize: "14px",
-  height: `${ROW_PX}px`,
-  left: 0,
-  position: "absolute",
-  right: 0,
-  top: 0,
-};
-const CELL = { minWidth: 0 };
-const LINE = { overflow: "hidden", textOverflow: "ellipsis", whiteSpace: "nowrap" };
-const SMALL = { ...LINE, color: colour("fg-muted"), fontSize: "12px" };
-const MONO = { ...LINE, fontFamily: "monospace", fontSize: "12px" };
-
-const cell = (...children) => h("div", { role: "cell", style: CELL }, ...children);
-const line = (text, style = LINE) => text && h("div", { style, title: text }, text);
-const small = (text) => line(text, SMALL);
-
-/** Write which batch brought the rows, or what has become of a newer one. */
-const batchOf = ({ good, newest }) =>
+/** Write which batch the rows are of, or the state of a newer one. */
+const describeBatch = ({ good_batch: good, newest_batch: newest }) =>
   newest ? `now ${newest.number} ${newest.status}` : good && `batch ${good.number}`;
 
-const Row = React.memo(({ stream, now, index, start }) => {
-  const { good, change, dag_id: dagId } = stream;
+function Row({ stream, now, showPlatform }) {
+  const { stream_key: key, dag_id: dagId, good_batch: good, last_change: change } = stream;
+  const origin = [stream.store !== key && stream.store, showPlatform && stream.platform];
   return h(
-    "div",
-    {
-      "aria-rowindex": index + 1,
-      role: "row",
-      style: { ...ROW, transform: `translateY(${start}px)` },
-    },
+    Table.Row,
+    null,
     cell(
       h(
-        "div",
-        { style: LINE, title: dagId },
-        stream.has_dag ? h(Link, { to: `/dags/${dagId}` }, stream.key) : stream.key,
+        Text,
+        { truncate: true, title: dagId },
+        stream.has_dag ? h(Link, { to: `/dags/${dagId}` }, key) : key,
       ),
-      stream.store !== stream.key && small(stream.store),
+      small(origin.filter(Boolean).join(", ")),
     ),
     cell(h(StateBadge, { state: stream.state, colour: stream.colour }), small(stream.reason)),
     cell(good && line(asAge(good.ended, now)), good && small(asTime(good.ended))),
-    cell(good && line(good.rows), small(batchOf(stream))),
+    cell(good && line(good.rows), small(describeBatch(stream))),
     cell(line(stream.schedule)),
-    cell(line(stream.revision, MONO)),
+    cell(line(stream.revision, { fontFamily: "mono", fontSize: "xs" })),
     cell(
       change && line(`${change.action} by ${change.who}`),
       change && small(`${asTime(change.at)}, ${change.how}`),
     ),
     cell(
       stream.has_dag && h(Link, { to: `/dags/${dagId}/runs`, mr: 3 }, "Runs"),
-      // Not the tab of its DAG: who disabled a stream is asked when it has none.
+      // Not the tab of its DAG: a disabled stream has a history and no DAG.
       h(Link, { to: `?stream=${encodeURIComponent(dagId)}` }, "History"),
-    ),
-  );
-});
-
-const Head = () =>
-  h(
-    Box,
-    {
-      role: "row",
-      position: "sticky",
-      top: 0,
-      zIndex: 1,
-      bg: "bg.muted",
-      borderBottomWidth: 1,
-      color: "fg.muted",
-      fontSize: "xs",
-      fontWeight: "semibold",
-      textTransform: "uppercase",
-      style: { ...GRID, paddingBlock: "8px" },
-    },
-    COLUMNS.map(([name]) => h("div", { key: name, role: "columnheader", style: LINE }, name)),
-  );
-
-function Rows({ streams, now }) {
-  const scroller = React.useRef(null);
-  const virtualizer = useVirtualRows(streams, scroller);
-  const height = `${virtualizer.getTotalSize()}px`;
-  return h(
-    Box,
-    {
-      ref: scroller,
-      role: "table",
-      "aria-label": "Streams",
-      "aria-rowcount": streams.length,
-      flex: 1,
-      minH: "240px",
-      borderWidth: 1,
-      rounded: "md",
-      overflow: "auto",
-    },
-    h(Head),
-    h(
-      "div",
-      { role: "rowgroup", style: { height, minWidth: MIN_WIDTH, position: "relative" } },
-      virtualizer
-        .getVirtualItems()
-        .map(({ index, key, start }) => h(Row, { key, index, now, start, stream: streams[index] })),
     ),
   );
 }
 
-/** One button a state, with how many streams are in it; a click shows these alone, or all again. */
-const Counts = ({ states, streams, chosen, choose }) => {
-  const numbers = Map.groupBy(streams, (stream) => stream.state);
+/** The heading of a column; a click sorts by it, and another click reverses the order. */
+function ColumnHeader({ name, sortKey, order, sort }) {
+  if (!sortKey) return h(Table.ColumnHeader, null, name);
+  const direction = { [sortKey]: "ascending", [`-${sortKey}`]: "descending" }[order];
+  const next = direction === "ascending" ? `-${sortKey}` : sortKey;
+  const arrow = { ascending: " ↑", descending: " ↓" }[direction];
   return h(
+    Table.ColumnHeader,
+    { "aria-sort": direction ?? "none" },
+    h(
+      ChakraUI.chakra.button,
+      { type: "button", cursor: "pointer", onClick: () => sort(next) },
+      name,
+      arrow && h("span", { "aria-hidden": true }, arrow),
+    ),
+  );
+}
+
+function Rows({ data, isLoading, order, sort }) {
+  const scroller = React.useRef(null);
+  React.useEffect(() => {
+    scroller.current.scrollTop = 0;
+  }, [data.offset]);
+  const showPlatform = data.platforms.length > 1;
+  return h(
+    Table.ScrollArea,
+    { ref: scroller, flex: 1, minH: "240px", borderWidth: 1, rounded: "md" },
+    h(
+      Table.Root,
+      {
+        "aria-busy": isLoading,
+        "aria-label": "Streams",
+        minW: "1080px",
+        size: "sm",
+        stickyHeader: true,
+        tableLayout: "fixed",
+      },
+      h(
+        Table.ColumnGroup,
+        null,
+        COLUMNS.map(({ name, width }) => h(Table.Column, { key: name, htmlWidth: width })),
+      ),
+      h(
+        Table.Header,
+        null,
+        h(
+          Table.Row,
+          { bg: "bg.muted" },
+          COLUMNS.map((column) => h(ColumnHeader, { key: column.name, ...column, order, sort })),
+        ),
+      ),
+      h(
+        Table.Body,
+        null,
+        data.streams.map((stream) =>
+          h(Row, { key: stream.dag_id, now: data.at, showPlatform, stream }),
+        ),
+      ),
+    ),
+  );
+}
+
+/** Which of the streams are shown, and buttons to the pages before and after them. */
+function Pages({ data, change }) {
+  const { offset, total_entries: total, streams } = data;
+  const end = offset + streams.length;
+  const range = streams.length ? `${asNumber(offset + 1)}-${asNumber(end)} of ` : "";
+  const button = (name, disabled, to) =>
+    h(
+      Button,
+      { size: "xs", variant: "outline", disabled, onClick: () => change({ offset: `${to || ""}` }) },
+      name,
+    );
+  return h(
+    HStack,
+    { gap: 3 },
+    h(
+      Text,
+      { role: "status", color: "fg.muted", fontSize: "sm" },
+      `${range}${asNumber(total)} ${total === 1 ? "stream" : "streams"}, as of ${asTime(data.at)}`,
+    ),
+    h(ChakraUI.Spacer),
+    button("Previous", offset === 0, Math.max(0, offset - PAGE_SIZE)),
+    button("Next", end >= total, offset + PAGE_SIZE),
+  );
+}
+
+/** One button for each state with its number of streams; a click shows only these, or all again. */
+const States = ({ states, chosen, choose }) =>
+  h(
     HStack,
     { wrap: "wrap", gap: 2 },
     states
-      .filter((name) => numbers.has(name) || name === chosen)
-      .map((name) =>
+      .filter(({ state, count }) => count || state === chosen)
+      .map(({ state, colour, count }) =>
         h(
-          ChakraUI.Button,
+          Button,
           {
-            key: name,
+            key: state,
             size: "xs",
-            colorPalette: numbers.get(name)?.[0].colour,
-            variant: name === chosen ? "solid" : "subtle",
-            "aria-pressed": name === chosen,
-            onClick: () => choose(name === chosen ? "" : name),
+            colorPalette: colour,
+            variant: state === chosen ? "solid" : "subtle",
+            "aria-pressed": state === chosen,
+            onClick: () => choose(state === chosen ? "" : state),
           },
-          `${(numbers.get(name) ?? []).length.toLocaleString("en")} ${name}`,
+          `${asNumber(count)} ${state}`,
         ),
       ),
   );
-};
 
-const searched = (stream) =>
-  [stream.key, stream.store, stream.state, stream.reason, stream.change?.who, stream.revision]
-    .join("\n")
-    .toLowerCase();
+/** The field to search in, which waits for a pause in the typing. */
+function Search({ value, choose }) {
+  const [text, setText] = React.useState(value);
+  const sent = React.useRef(value);
+  const latest = React.useRef(choose);
+  latest.current = choose;
+  React.useEffect(() => {
+    // The URL changed by something else than this field, such as a link.
+    if (value !== sent.current) setText((sent.current = value));
+  }, [value]);
+  React.useEffect(() => {
+    if (text === sent.current) return;
+    const timer = setTimeout(() => latest.current((sent.current = text)), TYPING_MS);
+    return () => clearTimeout(timer);
+  }, [text]);
+  return h(ChakraUI.Input, {
+    size: "sm",
+    width: "300px",
+    type: "search",
+    placeholder: "Stream, store, reason or who changed it",
+    "aria-label": "Search streams",
+    value: text,
+    onChange: (event) => setText(event.target.value),
+  });
+}
 
-function Select({ value, choose, options, label }) {
-  return h(
+const PlatformSelect = ({ platforms, value, choose }) =>
+  h(
     ChakraUI.NativeSelect.Root,
     { size: "sm", width: "220px" },
     h(
       ChakraUI.NativeSelect.Field,
-      { value, "aria-label": label, onChange: (event) => choose(event.target.value) },
-      options.map(([name, text]) => h("option", { key: name, value: name }, text)),
+      { value, "aria-label": "Platform", onChange: (event) => choose(event.target.value) },
+      h("option", { value: "" }, "All platforms"),
+      platforms.map(({ platform: name }) => h("option", { key: name, value: name }, name)),
     ),
     h(ChakraUI.NativeSelect.Indicator),
   );
-}
 
-function List({ answer }) {
-  // In the address, so that a colleague can be sent what is seen.
-  const [params, setParams] = ReactRouterDOM.useSearchParams();
-  const of = (name) => params.get(name) ?? "";
-  const set = (name) => (value) =>
-    setParams(
-      (before) => {
-        const after = new URLSearchParams(before);
-        value ? after.set(name, value) : after.delete(name);
-        return after;
-      },
-      { replace: true },
-    );
-  const { platforms, states } = answer;
-  const several = platforms.length > 1;
-  const chosen = platforms.filter(({ platform }) => !of("platform") || platform === of("platform"));
-  const words = of("q").toLowerCase();
-  const found = React.useMemo(
-    () =>
-      chosen.flatMap(({ streams }) => streams).filter((stream) => searched(stream).includes(words)),
-    [answer, of("platform"), words],
+function List({ data, isLoading, params, change }) {
+  const { platforms, streams, total_entries: total } = data;
+  const [chosen, state, q, order] = ["platform", "state", "q", "order_by"].map(
+    (name) => params.get(name) ?? "",
   );
-  const shown = of("state") ? found.filter(({ state }) => state === of("state")) : found;
-  const everything = platforms.map(({ platform }) => [platform, platform]);
+  React.useEffect(() => {
+    // The streams of the last page may be gone.
+    if (isLoading || streams.length || !total) return;
+    const last = Math.floor((total - 1) / PAGE_SIZE) * PAGE_SIZE;
+    change({ offset: `${last || ""}` }, { replace: true });
+  }, [data, isLoading]);
   return [
-    ...chosen.map((platform) => h(Problems, { key: platform.platform, platform })),
+    ...platforms
+      .filter(({ platform }) => !chosen || platform === chosen)
+      .map((platform) => h(Problems, { key: platform.platform, platform })),
     h(
       HStack,
       { key: "filters", gap: 4, wrap: "wrap" },
-      several &&
-        h(Select, {
-          label: "Platform",
-          value: of("platform"),
-          choose: set("platform"),
-          options: [["", "All platforms"], ...everything],
+      platforms.length > 1 &&
+        h(PlatformSelect, {
+          platforms,
+          value: chosen,
+          choose: (platform) => change({ platform }),
         }),
-      h(ChakraUI.Input, {
-        size: "sm",
-        width: "300px",
-        type: "search",
-        placeholder: "Stream, store, reason or who changed it",
-        "aria-label": "Search streams",
-        value: of("q"),
-        onChange: (event) => set("q")(event.target.value),
-      }),
-      h(Counts, { states, streams: found, chosen: of("state"), choose: set("state") }),
+      h(Search, { value: q, choose: (text) => change({ q: text }, { replace: true }) }),
+      h(States, { states: data.states, chosen: state, choose: (name) => change({ state: name }) }),
     ),
-    h(
-      Text,
-      { key: "shown", color: "fg.muted", fontSize: "sm" },
-      `${count(shown.length, "stream")}${several ? ` of ${count(chosen.length, "platform")}` : ` of ${platforms[0].platform}`}, as of ${asTime(answer.at)}`,
-    ),
-    h(Rows, { key: "rows", streams: shown, now: answer.at }),
+    h(Pages, { key: "pages", data, change }),
+    h(Rows, {
+      key: "rows",
+      data,
+      isLoading,
+      order: order || DEFAULT_ORDER,
+      sort: (by) => change({ order_by: by === DEFAULT_ORDER ? "" : by }),
+    }),
   ];
 }
 
+let isMountedForGood = false;
+
 function Streams() {
-  const [params] = ReactRouterDOM.useSearchParams();
+  const [params, setParams] = ReactRouterDOM.useSearchParams();
+  React.useEffect(() => {
+    // Once it has loaded this file, Airflow mounts the component anew at the next change of the
+    // URL. Let that be now, or the first search, filter or sort would lose the keyboard's focus.
+    if (isMountedForGood) return;
+    isMountedForGood = true;
+    setParams(params, { replace: true });
+  }, []);
   const stream = params.get("stream");
   return stream ? h(OneStream, { dagId: stream }) : h(AllStreams);
 }
@@ -295,20 +307,23 @@ const OneStream = ({ dagId }) =>
   );
 
 function AllStreams() {
-  const { answer, error } = useAnswer("streams");
+  const [params, change] = useParameters();
+  const query = new URLSearchParams({ limit: PAGE_SIZE });
+  for (const name of PARAMETERS) {
+    if (params.get(name)) query.set(name, params.get(name));
+  }
+  const { data, error, isLoading } = useServerData(`streams?${query}`);
   return h(
     Flex,
     { direction: "column", gap: 3, height: "100%", minH: 0, p: 2 },
     h(Heading, { size: "lg" }, "Streams"),
     error && h(Banner, { title: "The streams cannot be shown" }, error.message),
-    answer?.problems.map((problem) =>
+    data?.problems.map((problem) =>
       h(Banner, { key: problem, title: "A factory file has no DAGs" }, problem),
     ),
-    !answer && !error && h(ChakraUI.Spinner, { "aria-label": "Loading" }),
-    answer &&
-      answer.platforms.length === 0 &&
-      h(Text, null, "There is no stream here that you may read."),
-    answer && answer.platforms.length > 0 && h(List, { answer }),
+    !data && !error && h(ChakraUI.Spinner, { "aria-label": "Loading" }),
+    data?.platforms.length === 0 && h(Text, null, "There are no streams that you can read."),
+    data?.platforms.length > 0 && h(List, { data, isLoading, params, change }),
   );
 }
 
