@@ -40,8 +40,8 @@ def joined_code() -> str:
 @cache
 def compiled_modules() -> list[CodeType]:
     """Return the code of each module without its docstring and imports."""
-    folder = Path(str(resources.files("yellow_dynamic.factory")))
-    return [compiled_module(folder / f"{name}.py") for name in FACTORY_MODULES]
+    package = Path(str(resources.files("yellow_dynamic")))
+    return [compiled_module(package / f"{name.replace('.', '/')}.py") for name in FACTORY_MODULES]
 
 
 def compiled_module(path: Path) -> CodeType:

@@ -1,4 +1,4 @@
-"""Joins modules of `yellow_dynamic.factory` into the one file that Airflow parses.
+"""Joins modules into one file, above all those of `yellow_dynamic.factory` into a DAG file.
 
 Airflow's image need not have this package: a self-contained DAG file holds the modules that it
 needs in their order, each under its title, below the imports of all of them.
@@ -14,13 +14,20 @@ from importlib import resources
 from typing import NamedTuple
 
 #: The modules of a factory file; each imports only from those before it, and from `keys`.
-FACTORY_MODULES = (
-    "compat", "constants", "logs", "rules", "causes", "secrets", "platform", "files", "kube",
-    "pod", "result", "notify", "database", "shards", "snapshot", "rows", "operators", "podspec",
-    "acceptance", "dag", "draining", "registration",
+FACTORY_MODULES = tuple(
+    f"factory.{name}"
+    for name in (
+        "compat", "constants", "logs", "environment", "rules", "causes", "secrets", "platform",
+        "files", "kube", "pod", "result", "notify", "database", "shards", "snapshot", "rows",
+        "operators", "podspec", "acceptance", "dag", "draining", "registration",
+    )
 )  # fmt: skip
 #: Those of the file of an infrastructure DAG.
-INFRASTRUCTURE_MODULES = ("compat", "constants", "logs", "kube", "pod", "infrastructure")
+INFRASTRUCTURE_MODULES = tuple(
+    f"factory.{name}" for name in ("compat", "constants", "logs", "kube", "pod", "infrastructure")
+)
+#: Those of the program that loads DAG files in Airflow's Python.
+PROBE_MODULES = ("factory.constants", "factory.environment", "monitoring.in_airflow")
 LINE_LENGTH = 100
 
 
@@ -33,9 +40,10 @@ class Joined(NamedTuple):
 
 @functools.cache
 def join_modules(names: tuple[str, ...]) -> Joined:
-    """Return the text of modules of `yellow_dynamic.factory` in this order."""
-    package = resources.files("yellow_dynamic.factory")
-    sources = [package.joinpath(f"{name}.py").read_text("utf-8") for name in names]
+    """Return the text of modules of `yellow_dynamic` in this order."""
+    package = resources.files("yellow_dynamic")
+    files = (package.joinpath(f"{name.replace('.', '/')}.py") for name in names)
+    sources = [file.read_text("utf-8") for file in files]
     imports = [node for source in sources for node in outside_imports(ast.parse(source))]
     return Joined(merge_imports(imports), "\n\n\n".join(map(module_section, sources)))
 

@@ -9,17 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from yellow_dynamic.joining import FACTORY_MODULES, INFRASTRUCTURE_MODULES, join_modules
+from yellow_dynamic.joining import (
+    FACTORY_MODULES,
+    INFRASTRUCTURE_MODULES,
+    PROBE_MODULES,
+    join_modules,
+)
 from yellow_dynamic.rendering import render_factory
 
-FOLDER = Path(str(resources.files("yellow_dynamic.factory")))
+PACKAGE = Path(str(resources.files("yellow_dynamic")))
 SETTINGS = {"platform_name": "p", "original_platform_name": "P", "plugin_version": "1.2.3"}
 #: What belongs to no joined file.
-PACKAGE_ALONE = {"__init__", "installed", "keys"}
+PACKAGE_ALONE = {"factory.__init__", "factory.installed", "factory.keys", "factory.version"}
 
 
 def tree(name: str) -> ast.Module:
-    return ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
+    return ast.parse((PACKAGE / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
 
 
 def statements(nodes: list[ast.stmt]) -> list[str]:
@@ -45,7 +50,7 @@ def imported_names(nodes: list[ast.stmt]) -> set[tuple[str, str, str | None]]:
     return {each for each in found if not each[0].startswith("yellow_dynamic")}
 
 
-@pytest.mark.parametrize("names", [FACTORY_MODULES, INFRASTRUCTURE_MODULES])
+@pytest.mark.parametrize("names", [FACTORY_MODULES, INFRASTRUCTURE_MODULES, PROBE_MODULES])
 def test_joined_file_has_the_statements_and_imports_of_its_modules(names: tuple[str, ...]) -> None:
     joined = join_modules(names)
     sources = [tree(name).body for name in names]
@@ -76,7 +81,7 @@ def test_factory_file_has_beside_them_two_literals_and_the_call_that_registers()
 
 
 def test_every_module_is_joined_into_some_file() -> None:
-    names = {path.stem for path in FOLDER.glob("*.py")}
+    names = {f"factory.{path.stem}" for path in (PACKAGE / "factory").glob("*.py")}
 
     assert names - PACKAGE_ALONE == {*FACTORY_MODULES, *INFRASTRUCTURE_MODULES}
 
@@ -85,7 +90,7 @@ def test_no_two_modules_have_a_top_level_name_in_common() -> None:
     """In the joined file the later one would replace the earlier."""
     names = Counter(
         name
-        for module in sorted({*FACTORY_MODULES, *INFRASTRUCTURE_MODULES} - {"compat"})
+        for module in sorted({*FACTORY_MODULES, *INFRASTRUCTURE_MODULES} - {"factory.compat"})
         for node in tree(module).body
         for name in defined_names(node)
     )
@@ -101,14 +106,13 @@ def defined_names(node: ast.stmt) -> list[str]:
             if isinstance(each, ast.Name)]  # fmt: skip
 
 
-@pytest.mark.parametrize("names", [FACTORY_MODULES, INFRASTRUCTURE_MODULES])
+@pytest.mark.parametrize("names", [FACTORY_MODULES, INFRASTRUCTURE_MODULES, PROBE_MODULES])
 def test_modules_import_by_name_from_those_before_them(names: tuple[str, ...]) -> None:
-    known = {"keys"}
+    known = {"factory.keys"}
     for name in names:
         for node in ast.walk(tree(name)):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("yellow_dynamic"):
-                package, _, module = str(node.module).rpartition(".")
-                assert package == "yellow_dynamic.factory"
+                module = str(node.module).removeprefix("yellow_dynamic.")
                 assert module in known, f"{name} imports {module}"
                 assert not [alias for alias in node.names if alias.asname]
         known.add(name)

@@ -19,6 +19,7 @@ from yellow_dynamic.command.printing import print_line, printable
 from yellow_dynamic.deployment import command_options
 from yellow_dynamic.factory.causes import Cause, classify_error
 from yellow_dynamic.factory.rules import ACTIVE, DISABLED, factory_file_name
+from yellow_dynamic.factory.version import can_serve
 from yellow_dynamic.merge_store import config_limit, config_table
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.airflow_api import AirflowApi
@@ -27,7 +28,7 @@ from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.rows import StreamRow, find_row_problems, read_rows
 from yellow_dynamic.monitoring.status import Sources, State, platform_status
 from yellow_dynamic.monitoring.text import counted, format_error, shortened
-from yellow_dynamic.rendering import render_factory
+from yellow_dynamic.rendering import FROM_PACKAGE, render_factory
 
 
 @dataclass
@@ -264,6 +265,8 @@ class Checks:
         version = f"Airflow {factory.airflow}, Python {factory.python}"
         wrong, error, reading = factory.syntax_error, factory.error, factory.reading
         yield Check(names[0], not wrong, wrong or version, self._ring0 if wrong else "")
+        if self.installation.settings.get(FROM_PACKAGE):
+            yield self._package(factory.package)
         fix = self._table_remedy(Cause(reading.cause)) if reading.cause else self._ring0
         yield Check(names[1], not error, error or "without an error", fix if error else "")
         if reading.reason or not error:
@@ -271,6 +274,20 @@ class Checks:
             yield Check(names[2], not reading.reason, detail, fix if reading.reason else "")
         if not error:
             yield self._dags_load(factory.dags)
+
+    def _package(self, installed: str | None) -> Check:
+        """Check that Airflow's Python has the package that short DAG files import."""
+        wanted = self.installation.settings["plugin_version"]
+        serves = installed is not None and can_serve(installed, wanted)
+        return Check(
+            "Airflow has the package of the DAG files",
+            serves,
+            f"yellow-dynamic {installed or 'is not installed'}, and the DAG files are of {wanted}",
+            ""
+            if serves
+            else f"install yellow-dynamic {wanted} in Airflow's image, or remove "
+            "factoryFromPackage=True from the platform and run ring 0",
+        )
 
     def _dags_load(self, dags: dict[str, BuiltDag]) -> Check:
         bad = [

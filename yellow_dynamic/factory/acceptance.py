@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 from airflow import settings as airflow_local
 from airflow.exceptions import AirflowClusterPolicySkipDag
 
 from yellow_dynamic.factory.compat import DAG
+from yellow_dynamic.factory.environment import serialize
 from yellow_dynamic.factory.logs import one_line
 from yellow_dynamic.factory.podspec import SHARED
 from yellow_dynamic.factory.rules import BadRowError
@@ -54,16 +54,6 @@ def try_policies(dag: DAG) -> None:
         return
     # Airflow 3 checks executors before the policies, and so takes what they set.
     serialize(dag)
-
-
-def serialize(dag: DAG) -> dict[str, Any]:
-    """Return the serialized form of a DAG."""
-    try:
-        from airflow.serialization.serialized_objects import DagSerialization
-    except ImportError:  # Airflow 2
-        from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
-    form: dict[str, Any] = DagSerialization.to_dict(dag)
-    return form
 
 
 def deepcopy_shared(dag: DAG) -> DAG:

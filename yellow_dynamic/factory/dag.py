@@ -21,7 +21,7 @@ from yellow_dynamic.factory.compat import (
     EmptyOperator,
     TriggerDagRunOperator,
 )
-from yellow_dynamic.factory.constants import PULL_ALWAYS
+from yellow_dynamic.factory.constants import METADATA_START, PULL_ALWAYS
 from yellow_dynamic.factory.database import ALL, Row, TableUnreadableError
 from yellow_dynamic.factory.logs import log, one_line
 from yellow_dynamic.factory.notify import FailureNotifier, notification_settings
@@ -449,7 +449,7 @@ def metadata_comment(
     It is the definition of a link that no text uses: Airflow shows HTML comments as text.
     """
     known = {"stream": stream_key, "revision": revision, "problem": None, **more}
-    return "[yellow_dynamic]: # '" + json.dumps(known).replace("'", "\\u0027") + "'"
+    return METADATA_START + json.dumps(known).replace("'", "\\u0027") + "'"
 
 
 def json_block(row: Row) -> str:

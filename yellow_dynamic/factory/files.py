@@ -6,8 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from airflow.configuration import AIRFLOW_HOME
-
+from yellow_dynamic.factory.environment import snapshot_folder
 from yellow_dynamic.factory.platform import Platform
 from yellow_dynamic.factory.rules import factory_file_name, number_suffix
 
@@ -28,16 +27,6 @@ def is_whole(file: Path) -> bool:
             return opened.read() == END_OF_FILE
     except OSError:
         return False
-
-
-def snapshot_folder() -> Path:
-    """Return where the factory files of this Airflow keep what they must not lose."""
-    folder = os.environ.get("YELLOW_DYNAMIC_SNAPSHOT_DIR")
-    if folder:
-        return Path(folder)
-    # A user without a home has none for Airflow either, but a path that begins with "~".
-    home = AIRFLOW_HOME if Path(AIRFLOW_HOME).is_absolute() else os.devnull
-    return Path(home, "yellow_dynamic")
 
 
 def snapshot_path(platform: Platform, suffix: str = "") -> Path:

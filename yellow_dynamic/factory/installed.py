@@ -6,6 +6,7 @@ from typing import Any
 
 from yellow_dynamic import __version__
 from yellow_dynamic.factory import infrastructure, registration
+from yellow_dynamic.factory.version import can_serve
 
 
 def require_version(wanted: str, file: str) -> None:
@@ -17,7 +18,7 @@ def require_version(wanted: str, file: str) -> None:
         wanted: the version of yellow-dynamic that wrote the file.
         file: its path.
     """
-    if __version__.split(".")[:2] != wanted.split(".")[:2]:
+    if not can_serve(__version__, wanted):
         raise ImportError(
             f"{file} was written by yellow-dynamic {wanted}. Airflow's image has yellow-dynamic "
             f"{__version__}, which cannot serve it. Install yellow-dynamic {wanted} in Airflow's "

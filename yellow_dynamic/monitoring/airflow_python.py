@@ -6,10 +6,10 @@ import json
 import shlex
 import subprocess
 import sys
-from importlib import resources
 from typing import Any
 
 from yellow_dynamic.factory.rules import build_dag_id, factory_file_name
+from yellow_dynamic.joining import PROBE_MODULES, join_modules
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.in_airflow import BothSides, FactoryFile, LoadedFactory
 
@@ -82,14 +82,13 @@ def call_airflow_python(python: str, function: str, **arguments: Any) -> Any:
         OperationError: it finds a problem, or does not run to its end.
     """
     command = python_command(python)
-    program = (
-        resources.files("yellow_dynamic.monitoring").joinpath("in_airflow.py").read_text("utf-8")
-    )
+    program = join_modules(PROBE_MODULES)
     call = json.dumps([function, arguments])
     try:
         done = subprocess.run(
             [*command, "-"],
-            input=f"{program}\nrun(*json.loads({call!a}))\n",
+            input="from __future__ import annotations\n"
+            f"{program.imports}\n{program.code}\nrun(*json.loads({call!a}))\n",
             capture_output=True,
             text=True,
         )

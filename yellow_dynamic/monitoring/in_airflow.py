@@ -1,8 +1,8 @@
 """The half of `yellow-dynamic` that runs in Airflow's Python.
 
-That Python has neither yellow_dynamic nor DataSurface and may be in another container, so this
-file is handed to it as standard input and imports nothing but Airflow. A call of `run` follows it
-there; it prints one line of JSON: what was asked for, or the problem that prevents it.
+That Python need not have yellow_dynamic or DataSurface and may be in another container, so this
+module is passed to it as standard input, joined with the few modules that it needs. A call of `run`
+follows it there; it prints one line of JSON: what was asked for, or the problem that prevents it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+
+from yellow_dynamic.factory.constants import METADATA_START
+from yellow_dynamic.factory.environment import serialize, snapshot_folder
 
 #: Where a DAG's file is, and the page about the DAG; these may differ.
 NOT_COMPARED = ("fileloc", "relative_fileloc", "doc_md", "_task_module", "_processor_dags_folder")
@@ -100,6 +104,7 @@ class LoadedFactory:
     Attributes:
         airflow: the version of Airflow.
         python: the version of Python.
+        package: the version of yellow-dynamic that is installed there, or None.
         syntax_error: why the file is no Python, or None.
         error: why it cannot be imported, or None.
         reading: what it read.
@@ -110,6 +115,7 @@ class LoadedFactory:
 
     airflow: str
     python: str
+    package: str | None
     syntax_error: str | None
     error: str | None
     reading: Reading
@@ -264,7 +270,7 @@ def factory_dags(
             file.write_text(text or "", encoding="utf-8")
         known = any(map(os.environ.get, ("AIRFLOW_HOME", "YELLOW_DYNAMIC_SNAPSHOT_DIR")))
         version = airflow_version()
-        own = own_snapshots()
+        own = snapshot_folder()
         copy_snapshot(own, folder, platform)
         os.environ["YELLOW_DYNAMIC_SNAPSHOT_DIR"] = folder
         if dag_id is not None:
@@ -288,6 +294,7 @@ def factory_dags(
         return LoadedFactory(
             airflow=version,
             python=sys.version.split()[0],
+            package=package_version(),
             syntax_error=syntax_error(text or file.read_text(encoding="utf-8")),
             error=in_place(errors[0]) if errors else None,
             reading=reading,
@@ -323,15 +330,6 @@ def syntax_error(text: str) -> str | None:
     return None
 
 
-def own_snapshots() -> Path:
-    """Return where the factory files of this Airflow keep their snapshots."""
-    from airflow.configuration import AIRFLOW_HOME
-
-    return Path(
-        os.environ.get("YELLOW_DYNAMIC_SNAPSHOT_DIR") or Path(AIRFLOW_HOME, "yellow_dynamic")
-    )
-
-
 def copy_snapshot(source: Path, target: str, platform: str) -> None:
     for file in source.glob(f"{platform}*.json"):
         # The factory file uses no other user's snapshot.
@@ -344,11 +342,11 @@ def built(dag: Any, *, with_form: bool) -> BuiltDag:
     facts = facts_of(dag.doc_md)
     if with_form:
         return BuiltDag(facts, form_of(dag))
-    serializer().to_dict(dag)
+    serialize(dag)
     return BuiltDag(facts, None)
 
 
-FACTS = re.compile(r"^\[yellow_dynamic\]: # '(.*)'$", re.MULTILINE)
+FACTS = re.compile(rf"^{re.escape(METADATA_START)}(.*)'$", re.MULTILINE)
 
 
 def facts_of(page: str | None) -> Facts:
@@ -403,6 +401,14 @@ def airflow_version() -> str:
     return str(__version__)
 
 
+def package_version() -> str | None:
+    """Return the version of yellow-dynamic that is installed here, or None."""
+    try:
+        return metadata.version("yellow-dynamic")
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def dags_of(files: list[Path]) -> dict[str, BuiltDag]:
     """Load DAG files as Airflow does, and describe their DAGs by id."""
     airflow_version()
@@ -432,19 +438,11 @@ def dag_bag(file: Path) -> Any:
     return DagBag(dag_folder=str(file))
 
 
-def serializer() -> Any:
-    try:
-        from airflow.serialization.serialized_objects import DagSerialization
-    except ImportError:  # Airflow 2
-        from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
-    return DagSerialization
-
-
 def form_of(dag: Any) -> dict[str, Any]:
     """Return a DAG's serialized form, the pods of its tasks, and what these were made from."""
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
-    serialized = without_locations(serializer().to_dict(dag))
+    serialized = without_locations(serialize(dag))
     tasks = [task.get("__var", task) for task in serialized["dag"].pop("tasks")]
     with_pods = [task for task in dag.tasks if isinstance(task, KubernetesPodOperator)]
     return {

@@ -76,9 +76,8 @@ class StreamPage(NamedTuple):
 
 
 # Problems first.
-STATE_RANK = {
-    state: rank for rank, state in enumerate(sorted(State, key=lambda it: (it.is_well, it)))
-}
+ORDERED_STATES = sorted(State, key=lambda state: (state.is_well, state))
+STATE_RANK = {state: rank for rank, state in enumerate(ORDERED_STATES)}
 
 
 def good_batch_key(listed: ListedStream) -> datetime | None:
