@@ -32,8 +32,10 @@ def main(factory_file: str, stop: Path) -> None:
         factory = runpy.run_path(factory_file)
         parses.append(sum(name.endswith("_ingestion") for name in factory))
         for _ in range(READS_BETWEEN_PARSES):
-            reads[digest(factory["load_share"](factory["own_share"]()).rows)] += 1
-            snapshots[digest(factory["read_snapshot"]() or [])] += 1
+            platform = factory["BUILDER"].platform
+            shard = factory["current_shard"](platform)
+            reads[digest(factory["load_shard"](platform, shard).rows)] += 1
+            snapshots[digest(factory["read_snapshot"](platform) or [])] += 1
             if stop.exists():
                 break
     print(json.dumps({"reads": reads, "snapshots": snapshots, "parses": parses}))

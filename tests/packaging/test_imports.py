@@ -50,6 +50,10 @@ def run_on_import(node: ast.AST) -> Iterator[ast.AST]:
             yield from run_on_import(child)
 
 
+def module_name(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
 def top(names: set[str]) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
@@ -82,6 +86,27 @@ AIRFLOW = {"airflow", "pydantic", "tenacity", "urllib3"}
 API_SERVER = {"fastapi", "starlette"}
 
 
+def modules_in_airflow() -> set[str]:
+    """Return the modules of the factory that import Airflow, or a module that does."""
+    factory = {path: tree for path, tree in BASE.items() if "/factory/" in path}
+    found: set[str] = set()
+    while True:
+        names = AIRFLOW | {module_name(path) for path in found}
+        more = {
+            path
+            for path, tree in factory.items()
+            if names
+            & {
+                name
+                for each in imported(run_on_import(tree))
+                for name in (each, each.partition(".")[0])
+            }
+        }
+        if more == found:
+            return found
+        found = more
+
+
 def declared(section: str, key: str) -> set[str]:
     """Return the distributions that an option of setup.cfg names."""
     settings = ConfigParser(interpolation=None)
@@ -89,6 +114,7 @@ def declared(section: str, key: str) -> set[str]:
     return {re.split(r"[^\w-]", line)[0].lower() for line in settings[section][key].split()}
 
 
+IN_AIRFLOW = modules_in_airflow()
 HARD = declared("options", "install_requires")
 CLI = declared("options.extras_require", "cli")
 
@@ -102,8 +128,20 @@ def third_party(tree: ast.Module) -> set[str]:
 @pytest.mark.parametrize("path", BASE)
 def test_every_import_is_declared(path: str) -> None:
     more = CLI if path in COMMAND else AIRFLOW | API_SERVER if path in PAGE else set()
+    if path in IN_AIRFLOW:
+        more = AIRFLOW
 
     assert third_party(BASE[path]) <= HARD | more
+
+
+def test_nothing_but_dag_files_needs_the_modules_that_import_airflow() -> None:
+    """DataSurface's image, in which the plugin and the command run, has no Airflow."""
+    names = {module_name(path) for path in IN_AIRFLOW}
+
+    assert "yellow_dynamic.factory.dag" in names
+    assert "yellow_dynamic.factory.rules" not in names
+    for path in BASE.keys() - IN_AIRFLOW:
+        assert not imported(run_on_import(BASE[path])) & names, path
 
 
 def test_every_import_of_the_factory_file_is_declared_or_of_airflow() -> None:
@@ -115,10 +153,6 @@ def test_nothing_is_declared_that_is_not_imported() -> None:
     anywhere = set().union(always, *map(third_party, BASE.values()))
     assert always >= HARD
     assert anywhere >= CLI
-
-
-def module_name(path: str) -> str:
-    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 @pytest.mark.skipif(IS_AIRFLOW_2, reason="Airflow 2 has no place for the page.")
@@ -141,19 +175,6 @@ def test_api_server_needs_neither_the_command_nor_what_prints() -> None:
 
 
 # --- Who knows of whom ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("folder", "strangers"),
-    [
-        ("yellow_dynamic", {"localkube", "one_machine"}),
-        ("embedded/datasurface", {"yellow_dynamic", "localkube", "airflow"}),
-        ("embedded/localkube", {"yellow_dynamic", "datasurface", "airflow"}),
-    ],
-)
-def test_parts_do_not_know_of_each_other(folder: str, strangers: set[str]) -> None:
-    for path, tree in modules(folder).items():
-        assert not top(imported(ast.walk(tree))) & strangers, path
 
 
 def test_few_modules_need_datasurface() -> None:
