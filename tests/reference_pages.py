@@ -21,7 +21,6 @@ import yaml
 from messages import VALUE, all_texts, errors, messages
 from typer.cli import get_docs_for_click
 from typer.main import get_command
-from yellow_models import UNIT_START, Model, bootstrap
 
 from yellow_dynamic import (
     EMail,
@@ -40,7 +39,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "yellow_dynamic"
 FOLDER = ROOT / "docs" / "reference"
 NOTES = FOLDER / "messages.yaml"
-FACTORY, INFRASTRUCTURE = "yellowlive_factory_dag.py", f"{UNIT_START}_infrastructure_dag.py"
 #: Where messages come from, by the headings of the page; of the command, only errors.
 SECTIONS = {
     "Bootstrap, the merge and its model": (
@@ -59,8 +57,8 @@ SECTIONS = {
         "history.py",
         "merge_store.py",
     ),
-    "The factory file, and the tasks of its DAGs": (FACTORY,),
-    "The infrastructure DAG": (INFRASTRUCTURE,),
+    "The infrastructure DAG": ("factory/infrastructure.py",),
+    "The factory file, and the tasks of its DAGs": ("factory/*.py",),
     "The command yellow-dynamic, and the page Streams": ("monitoring/*.py",),
     "The page Streams": ("page/*.py",),
     "The command yellow-dynamic": ("__main__.py", "command/*.py"),
@@ -211,20 +209,8 @@ def is_telling(text: str) -> bool:
 
 def sources(patterns: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for pattern in patterns:
-        if pattern in RENDERED:
-            yield pattern, RENDERED[pattern]
         for file in sorted(PACKAGE.glob(pattern)):
             yield file.relative_to(PACKAGE).as_posix(), file.read_text(encoding="utf-8")
-
-
-def rendered() -> dict[str, str]:
-    """Return the texts of the DAG files by their names."""
-    eco = Model().build()
-    files = bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 0)
-    return {name: files[name] for name in (FACTORY, INFRASTRUCTURE)}
-
-
-RENDERED = rendered()
 
 
 def note_of(text: str, notes: dict[str, str]) -> str:
