@@ -69,7 +69,9 @@ def module_section(source: str) -> str:
     title, _, more = (ast.get_docstring(ast.parse(source)) or "").partition("\n")
     heading = f"# --- {title.rstrip('.')} "
     comment = [f"# {line}".rstrip() for line in more.strip().splitlines()]
-    top = "\n".join([heading.ljust(LINE_LENGTH - 4, "-"), *(["#", *comment] if comment else [])])
+    top = "\n".join(
+        [heading.ljust(LINE_LENGTH - 4, "-").rstrip(), *(["#", *comment] if comment else [])]
+    )
     code = "\n".join(lines[last_before:]).strip("\n")
     # As the formatter has it: two lines before a class or function, one before the rest.
     begins_with_comment = code.startswith("#")

@@ -1,4 +1,4 @@
-"""What Airflow's environment decides; nothing of Airflow is imported before it is asked for."""
+"""What Airflow decides; nothing of Airflow is imported before a function is called."""
 
 from __future__ import annotations
 
