@@ -86,7 +86,7 @@ class Unit:
 # --- The factory files ------------------------------------------------------------------------
 
 
-def factory_files(settings: dict[str, Any]) -> dict[str, str]:
+def render_factory_files(settings: dict[str, Any]) -> dict[str, str]:
     """Return the texts of a platform's factory files by name: the same text in each.
 
     A file takes its own number from its name; how many there are is in its settings.

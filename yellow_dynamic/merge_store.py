@@ -20,7 +20,7 @@ from yellow_dynamic.factory.rules import EMPTIED_BY_MERGE, MADE_BY_BOOTSTRAP
 log = logging.getLogger(__name__)
 
 STREAM_KEY_CHARACTERS = 255
-CONNECT_TIMEOUT_SECONDS = 10
+MERGE_CONNECT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT_SECONDS = 60
 #: For how long one attempt at a lock lets others queue behind it; Ctrl-C ends it as soon.
 LOCK_ATTEMPT_SECONDS = 1
@@ -88,7 +88,7 @@ def table_transaction(
 def engine_of(url: URL, platform: str) -> sqlalchemy.Engine:
     """Return an engine whose sessions PostgreSQL shows under the platform's name."""
     options = {
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "connect_timeout": MERGE_CONNECT_TIMEOUT_SECONDS,
         "application_name": f"yellow_dynamic {platform}"[:63],
         # Where the database is SQL_ASCII, a client of no encoding gets bytes.
         "client_encoding": "UTF8",

@@ -48,7 +48,7 @@ from yellow_dynamic.datasurface_adapter import DATASURFACE
 from yellow_dynamic.deployment import (
     advise_shards,
     cluster_files,
-    factory_files,
+    render_factory_files,
     secrets_section,
     suitable_shards,
 )
@@ -543,7 +543,7 @@ def bootstrap_files(platforms: list[YellowDynamicDataPlatform], eco: Ecosystem) 
     for dp in platforms:
         for problem in validate_arguments(dp):
             raise ValueError(problem)
-        files |= factory_files(platform_settings(dp, eco))
+        files |= render_factory_files(platform_settings(dp, eco))
         advise_shards(dp.name, dp.factoryShards, count_streams(dp, eco))
     return files | deployment_files(platforms, eco)
 

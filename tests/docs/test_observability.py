@@ -47,11 +47,11 @@ def send_of_the_page(site: Site, stats: Any) -> None:
     """Send what the API server sends of a platform that has delivered."""
     settings = contract_settings(site)
     write_batch(site, "Store1", 1)
-    table = store.read_table(Installation(site.model.platform, settings))
+    table = store.load_table(Installation(site.model.platform, settings))
     table.sources.airflow = AirflowView("3.3", {}, {})
     status = platform_status(table.sources)
     factory = metadata.Factory(table.sources.installation, "", True)
-    gauges.send(stats, overview.Platform(factory, status, table.sources.airflow, table, None))
+    gauges.send(stats, overview.PlatformView(factory, status, table.sources.airflow, table, None))
 
 
 def contract_settings(site: Site) -> dict[str, Any]:

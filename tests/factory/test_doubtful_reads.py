@@ -40,7 +40,7 @@ def become_reader(site: Site, *, search_path: str = "") -> str:
 
 
 def table_rows(module: Any) -> Any:
-    return module.read_table(module.BUILDER.platform, module.ALL).rows
+    return module.read_table(module.BUILDER.platform, module.ALL_ROWS).rows
 
 
 def reading(site: Site) -> tuple[list[str], dict[str, Any]]:

@@ -11,7 +11,7 @@ from yellow_models import Store
 from one_machine import free_port
 from yellow_dynamic.factory.rules import compute_revision
 from yellow_dynamic.monitoring.airflow_python import load_factory
-from yellow_dynamic.monitoring.in_airflow import Facts, LoadedFactory, Reading
+from yellow_dynamic.monitoring.in_airflow import FactoryReading, Facts, LoadedFactory
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +79,6 @@ def test_cause_is_known(installed: Site) -> None:
     }
 
 
-def read_with_login(site: Site, user: str, password: str) -> Reading:
+def read_with_login(site: Site, user: str, password: str) -> FactoryReading:
     site.login(user, password)
     return load(site.factory_file).reading

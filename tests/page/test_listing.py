@@ -18,7 +18,7 @@ from yellow_dynamic.monitoring.airflow import AirflowView, DagView, Failure
 from yellow_dynamic.monitoring.batches import Batch
 from yellow_dynamic.monitoring.status import PlatformStatus, State, StreamStatus
 from yellow_dynamic.page.listing import ListedStream, StreamPage, StreamQuery, find_page
-from yellow_dynamic.page.overview import Platform
+from yellow_dynamic.page.overview import PlatformView
 
 NOW = datetime(2026, 11, 29)
 XCOM = "The source refused the login."
@@ -38,7 +38,7 @@ def platform(
     }
     view, status = AirflowView("3.3", dags, {}), PlatformStatus(name, list(streams))
     factory: Any = SimpleNamespace(installation=SimpleNamespace(name=name))
-    whole = Platform(factory, status, view, None, None)
+    whole = PlatformView(factory, status, view, None, None)
     return [ListedStream(whole, stream) for stream in streams]
 
 

@@ -51,7 +51,7 @@ def test_the_message_leaves_nothing_in_the_session(
     monkeypatch.setattr(module, "closing", nullcontext)
     connect = mocker.spy(psycopg2, "connect")
 
-    module.read_table(module.BUILDER.platform, module.ALL)
+    module.read_table(module.BUILDER.platform, module.ALL_ROWS)
 
     connection = connect.spy_return
     with connection.cursor() as cursor:
@@ -75,7 +75,7 @@ def test_a_statement_that_takes_too_long_ends_in_the_database_too(installed: Sit
 
         started = time.monotonic()
         with pytest.raises(module.TableUnreadableError, match="statement timeout"):
-            module.read_table(module.BUILDER.platform, module.ALL)
+            module.read_table(module.BUILDER.platform, module.ALL_ROWS)
 
         seconds = time.monotonic() - started
         assert module.QUERY_TIMEOUT_SECONDS <= seconds < module.READ_DEADLINE_SECONDS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from yellow_dynamic.factory.database import ALL
+from yellow_dynamic.factory.database import ALL_ROWS
 from yellow_dynamic.factory.files import END_OF_FILE
 from yellow_dynamic.factory.platform import Platform
 from yellow_dynamic.factory.shards import (
@@ -38,7 +38,7 @@ def keys(shard: Shard) -> set[str]:
 def test_one_file_has_all_rows(tmp_path: Path) -> None:
     shard = current_shard(file(tmp_path, 1, 1))
 
-    assert (shard.buckets, shard.condition()) == (None, ALL)
+    assert (shard.buckets, shard.condition()) == (None, ALL_ROWS)
     assert keys(shard) == set(KEYS)
 
 

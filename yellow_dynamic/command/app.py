@@ -22,7 +22,7 @@ from yellow_dynamic.command.history import (
     HistoryReport,
     PruneReport,
     build_revision_report,
-    prune,
+    prune_history,
     read_history,
     read_revision,
     roll_back,
@@ -61,7 +61,7 @@ from yellow_dynamic.monitoring.status import (
 )
 from yellow_dynamic.monitoring.text import format_error
 
-FAILED = 1
+EXIT_FAILED = 1
 DIFFERENT = 2
 
 EXIT_CODES = """
@@ -90,7 +90,7 @@ def usage_errors() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        error.exit_code = FAILED  # type: ignore[attr-defined]
+        error.exit_code = EXIT_FAILED  # type: ignore[attr-defined]
         raise
 
 
@@ -337,7 +337,7 @@ def print_report(report: Report, *, as_json: bool) -> None:
     for failure in failures:
         print_error(failure)
     if failures:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(EXIT_FAILED)
     if report.differs:
         raise typer.Exit(DIFFERENT)
 
@@ -400,13 +400,13 @@ def report_errors() -> Iterator[None]:
         yield
     except (OperationError, SQLAlchemyError) as error:
         print_error(format_error(error))
-        raise typer.Exit(FAILED) from None
+        raise typer.Exit(EXIT_FAILED) from None
 
 
 # --- The commands -----------------------------------------------------------------------------
 
 
-OVERVIEW = """
+HELP = """
 Look after the DAGs that yellow_dynamic builds from a database table.
 
 Most commands find a platform through --model (the folder with eco.py), --dags (the folder with
@@ -425,7 +425,7 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(help=unwrapped(OVERVIEW), epilog=unwrapped(EXIT_CODES))
+@app.callback(help=unwrapped(HELP), epilog=unwrapped(EXIT_CODES))
 def yellow_dynamic(
     version: Annotated[
         bool,
@@ -636,7 +636,7 @@ def history(
         names = ", ".join(each.name for each in found)
         confirm(f"Remove the changes of {names} before {before} UTC?", yes)
         return build_report(
-            found, lambda each: prune(each, before), lambda it: PruneReport(it, before)
+            found, lambda each: prune_history(each, before), lambda it: PruneReport(it, before)
         )
     if about.isdecimal():
         number = int(about)

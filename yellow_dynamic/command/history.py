@@ -222,7 +222,7 @@ class PruneReport:
             )
 
 
-def prune(installation: Installation, before: datetime) -> tuple[Installation, int]:
+def prune_history(installation: Installation, before: datetime) -> tuple[Installation, int]:
     """Remove the changes before a time (UTC).
 
     Raises:

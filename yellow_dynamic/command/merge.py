@@ -112,7 +112,7 @@ class PlanReport:
 
 
 #: So many streams that are added, or removed, are listed one by one.
-LISTED = 10
+LISTED_STREAMS = 10
 
 
 def alike(streams: list[StreamChange]) -> list[list[StreamChange]]:
@@ -126,7 +126,7 @@ def alike(streams: list[StreamChange]) -> list[list[StreamChange]]:
         groups.setdefault((stream.action, stream.status, same), []).append(stream)
     found = []
     for (action, _, _), group in groups.items():
-        many = action == "changed" or len(group) > LISTED
+        many = action == "changed" or len(group) > LISTED_STREAMS
         found += [group] if many else [[stream] for stream in group]
     return found
 

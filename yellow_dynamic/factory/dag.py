@@ -22,7 +22,7 @@ from yellow_dynamic.factory.compat import (
     TriggerDagRunOperator,
 )
 from yellow_dynamic.factory.constants import METADATA_START, PULL_ALWAYS
-from yellow_dynamic.factory.database import ALL, Row, TableUnreadableError
+from yellow_dynamic.factory.database import ALL_ROWS, Row, TableUnreadableError
 from yellow_dynamic.factory.logs import log, one_line
 from yellow_dynamic.factory.notify import FailureNotifier, notification_settings
 from yellow_dynamic.factory.operators import (
@@ -96,7 +96,7 @@ class DagBuilder:
     def stream_problems(self) -> Iterator[str]:
         """Yield what keeps streams of the platform from running, as far as this process sees."""
         try:
-            reading = load_rows(self.platform, ALL)
+            reading = load_rows(self.platform, ALL_ROWS)
         except TableUnreadableError as error:
             yield str(error)
             return

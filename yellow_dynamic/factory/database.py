@@ -38,7 +38,7 @@ READ_DEADLINE_SECONDS = 8
 
 # A condition of SQL, and the values for its places {}.
 Condition = tuple[str, ...]
-ALL: Condition = ("true",)
+ALL_ROWS: Condition = ("true",)
 
 
 class Row(NamedTuple):

@@ -74,7 +74,7 @@ def retryable_pull_error(pod: Any) -> str | None:
     for container in (pod and pod.status.container_statuses) or []:
         waiting = container.state.waiting
         if waiting and waiting.reason in ("ErrImagePull", "ImagePullBackOff"):
-            words = format_error(waiting)
+            words = format_state(waiting)
             return None if NO_SUCH_IMAGE.search(words) else words
     return None
 
@@ -86,15 +86,15 @@ def failed_pod_reason(pod: Any) -> str:
     if pod.status.reason == "DeadlineExceeded":
         return f"it did not end within its timeout of {pod.spec.active_deadline_seconds} s"
     if pod.status.reason:
-        return format_error(pod.status)
+        return format_state(pod.status)
     for container in pod.status.container_statuses or []:
         ended, waiting = container.state.terminated, container.state.waiting
         if waiting:
-            return f"its container could not start, {format_error(waiting)}"
+            return f"its container could not start, {format_state(waiting)}"
         if ended and ended.exit_code:
             return f"its container ended with exit code {ended.exit_code} ({ended.reason})"
     return f"it was in phase {pod.status.phase}; the error before this one says what happened"
 
 
-def format_error(state: Any) -> str:
+def format_state(state: Any) -> str:
     return ": ".join(filter(None, (state.reason, state.message))).rstrip(".")

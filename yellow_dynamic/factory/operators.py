@@ -35,7 +35,7 @@ from yellow_dynamic.factory.result import (
     UNREADABLE,
     ResultFromLog,
 )
-from yellow_dynamic.factory.rules import COMMITTED, FAILURE, RAN_WITH
+from yellow_dynamic.factory.rules import COMMITTED_BATCH, FAILURE, RAN_WITH
 
 CHECK_TASK = "check_result"
 
@@ -197,7 +197,7 @@ class IngestionPodOperator(JobPodOperator):
 
     def announce(self, batch: dict[str, Any] | None, context: Any) -> None:
         """Let the Assets of the task have an event each, if a batch was committed."""
-        if ResultFromLog.result != DONE or (batch and batch["status"] != COMMITTED):
+        if ResultFromLog.result != DONE or (batch and batch["status"] != COMMITTED_BATCH):
             self.outlets: list[Asset] = []
         for asset in self.outlets:
             context["outlet_events"][asset].extra = batch or {}

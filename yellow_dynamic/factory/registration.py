@@ -11,7 +11,7 @@ from airflow.utils.file import find_dag_file_paths
 from yellow_dynamic.factory.compat import DAG, get_parsing_context
 from yellow_dynamic.factory.constants import UNREGISTERED
 from yellow_dynamic.factory.dag import DagBuilder, config_errors, registered_dag_id
-from yellow_dynamic.factory.database import ALL
+from yellow_dynamic.factory.database import ALL_ROWS
 from yellow_dynamic.factory.draining import build_draining_dags, draining_dags
 from yellow_dynamic.factory.logs import log
 from yellow_dynamic.factory.platform import Platform
@@ -67,7 +67,7 @@ def running_dag(builder: DagBuilder, dag_id: str) -> dict[str, DAG]:
     rows = load_rows(platform, ("stream_key = {}", key)).rows
     if key not in {row.stream_key for row in rows}:
         # The id of a bad row's DAG does not always name the row.
-        rows = load_rows(platform, ALL).rows
+        rows = load_rows(platform, ALL_ROWS).rows
     own_ids = ((row, build_dag_id(platform.name, row.stream_key)) for row in rows)
     wanted = [
         row for row, own_id in own_ids if dag_id in (own_id, registered_dag_id(platform, row))

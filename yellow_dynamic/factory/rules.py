@@ -32,7 +32,7 @@ BATCH_COLUMNS = {
     "total": "total_records",
 }
 # What becomes of a batch in the end.
-COMMITTED, FAILED = "committed", "failed"
+COMMITTED_BATCH, FAILED_BATCH = "committed", "failed"
 # The XComs of a run: what its job ran with, and why a task of it failed.
 RAN_WITH, FAILURE = "ran_with", "failure"
 # How the settings begin that say who is told of a run that failed.

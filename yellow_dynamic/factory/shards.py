@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from yellow_dynamic.factory.database import ALL, Condition
+from yellow_dynamic.factory.database import ALL_ROWS, Condition
 from yellow_dynamic.factory.files import factory_file, is_whole
 from yellow_dynamic.factory.logs import log
 from yellow_dynamic.factory.platform import Platform
@@ -29,7 +29,7 @@ class Shard(NamedTuple):
     def condition(self) -> Condition:
         """Return the condition that is true for the rows of these buckets."""
         if self.buckets is None:
-            return ALL
+            return ALL_ROWS
         bits = bytearray(BUCKETS // 8)
         for bucket in self.buckets:
             bits[bucket // 8] |= 1 << bucket % 8

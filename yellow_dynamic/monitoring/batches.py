@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from yellow_dynamic.factory.rules import (
     BATCH_COLUMNS,
-    COMMITTED,
+    COMMITTED_BATCH,
     DEFAULT_SCHEDULE,
     NO_SCHEDULE,
     PRESETS,
@@ -92,11 +92,11 @@ def read_deliveries(connection: Connection, settings: dict[str, Any]) -> dict[st
     Raises:
         OperationError: this role has no privilege to read the tables.
     """
-    if not is_readable(connection, settings):
+    if not has_readable_batches(connection, settings):
         return {}
     counter, batches = batch_tables(settings)
     newest, good = batches.alias("newest"), batches.alias("good")
-    last_good = select_newest(good, counter, 1, good.c.batch_status == COMMITTED)
+    last_good = select_newest(good, counter, 1, good.c.batch_status == COMMITTED_BATCH)
     of_counter = sqlalchemy.and_(
         newest.c.key == counter.c.key, newest.c.batch_id == counter.c.currentBatch
     )
@@ -125,7 +125,7 @@ def read_batches(
     Raises:
         OperationError: see `read_deliveries`.
     """
-    if not is_readable(connection, settings):
+    if not has_readable_batches(connection, settings):
         return []
     counter, batches = batch_tables(settings)
     of_key = select_newest(batches, counter, limit)
@@ -136,7 +136,7 @@ def read_batches(
     return [(key, Batch(*values)) for key, *values in connection.execute(query)]
 
 
-def is_readable(connection: Connection, settings: dict[str, Any]) -> bool:
+def has_readable_batches(connection: Connection, settings: dict[str, Any]) -> bool:
     """Return whether the batch tables exist.
 
     Raises:

@@ -88,7 +88,7 @@ class BuiltDag:
 
 
 @dataclass
-class Reading:
+class FactoryReading:
     """What a factory file read; see its READING. `cause` is a value of `contract.Cause`."""
 
     source: str | None
@@ -118,13 +118,16 @@ class LoadedFactory:
     package: str | None
     syntax_error: str | None
     error: str | None
-    reading: Reading
+    reading: FactoryReading
     dags: dict[str, BuiltDag]
     guessed_folder: str | None = None
 
     @classmethod
     def of_json(cls, answer: dict[str, Any]) -> LoadedFactory:
-        made = {"reading": Reading(**answer["reading"]), "dags": dags_of_json(answer["dags"])}
+        made = {
+            "reading": FactoryReading(**answer["reading"]),
+            "dags": dags_of_json(answer["dags"]),
+        }
         return cls(**{**answer, **made})
 
 
@@ -172,7 +175,7 @@ def both_sides(static_folder: str, dag_folder: str, pattern: str, name: str) -> 
         CannotReadError: a folder, a file, Airflow or the factory's table cannot be read.
     """
     static_files = find(static_folder, pattern)
-    factory = factory_file(dag_folder, name)
+    factory = find_factory_file(dag_folder, name)
     if not static_files:
         raise CannotReadError(f"There is no static file {pattern} in {static_folder} or below it.")
     in_dag_folder = find(dag_folder, pattern)
@@ -309,10 +312,10 @@ def last_line(trace: str | None) -> str:
     return re.sub(r"^unusual_prefix_\w+\.", "", lines[-1].strip()) if lines else "no reason given"
 
 
-def reading_of(file: Path) -> Reading:
+def reading_of(file: Path) -> FactoryReading:
     """Return what a factory file read, as it says after it was loaded."""
     said = getattr(module_of(file), "READING", None) or {}
-    return Reading(**{name: said.get(name) for name in Reading.__dataclass_fields__})
+    return FactoryReading(**{name: said.get(name) for name in FactoryReading.__dataclass_fields__})
 
 
 def module_of(file: Path) -> ModuleType | None:
@@ -374,7 +377,7 @@ def find(folder: str, pattern: str) -> list[Path]:
     )
 
 
-def factory_file(dag_folder: str, name: str) -> Path:
+def find_factory_file(dag_folder: str, name: str) -> Path:
     found = find(dag_folder, name)
     if len(found) == 1:
         return found[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from yellow_dynamic.factory.rules import FAILED, compute_revision, get_batch_key
+from yellow_dynamic.factory.rules import FAILED_BATCH, compute_revision, get_batch_key
 from yellow_dynamic.monitoring import OperationError, batches
 from yellow_dynamic.monitoring.airflow import AirflowView, DagView
 from yellow_dynamic.monitoring.batches import Batch, Delivery
@@ -99,7 +99,7 @@ class StreamFilter:
         return self.selection is None or self.selection.matches(stream_key, config)
 
 
-ALL = StreamFilter()
+EVERY_STREAM = StreamFilter()
 
 
 @dataclass
@@ -205,7 +205,7 @@ def read_store(sources: Sources) -> None:
         sources.problems.append(str(error))
 
 
-def platform_status(sources: Sources, wanted: StreamFilter = ALL) -> PlatformStatus:
+def platform_status(sources: Sources, wanted: StreamFilter = EVERY_STREAM) -> PlatformStatus:
     """Return the status of the wanted streams, of all streams that any source has."""
     installation, factory, airflow = sources.installation, sources.factory, sources.airflow
     built = {
@@ -402,7 +402,7 @@ def diagnose_delivery(sources: Sources, row: StreamRow) -> Iterator[Finding]:
     if delivery is None:
         return
     newest, good = delivery
-    if newest and newest.status == FAILED:
+    if newest and newest.status == FAILED_BATCH:
         reason = f"its batch {newest.number} failed at {format_time(newest.ended)}"
         yield Finding(State.FAILING, reason)
     due = sources.late_after or batches.due_since(row.stream_key, sources.configs, sources.now)

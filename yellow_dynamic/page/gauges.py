@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any
 
 from yellow_dynamic.monitoring.status import State
-from yellow_dynamic.page.overview import OVERVIEW, Platform
+from yellow_dynamic.page.overview import OVERVIEW, PlatformView
 
 EVERY_SECONDS = 60
 
@@ -38,13 +38,13 @@ def send_for_ever() -> None:
         time.sleep(EVERY_SECONDS)
 
 
-def send(stats: Any, platform: Platform) -> None:
+def send(stats: Any, platform: PlatformView) -> None:
     for name, value in figures_of(platform).items():
         # In the name and not as tags, which plain StatsD drops.
         stats.gauge(f"yellow_dynamic.{platform.installation.airflow_name}.{name}", value)
 
 
-def figures_of(platform: Platform) -> dict[str, int]:
+def figures_of(platform: PlatformView) -> dict[str, int]:
     """Return the figures of a platform by name; what is not known is left out."""
     streams = platform.status.streams
     states = Counter(stream.state for stream in streams)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, Field
 
 from yellow_dynamic.monitoring.status import State, StreamStatus
-from yellow_dynamic.page.overview import Platform
+from yellow_dynamic.page.overview import PlatformView
 from yellow_dynamic.page.shapes import describe_schedule, find_change, find_config
 
 MAX_LIMIT = 100
@@ -57,7 +57,7 @@ class StreamQuery(BaseModel):
 class ListedStream(NamedTuple):
     """A stream and its platform."""
 
-    platform: Platform
+    platform: PlatformView
     stream: StreamStatus
 
 

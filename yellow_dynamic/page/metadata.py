@@ -186,7 +186,7 @@ def said_by_tasks(
         yield (record.dag_id, record.run_id), str(XComModel.deserialize_value(record))
 
 
-def newest_record(session: Session, airflow_name: str) -> RunRecord | None:
+def find_newest_record(session: Session, airflow_name: str) -> RunRecord | None:
     """Return what one of a platform's newest runs says of where its row came from."""
     newest = (
         select(DagRun.id)

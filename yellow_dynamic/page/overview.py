@@ -22,7 +22,7 @@ from yellow_dynamic.monitoring.text import format_error, format_time
 from yellow_dynamic.page import metadata
 from yellow_dynamic.page.metadata import Factory
 from yellow_dynamic.page.shapes import search_text
-from yellow_dynamic.page.store import Table, read_table
+from yellow_dynamic.page.store import Table, load_table
 
 #: An answer that is older is asked for anew. For the new one nobody waits longer than
 #: PATIENCE_SECONDS, unless the old one is older than OLD_SECONDS.
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Platform:
+class PlatformView:
     """What is known of one platform.
 
     Attributes:
@@ -76,7 +76,7 @@ class Answer:
     """
 
     at: datetime
-    platforms: list[Platform]
+    platforms: list[PlatformView]
     import_errors: dict[str, str]
 
     @property
@@ -140,7 +140,7 @@ class Overview:
         at = datetime.now(UTC)
         with ThreadPoolExecutor(AT_ONCE) as pool, create_session(scoped=False) as session:
             factories = metadata.find_factories(session)
-            tables = [pool.submit(read_table, each.installation) for each in factories]
+            tables = [pool.submit(load_table, each.installation) for each in factories]
             errors = metadata.import_errors(session)
             names = [each.installation.airflow_name for each in factories]
             views = [metadata.view_of(session, name, errors) for name in names]
@@ -156,7 +156,7 @@ class Overview:
         factory: Factory,
         reading: Future[Table],
         view: AirflowView,
-    ) -> Platform:
+    ) -> PlatformView:
         installation = factory.installation
         table: Table | None = None
         outage: str | None = None
@@ -174,12 +174,12 @@ class Overview:
                 f"its row is that of {format_time(table.at)}, when the table was read last"
             )
         status = platform_status(sources)
-        return Platform(factory, status, view, table, outage)
+        return PlatformView(factory, status, view, table, outage)
 
 
 def newest_record(installation: Installation) -> metadata.RunRecord | None:
     with create_session(scoped=False) as session:
-        return metadata.newest_record(session, installation.airflow_name)
+        return metadata.find_newest_record(session, installation.airflow_name)
 
 
 def about_outage(reason: str, table: Table | None, record: metadata.RunRecord | None) -> str:

@@ -30,7 +30,7 @@ from yellow_dynamic.monitoring.changes import change_as_json
 from yellow_dynamic.monitoring.status import State, StreamStatus
 from yellow_dynamic.monitoring.text import format_error
 from yellow_dynamic.page.listing import ListedStream, StreamQuery, find_page
-from yellow_dynamic.page.overview import OVERVIEW, Answer, Platform
+from yellow_dynamic.page.overview import OVERVIEW, Answer, PlatformView
 from yellow_dynamic.page.shapes import reason_without_xcom, stream_as_json
 
 #: So many batches and changes of one stream are shown.
@@ -100,7 +100,7 @@ class Viewer:
         # All DAGs of a platform are of one bundle, and so of one team.
         self._find_team = cache(DagModel.get_team_name)
 
-    def readable(self, platform: Platform) -> list[StreamStatus]:
+    def readable(self, platform: PlatformView) -> list[StreamStatus]:
         """Return the streams of a platform whose DAGs the user can read."""
         streams = platform.status.streams
         # Not all of the DAGs need be in Airflow's database, where get_authorized_dag_ids looks.
@@ -135,7 +135,7 @@ def head_of(answer: Answer) -> dict[str, Any]:
     return {"at": answer.at.isoformat(timespec="seconds"), "newer_soon": answer.is_old}
 
 
-def platform_as_json(platform: Platform) -> dict[str, Any]:
+def platform_as_json(platform: PlatformView) -> dict[str, Any]:
     return {
         "platform": platform.installation.name,
         "table": platform.installation.table,
@@ -155,7 +155,7 @@ def stream_row(listed: ListedStream, viewer: Viewer) -> dict[str, Any]:
     return {"platform": platform.installation.name, **row}
 
 
-def more_of(platform: Platform, stream: StreamStatus) -> dict[str, Any]:
+def more_of(platform: PlatformView, stream: StreamStatus) -> dict[str, Any]:
     """Return a stream's newest batches and changes, or why they cannot be read."""
     installation, table = platform.installation, platform.table
     config = table.sources.configs.get(stream.stream_key, {}) if table else {}

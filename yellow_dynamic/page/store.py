@@ -19,7 +19,7 @@ class Table:
     at: datetime
 
 
-def read_table(installation: Installation) -> Table:
+def load_table(installation: Installation) -> Table:
     """Read the rows of a platform, what they delivered and their last changes.
 
     Raises:
