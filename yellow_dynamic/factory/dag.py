@@ -32,7 +32,7 @@ from yellow_dynamic.factory.operators import (
     choose_next_task,
 )
 from yellow_dynamic.factory.platform import Platform
-from yellow_dynamic.factory.pod import POD_START_SECONDS
+from yellow_dynamic.factory.pod import POD_OPTIONS
 from yellow_dynamic.factory.podspec import JOBS, PodSpecs, job_task_id, to_timedelta
 from yellow_dynamic.factory.result import ResultFromLog
 from yellow_dynamic.factory.rows import load_rows
@@ -306,20 +306,10 @@ class DagBuilder:
             image_pull_policy=PULL_ALWAYS,
             cmds=["python", "-m", JOBS[job_task].module],
             container_resources=JOBS[job_task].resources,
-            startup_timeout_seconds=POD_START_SECONDS,
-            # Backfills keep no limit of active runs.
-            max_active_tis_per_dag=1,
-            get_logs=True,
-            log_events_on_failure=True,
-            # Hundreds of lines that would bury the reason.
-            log_pod_spec_on_failure=False,
-            do_xcom_push=False,
-            on_finish_action="delete_pod",
             callbacks=[ResultFromLog],
-            # Whatever Airflow's configuration has as default.
-            deferrable=False,
             # How often the triggerer looks, in seconds.
             poll_interval=5,
+            **POD_OPTIONS,
             **priority,
             **DEFAULT_ARGS,
         )

@@ -14,7 +14,7 @@ from kubernetes.client import models as k8s
 from yellow_dynamic.factory.compat import DAG, AirflowFailException, PythonOperator
 from yellow_dynamic.factory.constants import MODEL_VOLUME, UNREGISTERED
 from yellow_dynamic.factory.logs import log
-from yellow_dynamic.factory.pod import POD_START_SECONDS, JobPodOperator
+from yellow_dynamic.factory.pod import POD_OPTIONS, JobPodOperator
 
 
 class Infrastructure:
@@ -95,14 +95,7 @@ class Infrastructure:
             container_resources=k8s.V1ResourceRequirements(
                 requests={"memory": "256Mi", "cpu": "100m"}
             ),
-            startup_timeout_seconds=POD_START_SECONDS,
-            max_active_tis_per_dag=1,
-            get_logs=True,
-            log_events_on_failure=True,
-            log_pod_spec_on_failure=False,
-            do_xcom_push=False,
-            on_finish_action="delete_pod",
-            deferrable=False,
+            **POD_OPTIONS,
             **self.volumes(),
         )
         task.allowed_removals = self.settings["allowed_removals"]

@@ -45,6 +45,21 @@ RUN_ANNOTATION = "yellow-dynamic/deferred-run"
 # The states of a task that nobody goes on with.
 TERMINAL_STATES = ("success", "failed", "skipped", "upstream_failed", "removed")
 
+# What the operators of all our pods are given.
+POD_OPTIONS: dict[str, Any] = {
+    "startup_timeout_seconds": POD_START_SECONDS,
+    # Backfills keep no limit of active runs.
+    "max_active_tis_per_dag": 1,
+    "get_logs": True,
+    "log_events_on_failure": True,
+    # Hundreds of lines that would bury the reason.
+    "log_pod_spec_on_failure": False,
+    "do_xcom_push": False,
+    "on_finish_action": "delete_pod",
+    # Whatever Airflow's configuration has as default.
+    "deferrable": False,
+}
+
 # Since when this task knows, by their uids, of pods that have ended and were not its own.
 SEEN_ENDED: dict[str, float] = {}
 
