@@ -11,14 +11,15 @@ PIPU := $(INSTALL) $(VENVU)/bin/python
 # The factory file as bootstrap writes it, for the linters and for coverage.
 FACTORY := build/factory/sample.py
 SOURCES := yellow_dynamic embedded examples tests benchmarks
-AIRFLOW2_TESTS := tests/plugin tests/history tests/factory tests/monitoring tests/reliability/test_dag_processor.py \
+AIRFLOW2_TESTS := tests/units tests/plugin tests/history tests/factory tests/monitoring \
+	tests/reliability/test_dag_processor.py tests/reliability/test_short_file.py \
 	tests/reliability/test_shard_change.py tests/reliability/test_metrics.py \
 	tests/reliability/test_snapshot_writers.py \
 	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
 	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py \
 	tests/embedded/test_transformer_job.py tests/page/test_plugin.py
-UPSTREAM_TESTS := tests/plugin tests/history tests/factory tests/monitoring tests/cli tests/deployment tests/examples tests/docs \
-	tests/reliability tests/page
+UPSTREAM_TESTS := tests/units tests/plugin tests/history tests/factory tests/monitoring tests/cli \
+	tests/deployment tests/examples tests/docs tests/reliability tests/page
 # A real scheduler runs all DAGs of a platform with DataSurface's own jobs.
 WHOLE_PLATFORM := tests/scheduler/test_whole_platform.py
 # What DataSurface 0.0.35 to 0.0.57 pin; SQLALCHEMY='sqlalchemy>=2.1' tests with the newest.
