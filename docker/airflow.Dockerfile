@@ -1,9 +1,9 @@
 # The image of Airflow: Apache's own image with the driver and the provider that the factory file
-# imports, and with yellow_dynamic for the page Streams, which Airflow 3.3 shows.
+# imports, and with yellow_dynamic for short DAG files and for the page Streams of Airflow 3.3.
 #
 #     docker build --file docker/airflow.Dockerfile --tag registry.example.org/airflow:1 .
 #
-# For Airflow 2.11: --build-arg AIRFLOW_VERSION=2.11.2. It has no such page, and needs no more.
+# For Airflow 2.11: --build-arg AIRFLOW_VERSION=2.11.2. It has no such page.
 ARG AIRFLOW_VERSION=3.3.2
 ARG PYTHON_VERSION=3.12
 

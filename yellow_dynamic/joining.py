@@ -98,7 +98,9 @@ def shorten_docstrings(source: str) -> str:
 
 def merge_imports(nodes: list[ast.Import | ast.ImportFrom]) -> str:
     """Return the imports of several modules as one block, sorted as the linter wants it."""
-    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    plain = {
+        ast.unparse(node).removeprefix("import ") for node in nodes if isinstance(node, ast.Import)
+    }
     members: dict[str, set[tuple[str, str | None]]] = {}
     for node in nodes:
         if isinstance(node, ast.ImportFrom):

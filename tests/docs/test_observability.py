@@ -12,7 +12,7 @@ from conftest import Site
 from doc_blocks import ROOT, blocks
 
 from yellow_dynamic.monitoring.airflow import AirflowView
-from yellow_dynamic.monitoring.in_airflow import settings_of
+from yellow_dynamic.monitoring.in_airflow import parse_settings
 from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.status import platform_status
 from yellow_dynamic.page import gauges, metadata, overview, store
@@ -55,7 +55,7 @@ def send_of_the_page(site: Site, stats: Any) -> None:
 
 
 def contract_settings(site: Site) -> dict[str, Any]:
-    settings = settings_of(site.factory_file.read_text(encoding="utf-8"))
+    settings = parse_settings(site.factory_file.read_text(encoding="utf-8"))
     assert settings is not None
     return settings
 

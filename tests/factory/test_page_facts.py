@@ -13,7 +13,7 @@ from yellow_models import Store
 
 from yellow_dynamic.factory.dag import metadata_comment
 from yellow_dynamic.factory.rules import compute_revision
-from yellow_dynamic.monitoring.in_airflow import Facts, facts_of
+from yellow_dynamic.monitoring.in_airflow import Facts, parse_facts
 
 TEXTS = st.text() | st.sampled_from(["it's", "\\'", "]: # '{}'", '"', "*/", "\n\n[yellow_dynamic]"])
 
@@ -25,7 +25,7 @@ def test_any_key_and_problem_is_read_as_it_was_written(
     line = metadata_comment(key, compute_revision(text), problem=problem)
 
     assert len(line.splitlines()) == 1
-    assert facts_of(f"### A page\n\n{line}\n") == Facts(key, compute_revision(text), problem)
+    assert parse_facts(f"### A page\n\n{line}\n") == Facts(key, compute_revision(text), problem)
 
 
 def test_pages_show_no_word_of_it(site: Site) -> None:
@@ -44,4 +44,4 @@ def test_pages_show_no_word_of_it(site: Site) -> None:
         shown = MarkdownIt("commonmark").render(page)
         assert line.startswith("[yellow_dynamic]: # '{")
         assert shown == MarkdownIt("commonmark").render("\n".join(seen))
-        assert facts_of(page).problem is None or "has no ingestion DAG" in shown
+        assert parse_facts(page).problem is None or "has no ingestion DAG" in shown

@@ -18,7 +18,7 @@ from run_settings import EVERYTHING
 from yellow_models import HINTED, PROVIDERS_BOOTSTRAP, Store
 
 from one_machine import NotYetError, wait_until
-from yellow_dynamic.monitoring.in_airflow import facts_of
+from yellow_dynamic.monitoring.in_airflow import parse_facts
 from yellow_dynamic.run_settings import ARGUMENT_KEYS, RunSettings
 
 DAG_ID = "yellowlive__Store1_ingestion"
@@ -76,7 +76,7 @@ def test_settings_of_a_stream_are_not_those_of_another(site: Site) -> None:
         if PROVIDERS_BOOTSTRAP
         else (1, {"memory": "256Mi", "cpu": "100m"})
     )
-    assert facts_of(plain.doc_md).settings == sorted(HINTED)
+    assert parse_facts(plain.doc_md).settings == sorted(HINTED)
 
 
 def test_page_shows_the_settings(site: Site) -> None:
@@ -85,7 +85,7 @@ def test_page_shows_the_settings(site: Site) -> None:
     assert '"pool": "erp"' in page
     assert '"serviceAccountName": "ingestion"' in page
     every = set(ARGUMENT_KEYS.values()) - {"spread_minutes"}
-    assert set(facts_of(page).settings) == every
+    assert set(parse_facts(page).settings) == every
 
 
 def test_pod_of_a_template_has_what_both_say_and_the_jobs_own_wins(site: Site) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from airflow_names import DagSerialization
-from units.conftest import config, row
+from airflow_names import DAG, DagSerialization, schedule_of
+from units.conftest import row
 
 from yellow_dynamic.factory.dag import DagBuilder, config_errors, row_settings
 from yellow_dynamic.factory.database import Row
 from yellow_dynamic.factory.platform import Platform
 from yellow_dynamic.factory.podspec import job_arguments, pod_name
 from yellow_dynamic.factory.rules import (
+    START_DATE,
     BadRowError,
     build_dag_id,
     cron_problem,
@@ -62,7 +63,7 @@ def test_every_dag_is_checked_as_airflow_does(
     """A rule of a later Airflow may concern more than the schedule."""
     checked: list[str] = []
     builder = DagBuilder(platform)
-    dag_class = type(builder.new_dag("x", "x", schedule=None, tags=[]))
+    dag_class = DAG
     validate = dag_class.validate
 
     def refuse_b(dag: Any) -> None:
@@ -80,24 +81,50 @@ def test_every_dag_is_checked_as_airflow_does(
     assert "config-error" not in dags["yellowlive__C_ingestion"].tags
 
 
-def test_schedule_that_airflow_refuses_costs_each_of_its_streams(
+def test_check_of_a_schedule_is_remembered_only_if_it_has_passed(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its check is remembered for streams of the same schedule only where it has passed."""
-    builder = DagBuilder(platform)
-    schedule = "0 4 * * *"
+    schedule, checks = "0 4 * * *", []
+    timetable_class = type(
+        DagBuilder(platform).new_dag("x", "x", schedule=schedule, tags=[]).timetable
+    )
 
-    def refuse() -> None:
-        raise ValueError("no such hour")
+    def check(timetable: Any) -> None:
+        checks.append(timetable.expression)
+        if timetable.expression == schedule:
+            raise ValueError("no such hour")
 
-    builder.timetable(schedule).validate = refuse
-    dags = builder.build_dags([row(key, schedule_string=schedule) for key in "AB"] + [row("C")])
+    monkeypatch.setattr(timetable_class, "validate", check)
+    rows = [row(key, schedule_string=schedule) for key in "AB"] + [row(key) for key in "CDE"]
+    dags = DagBuilder(platform).build_dags(rows)
 
     assert [dag_id for dag_id, dag in dags.items() if "config-error" in dag.tags] == [
         "yellowlive__A_ingestion",
         "yellowlive__B_ingestion",
     ]
-    assert len(dags) == 3
+    assert len(dags) == 5
+    # Once for C, D and E together, and for the hourly DAGs that show the errors of A and B.
+    assert checks.count("0 * * * *") == 1
+    assert checks.count(schedule) == 4
+
+
+@pytest.mark.parametrize("schedule", [None, "@once", "@continuous", "@daily", "7 * * * *"])
+def test_dag_has_the_schedule_that_airflow_makes_of_its_text(
+    platform: Platform, schedule: str | None
+) -> None:
+    rows = [row(key, schedule_string=schedule) for key in "AB"]
+    options = {"start_date": START_DATE, "max_active_runs": 1, "catchup": False}
+    plain = DAG("plain", schedule=schedule, **options)
+
+    dags = DagBuilder(platform).build_dags(rows).values()
+
+    assert len(dags) == 2
+    for dag in dags:
+        assert "config-error" not in dag.tags
+        assert schedule_of(dag) == schedule_of(plain)
+        for name in ("timetable", "schedule_interval"):
+            form = DagSerialization.to_dict(dag)["dag"]
+            assert form.get(name) == DagSerialization.to_dict(plain)["dag"].get(name)
 
 
 @pytest.mark.parametrize(
@@ -164,4 +191,3 @@ def test_no_argument_of_a_job_is_expanded_by_kubernetes(platform: Platform) -> N
     settings = row_settings(platform, row("A", git_repo_branch="$(git_TOKEN)"))
 
     assert "$$(git_TOKEN)" in job_arguments(settings)
-    assert config("A")["stream_key"] == "A"

@@ -75,6 +75,15 @@ def test_package_without_the_module_is_told_both_remedies(tmp_path: Path) -> Non
     assert f"Install yellow-dynamic {__version__} there; or remove factoryFromPackage" in error
 
 
+def test_other_import_error_is_not_taken_for_a_missing_package(tmp_path: Path) -> None:
+    broken = "sys.modules['airflow.providers.cncf.kubernetes.operators.pod'] = None"
+
+    error = import_error(tmp_path, short_file(), broken)
+
+    assert "airflow.providers.cncf.kubernetes" in error
+    assert "needs the package" not in error
+
+
 def test_package_of_another_minor_version_names_both_and_the_remedies(tmp_path: Path) -> None:
     error = import_error(tmp_path, short_file(plugin_version="7.1.0"))
 

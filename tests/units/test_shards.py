@@ -69,13 +69,22 @@ def test_file_above_the_number_registers_nothing(
     assert "registers no DAGs. Delete it" in caplog.text
 
 
+def test_file_above_the_number_that_is_alone_registers_everything(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert keys(current_shard(file(tmp_path, 3, 2))) == set(KEYS)
+    assert "no complete" in caplog.text
+    assert "Delete it" not in caplog.text
+
+
 def test_file_beside_which_there_is_one_too_many_warns(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = file(tmp_path, 1, 1)
-    file(tmp_path, 2, 2)
+    file(tmp_path, 4, 4)
 
     assert keys(current_shard(first)) == set(KEYS)
+    assert "yellowlive_factory_dag_4.py is beside it" in caplog.text
     assert "Finish the change of factoryShards" in caplog.text
 
 

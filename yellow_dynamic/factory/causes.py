@@ -50,7 +50,7 @@ CAUSES = {
     "55P03": Cause.LOCKED,
     "57014": Cause.NO_ANSWER,
 }
-# By PostgreSQL's own words, where its drivers hand on no code or one code stands for several
+# By PostgreSQL's own words, where its drivers pass no code, or one code has several
 # causes. Where it speaks another language, the cause is the more general one.
 CAUSES_BY_WORDS = {
     "row-level security": Cause.ROW_SECURITY,
@@ -62,7 +62,7 @@ CAUSES_BY_WORDS = {
     "session is (not )?read-only|in recovery mode|hot standby": Cause.READ_ONLY,
     "SSL|certificate": Cause.TLS,
 }
-# What to do about each, for whoever meets it.
+# What to do about each.
 ADVICE = {
     Cause.LOGIN: "Check the login, and that pg_hba.conf of the server lets it in from here",
     Cause.NO_CONNECTION: "Check that the database is up and can be reached from here",

@@ -1,4 +1,4 @@
-"""What a job's pod has, whoever starts it."""
+"""Names and marks that all DAG files share."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class DagBuilder:
         self.has_policies = has_policies()
         self.dag_defaults = dag_defaults()
         self.task_prototypes = functools.cache(self.make_task_prototypes)
-        self.timetable = functools.cache(make_timetable)
+        self.timetables: dict[str, Any] = {}
         self.notification_settings = notification_settings(platform)
         self.on_failure = (
             FailureNotifier(platform).notify_failure if self.notification_settings else None
@@ -166,7 +166,7 @@ class DagBuilder:
         dag = self.new_dag(
             dag_id,
             settings["stream_key"],
-            description=f"{work} the merge store of {self.platform.label}"
+            description=f"{work} the merge store of {settings['original_platform_name']}"
             + REVISION_END.format(revision),
             schedule=upstream or settings["schedule_string"],
             doc_md=stream_documentation(self.platform, row, settings, revision),
@@ -255,10 +255,10 @@ class DagBuilder:
     ) -> DAG:
         """Return a DAG of a stream, without tasks."""
         names = (self.platform.name, stream_key)
-        is_text = isinstance(schedule, str)
+        timetable = self.timetables.get(schedule) if isinstance(schedule, str) else None
         dag = DAG(
             dag_id=dag_id,
-            schedule=self.timetable(schedule) if is_text else schedule,
+            schedule=schedule if timetable is None else timetable,
             start_date=START_DATE,
             catchup=False,
             max_active_runs=1,
@@ -269,9 +269,16 @@ class DagBuilder:
             **options,
             **self.dag_defaults,
         )
-        if is_text:
+        # Cluster policies see it; Airflow sees who calls DAG, which may be the package.
+        dag.fileloc = str(self.platform.file)
+        if timetable is not None:
             # What Airflow keeps of a schedule that is given as text; Airflow 2 stores it too.
             vars(dag)[SCHEDULE_ATTRIBUTE] = schedule
+        elif isinstance(schedule, str) and not self.has_policies:
+            # All DAGs of a schedule share what Airflow makes of it, which is checked once. A
+            # policy could change it.
+            dag.timetable.validate = functools.cache(dag.timetable.validate)
+            self.timetables[schedule] = dag.timetable
         return dag
 
     def add_tasks(self, dag: DAG, stream_key: str, *, announced: bool = False) -> Any:
@@ -349,16 +356,6 @@ def dag_defaults() -> dict[str, Any]:
         # have been there, where a commit has changed the number of files since.
         options["disable_bundle_versioning"] = True
     return options
-
-
-def make_timetable(schedule: str) -> Any:
-    """Return what Airflow makes of a schedule, for all DAGs of that schedule.
-
-    What Airflow checks of it is checked once.
-    """
-    timetable = DAG("schedule", schedule=schedule, start_date=START_DATE).timetable
-    timetable.validate = functools.cache(timetable.validate)
-    return timetable
 
 
 def clone_task(dag: DAG, prototype: BaseOperator) -> Any:

@@ -35,7 +35,8 @@ def draining_dags(builder: DagBuilder) -> dict[str, DAG]:
         return {}
     ids = {build_dag_id(platform.name, key): key for key in noted}
     running = {ids[dag_id] for dag_id in dags_with_active_runs(ids, noted)}
-    forget_drained(platform, {key: noted[key] for key in noted if key in running})
+    if running != noted.keys():
+        forget_drained(platform, {key: noted[key] for key in running})
     return build_draining_dags(
         builder, {dag_id: key for dag_id, key in ids.items() if key in running}
     )
@@ -45,10 +46,10 @@ def forget_drained(platform: Platform, running: dict[str, float]) -> None:
     """Note only these streams as ended, with a warning where that cannot be written."""
     path = snapshot_path(platform, DRAINING)
     try:
-        if not running:
-            path.unlink()
-        elif running != read_draining(platform):
+        if running:
             write_atomic(path, json.dumps(running))
+        else:
+            path.unlink()
     except OSError as error:
         log.warning("The note %s cannot be written: %s.", path, error.strerror or error)
 

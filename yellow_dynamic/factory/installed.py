@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from yellow_dynamic import __version__
-from yellow_dynamic.factory import infrastructure, registration
 from yellow_dynamic.factory.version import can_serve
 
 
@@ -33,6 +32,8 @@ def register_dags(settings: dict[str, Any], module: dict[str, Any]) -> None:
         ImportError: this package cannot serve the file.
     """
     require_version(settings["plugin_version"], module["__file__"])
+    from yellow_dynamic.factory import registration
+
     registration.register_dags(settings, module)
 
 
@@ -43,4 +44,6 @@ def register_infrastructure(settings: dict[str, Any], module: dict[str, Any]) ->
         ImportError: this package cannot serve the file.
     """
     require_version(settings["plugin_version"], module["__file__"])
+    from yellow_dynamic.factory import infrastructure
+
     infrastructure.register_infrastructure(settings, module)

@@ -80,7 +80,7 @@ def retryable_pull_error(pod: Any) -> str | None:
 
 
 def failed_pod_reason(pod: Any) -> str:
-    """Return in words what the state of a failed pod says; None is a pod that is gone."""
+    """Return why a pod failed, from its state; None is a pod that is gone."""
     if pod is None or pod.metadata.deletion_timestamp:
         return "it was deleted before it ended"
     if pod.status.reason == "DeadlineExceeded":

@@ -41,7 +41,7 @@ CHECK_TASK = "check_result"
 
 
 def push_xcom(ti: Any, key: str, value: Any) -> None:
-    """Push what `yellow-dynamic status` and people read as an XCom; no task fails for it."""
+    """Push what `yellow-dynamic status` and the page read as an XCom; no task fails for it."""
     try:
         ti.xcom_push(key=key, value=value)
     except Exception as error:  # noqa: BLE001 - the run is worth more than its record
@@ -236,7 +236,7 @@ def choose_next_task(ti: Any, dag: Any, **_: Any) -> str:
     if code in GOOD_RESULTS:
         return "wait_for_trigger"
     if code is None:
-        # The job's task hands on a result, and be it NO_RESULT, before it succeeds by itself.
+        # The job's task pushes a result, if only NO_RESULT, before it succeeds by itself.
         log.warning(
             "The task %s has handed on no result, so it was marked as success by hand. The run "
             "ends as if its job had nothing more to do.",
@@ -253,7 +253,7 @@ def describe_result(code: str, said: str | None) -> str:
     """Return what went wrong in a job that ended with none of the GOOD_RESULTS.
 
     Args:
-        code: what its task hands on as the result.
+        code: the result that its task pushed.
         said: the last error in its log.
     """
     if code.startswith(UNREADABLE):

@@ -28,9 +28,9 @@ JOB_ERROR = "job_error"
 ERROR_CHARACTERS = 500
 # The job has brought what there is, or there is more to bring.
 DONE, MORE = GOOD_RESULTS = ("0", "1")
-# What the job's task hands on when its job ended without saying a result.
+# The result that the job's task pushes when its job printed none.
 NO_RESULT = ""
-# Begins what it hands on when the job's log could not be read.
+# The start of the result that it pushes when the job's log could not be read.
 UNREADABLE = "unreadable: "
 
 
@@ -78,7 +78,7 @@ class ResultFromLog(KubernetesPodOperatorCallback):
 
     #: The last result among the lines that were followed. A process runs one task.
     followed: str | None = None
-    #: What the job's task hands on as the result; None where its pod failed.
+    #: What the job's task pushes as the result; None where its pod failed.
     result: str | None = None
     errors = ErrorsInLog()
 
@@ -134,13 +134,13 @@ def result_in_log(client: Any, pod: Any) -> str | None:
                     code = codes[-1]
         if not empty:
             return code
-        # A log of which nothing can be read for a moment.
+        # The log cannot be read for a moment.
         time.sleep(1)
     return None
 
 
 def overlapping(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Yield texts of which each begins with the end of the one before, whatever long the lines."""
+    """Yield texts that each begin with the end of the one before, however long the lines are."""
     end = b""
     for chunk in chunks:
         text = end + chunk

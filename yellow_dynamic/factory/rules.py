@@ -35,10 +35,10 @@ BATCH_COLUMNS = {
 COMMITTED_BATCH, FAILED_BATCH = "committed", "failed"
 # The XComs of a run: what its job ran with, and why a task of it failed.
 RAN_WITH, FAILURE = "ran_with", "failure"
-# How the settings begin that say who is told of a run that failed.
+# The start of the settings that name the recipients of notifications.
 ON_FAILURE = "on_failure_"
 DEFAULT_SCHEDULE = "@hourly"
-# Rows of DataSurface's own factory carry the text "None" for an external trigger.
+# Rows of DataSurface's own factory have the text "None" for an external trigger.
 NO_SCHEDULE = (None, "", "None")
 # Airflow's own words, which croniter does not know.
 PRESETS = ("@once", "@continuous", "@quarterly")
@@ -82,7 +82,7 @@ def is_disabled(status: str | None, disabled_until: str | None) -> bool:
 
 
 def build_dag_id(platform_name: str, stream_key: str) -> str:
-    """Return the id of a stream's DAG; `platform_name` is the one that Airflow carries."""
+    """Return the id of a stream's DAG; `platform_name` is its name in Airflow."""
     end = "" if stream_key.endswith(TRANSFORMER_END) else INGESTION_END
     return f"{platform_name}__{stream_key}{end}"
 
@@ -151,7 +151,7 @@ def size_problem(config_json: str) -> str | None:
 
 
 def overlay_config(platform: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """Return a platform's settings overlay_config with a row's configuration."""
+    """Return a platform's settings overlaid with a row's configuration."""
     return {"schedule_string": DEFAULT_SCHEDULE, **platform, **add_credential_names(config)}
 
 

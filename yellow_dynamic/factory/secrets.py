@@ -32,7 +32,7 @@ def get_secret_keys(secret_key: str, settings: dict[str, Any]) -> dict[str, str]
         settings: those of a platform or of a stream.
 
     Returns:
-        Each key by the end of the environment variable's name that carries it to the job.
+        Each key by the end of the name of the environment variable that the job reads.
     """
     keys: dict[str, str] = KEYS[secret_key]["secretKeys"]
     if settings.get("login_keys_by_secret") and keys.keys() == LOGIN_PARTS:

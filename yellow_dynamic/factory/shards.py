@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import NamedTuple
 
 from yellow_dynamic.factory.database import ALL_ROWS, Condition
 from yellow_dynamic.factory.files import factory_file, is_whole
 from yellow_dynamic.factory.logs import log
 from yellow_dynamic.factory.platform import Platform
+from yellow_dynamic.factory.rules import factory_file_name
 
 # Streams fall into buckets by a hash of their keys; a bucket belongs to one file.
 BUCKETS = 4096
@@ -71,24 +73,35 @@ def active_shards(platform: Platform, count: int) -> tuple[int, ...]:
             platform.file,
             " and no ".join(missing),
         )
-    further = factory_file(platform, count + 1)
-    if count < platform.number:
+    if count < platform.number and here:
         log.warning(
             "Platform %s has %d factory files, so %s registers no DAGs. Delete it.",
             platform.name,
             count,
             platform.file,
         )
-    elif is_whole(further):
+    elif extra := extra_files(platform, count):
         log.warning(
             "Platform %s has %d factory files, as %s says, and %s is beside it: they may register "
             "the same DAGs. Finish the change of factoryShards.",
             platform.name,
             count,
             platform.file,
-            further.name,
+            " and ".join(extra),
         )
     return here or (platform.number,)
+
+
+def extra_files(platform: Platform, count: int) -> list[str]:
+    """Return the names of other factory files whose numbers are above the number that counts."""
+    start = factory_file_name(platform.name)
+    numbers = {
+        int(number)
+        for file in platform.file.parent.glob(f"{start}_*.py")
+        for number in re.findall(r"_([1-9][0-9]*)$", file.stem)
+    }
+    above = sorted(number for number in numbers - {platform.number} if number > count)
+    return [factory_file(platform, number).name for number in above]
 
 
 def rendezvous_owners(members: tuple[int, ...]) -> list[int]:

@@ -42,7 +42,7 @@ def write_snapshot(platform: Platform, rows: list[Row], shard: Shard) -> None:
 def warn_duplicate_file(platform: Platform, snapshot: Path) -> None:
     """Warn where another file than this one wrote the snapshot, and is still there.
 
-    Such a file lies in another bundle or folder, since it has this one's name.
+    Such a file is in another bundle or folder, since it has this one's name.
     """
     try:
         other = Path(json.loads(snapshot.read_text(encoding="utf-8"))["file"])

@@ -25,7 +25,7 @@ from yellow_dynamic.monitoring.airflow import (
     is_factory_file,
     parse_revision,
 )
-from yellow_dynamic.monitoring.in_airflow import Facts, facts_of, last_line
+from yellow_dynamic.monitoring.in_airflow import Facts, last_line, parse_facts
 from yellow_dynamic.monitoring.text import format_time
 
 TIMEOUT_SECONDS = 30
@@ -240,7 +240,7 @@ class AirflowApi:
         if revision := parse_revision(dag["description"]):
             return Facts(parse_dag_id(airflow_name, dag["dag_id"]), revision, problem=None)
         page = self._get(f"dags/{dag['dag_id']}/details")["doc_md"]
-        return facts_of(page) if page else None
+        return parse_facts(page) if page else None
 
     def _list(self, path: str, key: str = "", **params: str) -> list[dict[str, Any]]:
         """Return the entries of all pages of a list."""

@@ -50,7 +50,7 @@ def load_factory(
         name=f"{factory_file_name(airflow_name)}.py",
         dag_id=dag_id,
     )
-    return LoadedFactory.of_json(answer)
+    return LoadedFactory.from_json(answer)
 
 
 def both_sides(static: str, dags: str, airflow_name: str, python: str) -> BothSides:
@@ -67,7 +67,7 @@ def both_sides(static: str, dags: str, airflow_name: str, python: str) -> BothSi
         pattern=static_file_pattern(airflow_name),
         name=f"{factory_file_name(airflow_name)}.py",
     )
-    return BothSides.of_json(answer)
+    return BothSides.from_json(answer)
 
 
 def call_airflow_python(python: str, function: str, **arguments: Any) -> Any:

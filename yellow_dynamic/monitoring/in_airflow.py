@@ -89,7 +89,7 @@ class BuiltDag:
 
 @dataclass
 class FactoryReading:
-    """What a factory file read; see its READING. `cause` is a value of `contract.Cause`."""
+    """What a factory file read; see its READING. `cause` is a value of `causes.Cause`."""
 
     source: str | None
     age: float | None
@@ -123,10 +123,10 @@ class LoadedFactory:
     guessed_folder: str | None = None
 
     @classmethod
-    def of_json(cls, answer: dict[str, Any]) -> LoadedFactory:
+    def from_json(cls, answer: dict[str, Any]) -> LoadedFactory:
         made = {
             "reading": FactoryReading(**answer["reading"]),
-            "dags": dags_of_json(answer["dags"]),
+            "dags": dags_from_json(answer["dags"]),
         }
         return cls(**{**answer, **made})
 
@@ -150,12 +150,12 @@ class BothSides:
     collide: list[str]
 
     @classmethod
-    def of_json(cls, answer: dict[str, Any]) -> BothSides:
-        made = {side: dags_of_json(answer[side]) for side in ("static", "dynamic")}
+    def from_json(cls, answer: dict[str, Any]) -> BothSides:
+        made = {side: dags_from_json(answer[side]) for side in ("static", "dynamic")}
         return cls(**{**answer, **made})
 
 
-def dags_of_json(dags: dict[str, Any]) -> dict[str, BuiltDag]:
+def dags_from_json(dags: dict[str, Any]) -> dict[str, BuiltDag]:
     return {dag_id: BuiltDag(Facts(**dag["facts"]), dag["form"]) for dag_id, dag in dags.items()}
 
 
@@ -184,10 +184,10 @@ def both_sides(static_folder: str, dag_folder: str, pattern: str, name: str) -> 
         os.environ["YELLOW_DYNAMIC_SNAPSHOT_DIR"] = folder
         # The factory file leaves the DAGs of static files beside it alone.
         alone = shutil.copy(factory, folder)
-        dynamic = dags_of([Path(alone)])
+        dynamic = load_dags([Path(alone)])
     return BothSides(
         airflow=airflow_version(),
-        static=dags_of(static_files),
+        static=load_dags(static_files),
         dynamic=dynamic,
         beside=[str(file) for file in in_dag_folder if file.parent == factory.parent],
         collide=[str(file) for file in in_dag_folder if file.parent != factory.parent],
@@ -212,7 +212,7 @@ def factory_files(path: str, pattern: str) -> list[FactoryFile]:
     found = []
     for file in files:
         text = file.read_text(encoding="utf-8", errors="replace")
-        settings = settings_of(text)
+        settings = parse_settings(text)
         # DataSurface has files of such names too.
         if settings is not None:
             further = {
@@ -234,7 +234,7 @@ def further_files(first: Path) -> list[Path]:
     return sorted(first.parent.glob(f"{first.stem}_[1-9]*.py"))
 
 
-def settings_of(text: str) -> dict[str, Any] | None:
+def parse_settings(text: str) -> dict[str, Any] | None:
     """Return the literal PLATFORM of a factory file, read without running it; None is no such."""
     literal = re.search(r"^PLATFORM\b[^=\n]*= (\{.*?^\})", text, re.MULTILINE | re.DOTALL)
     try:
@@ -282,9 +282,9 @@ def factory_dags(
         files = [file] if dag_id else [file, *further_files(file)]
         bags = [dag_bag(each) for each in files]
         errors = [last_line(trace) for bag in bags for trace in bag.import_errors.values()]
-        readings = [reading_of(each) for each in files]
+        readings = [get_reading(each) for each in files]
         dags = {
-            key: built(dag, with_form=dag_id is not None)
+            key: describe_dag(dag, with_form=dag_id is not None)
             for bag in bags
             for key, dag in bag.dags.items()
         }
@@ -312,13 +312,13 @@ def last_line(trace: str | None) -> str:
     return re.sub(r"^unusual_prefix_\w+\.", "", lines[-1].strip()) if lines else "no reason given"
 
 
-def reading_of(file: Path) -> FactoryReading:
+def get_reading(file: Path) -> FactoryReading:
     """Return what a factory file read, as it says after it was loaded."""
-    said = getattr(module_of(file), "READING", None) or {}
+    said = getattr(find_module(file), "READING", None) or {}
     return FactoryReading(**{name: said.get(name) for name in FactoryReading.__dataclass_fields__})
 
 
-def module_of(file: Path) -> ModuleType | None:
+def find_module(file: Path) -> ModuleType | None:
     """Return the module that a file became, however far its import came."""
     # A lazy module may import others when it is asked.
     loaded = reversed(list(sys.modules.values()))
@@ -340,11 +340,11 @@ def copy_snapshot(source: Path, target: str, platform: str) -> None:
             shutil.copy2(file, target)
 
 
-def built(dag: Any, *, with_form: bool) -> BuiltDag:
+def describe_dag(dag: Any, *, with_form: bool) -> BuiltDag:
     """Describe a DAG; that it can be serialized is part of its loading."""
-    facts = facts_of(dag.doc_md)
+    facts = parse_facts(dag.doc_md)
     if with_form:
-        return BuiltDag(facts, form_of(dag))
+        return BuiltDag(facts, describe_form(dag))
     serialize(dag)
     return BuiltDag(facts, None)
 
@@ -352,7 +352,7 @@ def built(dag: Any, *, with_form: bool) -> BuiltDag:
 FACTS = re.compile(rf"^{re.escape(METADATA_START)}(.*)'$", re.MULTILINE)
 
 
-def facts_of(page: str | None) -> Facts:
+def parse_facts(page: str | None) -> Facts:
     """Return what the page about a DAG says for programs; another file's page says nothing."""
     found = FACTS.findall(page or "")
     if not found:
@@ -385,7 +385,7 @@ def find_factory_file(dag_folder: str, name: str) -> Path:
         files = ", ".join(map(str, found))
         raise CannotReadError(f"Two files define the same DAGs; delete all but one of: {files}.")
     python = ((file, file.read_text("utf-8", "replace")) for file in find(dag_folder, "*.py"))
-    others = ", ".join(str(file) for file, text in python if settings_of(text)) or "none"
+    others = ", ".join(str(file) for file, text in python if parse_settings(text)) or "none"
     raise CannotReadError(
         f"There is no factory file {name} in {dag_folder} or below it (factory "
         f"files there: {others}). generatePlatformBootstrap with --ringLevel 0 writes it."
@@ -412,7 +412,7 @@ def package_version() -> str | None:
         return None
 
 
-def dags_of(files: list[Path]) -> dict[str, BuiltDag]:
+def load_dags(files: list[Path]) -> dict[str, BuiltDag]:
     """Load DAG files as Airflow does, and describe their DAGs by id."""
     airflow_version()
     described: dict[str, BuiltDag] = {}
@@ -427,7 +427,7 @@ def dags_of(files: list[Path]) -> dict[str, BuiltDag]:
                     f"Two files define the DAG {dag_id}: {found_in[dag_id]} and {file}."
                 )
             found_in[dag_id] = file
-            described[dag_id] = built(dag, with_form=True)
+            described[dag_id] = describe_dag(dag, with_form=True)
     return described
 
 
@@ -441,30 +441,30 @@ def dag_bag(file: Path) -> Any:
     return DagBag(dag_folder=str(file))
 
 
-def form_of(dag: Any) -> dict[str, Any]:
+def describe_form(dag: Any) -> dict[str, Any]:
     """Return a DAG's serialized form, the pods of its tasks, and what these were made from."""
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
-    serialized = without_locations(serialize(dag))
+    serialized = exclude_locations(serialize(dag))
     tasks = [task.get("__var", task) for task in serialized["dag"].pop("tasks")]
     with_pods = [task for task in dag.tasks if isinstance(task, KubernetesPodOperator)]
     return {
         "dag": serialized["dag"],
         "tasks": {task["task_id"]: task for task in tasks},
-        "pods": {task.task_id: pod_of(task) for task in with_pods},
+        "pods": {task.task_id: build_pod(task) for task in with_pods},
         "templates": {task.task_id: task.pod_template_dict or {} for task in with_pods},
     }
 
 
-def without_locations(value: Any) -> Any:
+def exclude_locations(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_locations(v) for key, v in value.items() if key not in NOT_COMPARED}
+        return {key: exclude_locations(v) for key, v in value.items() if key not in NOT_COMPARED}
     if isinstance(value, (list, tuple)):
-        return [without_locations(item) for item in value]
+        return [exclude_locations(item) for item in value]
     return value
 
 
-def pod_of(task: Any) -> Any:
+def build_pod(task: Any) -> Any:
     """Return the pod that the task would send, but for its random name, without any cluster."""
     from kubernetes.client import ApiClient
 

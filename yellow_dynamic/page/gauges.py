@@ -39,12 +39,12 @@ def send_for_ever() -> None:
 
 
 def send(stats: Any, platform: PlatformView) -> None:
-    for name, value in figures_of(platform).items():
+    for name, value in count_figures(platform).items():
         # In the name and not as tags, which plain StatsD drops.
         stats.gauge(f"yellow_dynamic.{platform.installation.airflow_name}.{name}", value)
 
 
-def figures_of(platform: PlatformView) -> dict[str, int]:
+def count_figures(platform: PlatformView) -> dict[str, int]:
     """Return the figures of a platform by name; what is not known is left out."""
     streams = platform.status.streams
     states = Counter(stream.state for stream in streams)

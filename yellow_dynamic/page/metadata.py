@@ -29,7 +29,7 @@ from yellow_dynamic.monitoring.airflow import (
     is_factory_file,
     parse_revision,
 )
-from yellow_dynamic.monitoring.in_airflow import Facts, facts_of, last_line, settings_of
+from yellow_dynamic.monitoring.in_airflow import Facts, last_line, parse_facts, parse_settings
 from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.text import format_time
 
@@ -75,7 +75,7 @@ def find_factories(session: Session) -> list[Factory]:
     found: dict[str, Factory] = {}
     for dag_id, in_service in session.execute(of_files).all():
         code = DagCode.get_latest_dagcode(dag_id, session=session)
-        settings = settings_of(code.source_code) if code else None
+        settings = parse_settings(code.source_code) if code else None
         if settings:
             name = str(settings["original_platform_name"])
             before = found.get(name)
@@ -92,7 +92,7 @@ def import_errors(session: Session) -> dict[str, str]:
     return {str(file): last_line(trace) for file, trace in session.execute(query)}
 
 
-def view_of(session: Session, airflow_name: str, errors: dict[str, str]) -> AirflowView:
+def read_airflow_view(session: Session, airflow_name: str, errors: dict[str, str]) -> AirflowView:
     """Return what Airflow has of a platform.
 
     Args:
@@ -140,7 +140,7 @@ def add_pages(session: Session, views: dict[str, DagView]) -> None:
     of_ids = SerializedDagModel.get_latest_serialized_dags(dag_ids=list(views), session=session)
     for serialized in of_ids:
         page = (serialized.data or {}).get("dag", {}).get("doc_md")
-        views[serialized.dag_id].facts = facts_of(page) if page else None
+        views[serialized.dag_id].facts = parse_facts(page) if page else None
 
 
 def failures(session: Session, airflow_name: str) -> Iterator[tuple[str, Failure]]:

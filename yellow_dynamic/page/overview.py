@@ -143,7 +143,7 @@ class Overview:
             tables = [pool.submit(load_table, each.installation) for each in factories]
             errors = metadata.import_errors(session)
             names = [each.installation.airflow_name for each in factories]
-            views = [metadata.view_of(session, name, errors) for name in names]
+            views = [metadata.read_airflow_view(session, name, errors) for name in names]
         known = map(self._platform, factories, tables, views)
         # A platform without a DAG in service is there as long as its table is.
         platforms = [it for it in known if it.factory.in_service or not it.outage]

@@ -62,7 +62,7 @@ def list_streams(user: GetUserDep, query: Annotated[StreamQuery, Query()]) -> Re
         {"state": state, "colour": state.colour, "count": page.states[state]} for state in State
     ]
     content = {
-        **head_of(answer),
+        **answer_head(answer),
         "streams": [stream_row(listed, viewer) for listed in page.streams],
         "total_entries": page.total_entries,
         "offset": query.offset,
@@ -86,8 +86,8 @@ def show_stream(dag_id: str, user: GetUserDep) -> dict[str, Any]:
         for stream in platform.status.streams:
             if stream.dag_id == dag_id:
                 row = stream_row(ListedStream(platform, stream), Viewer(user))
-                head = {**head_of(answer), **platform_as_json(platform), "stream": row}
-                return {**head, **more_of(platform, stream)}
+                head = {**answer_head(answer), **platform_as_json(platform), "stream": row}
+                return {**head, **read_details(platform, stream)}
     detail = f"The DAG {dag_id} is of no stream of a YellowDynamicDataPlatform."
     raise HTTPException(404, detail)
 
@@ -131,7 +131,7 @@ def problems_of_files(answer: Answer, user: Any) -> list[str]:
     return [f"Airflow could not import {file}: {why}" for file, why in errors.items()]
 
 
-def head_of(answer: Answer) -> dict[str, Any]:
+def answer_head(answer: Answer) -> dict[str, Any]:
     return {"at": answer.at.isoformat(timespec="seconds"), "newer_soon": answer.is_old}
 
 
@@ -155,7 +155,7 @@ def stream_row(listed: ListedStream, viewer: Viewer) -> dict[str, Any]:
     return {"platform": platform.installation.name, **row}
 
 
-def more_of(platform: PlatformView, stream: StreamStatus) -> dict[str, Any]:
+def read_details(platform: PlatformView, stream: StreamStatus) -> dict[str, Any]:
     """Return a stream's newest batches and changes, or why they cannot be read."""
     installation, table = platform.installation, platform.table
     config = table.sources.configs.get(stream.stream_key, {}) if table else {}
