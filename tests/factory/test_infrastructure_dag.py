@@ -24,6 +24,7 @@ from transforming import KEYS, transform
 from yellow_models import PROVIDERS_BOOTSTRAP, UNIT_START, Model, bootstrap
 
 from one_machine import free_port
+from yellow_dynamic import SlackWebhook
 
 DAG_ID = f"{UNIT_START}_infrastructure"
 PODS = ("merge_model", "reconcile_views")
@@ -217,6 +218,26 @@ def test_check_fails_without_the_factory_file(installed: Site) -> None:
 
     with pytest.raises(AirflowFailException, match=r"There is no .*_factory_dag\.py"):
         check(dag)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("from __future__ import annotations\n", "is not whole"),
+        ("raise SystemExit(3)\n", r"cannot be imported \(SystemExit"),
+        ("PLATFORM = {", r"cannot be imported \(SyntaxError"),
+    ],
+)
+def test_check_names_a_damaged_factory_file_and_a_failure_still_ends(
+    installed: Site, text: str, problem: str
+) -> None:
+    installed.model.platformArguments = {"onFailure": SlackWebhook("slack")}
+    dag = infrastructure(installed)
+    installed.factory_file.write_text(text)
+
+    with pytest.raises(AirflowFailException, match=problem):
+        check(dag)
+    dag.on_failure_callback({})
 
 
 def test_check_fails_without_table_and_snapshot(

@@ -8,6 +8,7 @@ import pytest
 from airflow_names import DAG, DagSerialization, schedule_of
 from units.conftest import row
 
+from yellow_dynamic.factory import acceptance
 from yellow_dynamic.factory.dag import DagBuilder, config_errors, row_settings
 from yellow_dynamic.factory.database import Row
 from yellow_dynamic.factory.platform import Platform
@@ -125,6 +126,25 @@ def test_dag_has_the_schedule_that_airflow_makes_of_its_text(
         for name in ("timetable", "schedule_interval"):
             form = DagSerialization.to_dict(dag)["dag"]
             assert form.get(name) == DagSerialization.to_dict(plain)["dag"].get(name)
+
+
+def test_policy_that_changes_a_task_changes_no_other_dag(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mark(task: Any) -> None:
+        for value in (task.params, task.upstream_task_ids):
+            value.update({task.dag.dag_id: task.dag.dag_id})
+
+    monkeypatch.setattr(acceptance.airflow_local, "task_policy", mark)
+    builder = DagBuilder(platform)
+    builder.has_policies = True
+    dags = builder.build_dags([row("A"), row("B")])
+
+    for dag in dags.values():
+        for task in dag.tasks:
+            assert not set(task.params) and not task.upstream_task_ids & dags.keys()
+    mark(dags["yellowlive__A_ingestion"].get_task("wait_for_trigger"))
+    assert not set(dags["yellowlive__B_ingestion"].get_task("wait_for_trigger").params)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from yellow_dynamic.factory.shards import (
     hash_key,
     rendezvous_owners,
 )
+from yellow_dynamic.rendering import python_literal
 
 KEYS = [f"S{number}" for number in range(200)]
 
@@ -24,10 +26,10 @@ KEYS = [f"S{number}" for number in range(200)]
 def file(folder: Path, number: int, shards: int) -> Platform:
     """Write a factory file of that number, and return the platform as it has it."""
     path = folder / f"yellowlive_factory_dag{'' if number == 1 else f'_{number}'}.py"
-    path.write_bytes(b"PLATFORM = {}" + END_OF_FILE)
     settings = {
         "platform_name": "yellowlive", "original_platform_name": "Y", "factory_shards": shards,
     }  # fmt: skip
+    path.write_bytes(f"PLATFORM = {python_literal(settings)}\n".encode() + END_OF_FILE)
     return Platform(settings, str(path))
 
 
@@ -86,6 +88,28 @@ def test_file_beside_which_there_is_one_too_many_warns(
     assert keys(current_shard(first)) == set(KEYS)
     assert "yellowlive_factory_dag_4.py is beside it" in caplog.text
     assert "Finish the change of factoryShards" in caplog.text
+
+
+@pytest.mark.parametrize("counts", product(range(4), repeat=3))
+def test_no_stream_is_lost_while_files_of_several_counts_are_there(
+    tmp_path: Path, counts: tuple[int, ...]
+) -> None:
+    """A count of 0 is a file that is missing."""
+    files = [file(tmp_path, n, count) for n, count in enumerate(counts, start=1) if count]
+
+    found = set().union(*(keys(current_shard(each)) for each in files))
+
+    serves = any(count >= number for number, count in enumerate(counts, start=1) if count)
+    assert found == (set(KEYS) if serves else found)
+    assert found in (set(KEYS), set())
+
+
+def test_file_of_another_platform_is_no_shard(tmp_path: Path) -> None:
+    first, second = file(tmp_path, 1, 2), file(tmp_path, 2, 2)
+    text = second.file.read_text().replace("'platform_name': 'yellowlive'", "'platform_name': 'x'")
+    second.file.write_text(text)
+
+    assert keys(current_shard(first)) == set(KEYS)
 
 
 def test_files_have_about_equal_shares() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 
 from airflow import settings as airflow_local
 from airflow.exceptions import AirflowClusterPolicySkipDag
@@ -61,7 +61,7 @@ def deepcopy_shared(dag: DAG) -> DAG:
     shared = {id(SHARED[name]): SHARED[name] for name in SHARED}
     for task in dag.tasks:
         for name, value in vars(task).items():
-            if isinstance(value, (list, dict, set)) or hasattr(value, "openapi_types"):
+            if isinstance(value, (list, set, MutableMapping)) or hasattr(value, "openapi_types"):
                 vars(task)[name] = copy.deepcopy(value, dict(shared))
     return dag
 

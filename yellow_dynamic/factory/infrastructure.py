@@ -11,7 +11,12 @@ from typing import Any
 
 from kubernetes.client import models as k8s
 
-from yellow_dynamic.factory.compat import DAG, AirflowFailException, PythonOperator
+from yellow_dynamic.factory.compat import (
+    DAG,
+    AirflowException,
+    AirflowFailException,
+    PythonOperator,
+)
 from yellow_dynamic.factory.constants import MODEL_VOLUME, UNREGISTERED
 from yellow_dynamic.factory.logs import log
 from yellow_dynamic.factory.pod import POD_OPTIONS, JobPodOperator
@@ -46,8 +51,12 @@ class Infrastructure:
     def notify_failure(self, context: Any) -> None:
         """Notify the recipients of the factory files, each of them once."""
         notified: list[dict[str, Any]] = []
-        for path in filter(Path.exists, self.factory_files()):
-            builder = load_builder(path)
+        for path in self.factory_files():
+            try:
+                builder = load_builder(path)
+            except AirflowException as error:
+                log.warning("Nobody named in %s is notified. %s", path.name, error)
+                continue
             recipients = builder.notification_settings
             if recipients and recipients not in notified:
                 notified.append(recipients)
@@ -149,23 +158,39 @@ class CommandOperator(JobPodOperator):
 
 
 def load_builder(path: Path) -> Any:
-    """Return the `DagBuilder` of a factory file, which registers nothing."""
+    """Return the `DagBuilder` of a factory file, which registers nothing.
+
+    Raises:
+        AirflowException: the file is missing, not whole or of another platform, or it cannot be
+            imported.
+    """
+    if not path.exists():
+        raise AirflowException(
+            f"There is no {path}, so the platform has no DAG. Copy what bootstrap wrote."
+        )
     spec = importlib.util.spec_from_file_location(UNREGISTERED, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.BUILDER
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise AirflowException(
+            f"{path} cannot be imported ({error!r:.500}). Copy what bootstrap wrote."
+        ) from error
+    builder = getattr(module, "BUILDER", None)
+    if builder is None or builder.platform.first_file_name != path.name:
+        raise AirflowException(
+            f"{path} is not whole, or of another platform. Copy what bootstrap wrote."
+        )
+    return builder
 
 
 def factory_problems(path: Path) -> Iterator[str]:
     """Yield what keeps the streams of a factory file from running."""
-    if not path.exists():
-        yield f"There is no {path}, so the platform has no DAG. Copy what bootstrap wrote."
-        return
     try:
         builder = load_builder(path)
-    except Exception as error:  # noqa: BLE001 - the other platforms are checked all the same
-        yield f"{path} cannot be imported ({error!r:.500}). Copy what bootstrap wrote."
+    except AirflowException as error:
+        yield str(error)
         return
     problems = list(builder.stream_problems())
     log.info("%s: %s", path.name, " ".join(problems) or "each active stream has a DAG.")

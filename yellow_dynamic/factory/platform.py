@@ -17,6 +17,7 @@ class Platform:
         name: the platform's name in Airflow and Kubernetes.
         label: its name in the model.
         file: the path of the factory file.
+        first_file_name: the name of the platform's first factory file.
         number: the number of the file among those of its platform, from 1.
         reading: what the last read of the table gave: `source` is "database" or "snapshot", `age`
             that of the snapshot in seconds; `cause` and `reason` say why the table was not read.
@@ -27,6 +28,7 @@ class Platform:
         self.name: str = settings["platform_name"]
         self.label: str = settings["original_platform_name"]
         self.file = Path(file).absolute()
+        self.first_file_name = f"{factory_file_name(self.name)}.py"
         self.number = self._file_number()
         self.reading: dict[str, Any] = dict.fromkeys(("source", "age", "cause", "reason"))
 

@@ -57,12 +57,10 @@ def current_shard(platform: Platform) -> Shard:
 
 
 def active_shards(platform: Platform, count: int) -> tuple[int, ...]:
-    """Return the numbers of the factory files that are there, up to the number that counts."""
+    """Return the numbers of the factory files that register streams, up to that number."""
     numbers = range(1, count + 1)
     here = tuple(
-        number
-        for number in numbers
-        if number == platform.number or is_whole(factory_file(platform, number))
+        number for number in numbers if number == platform.number or is_shard(platform, number)
     )
     if missing := [factory_file(platform, each).name for each in numbers if each not in here]:
         log.warning(
@@ -92,16 +90,32 @@ def active_shards(platform: Platform, count: int) -> tuple[int, ...]:
     return here or (platform.number,)
 
 
+def is_shard(platform: Platform, number: int) -> bool:
+    """Return whether the factory file of that number is there, and registers a share of streams.
+
+    It does not if only a part of it is there, if it is of another platform, or if its own number of
+    files is lower.
+    """
+    file = factory_file(platform, number)
+    try:
+        text = file.read_text("utf-8", "replace") if is_whole(file) else ""
+    except OSError:
+        return False
+    is_ours = f"\n    'platform_name': {platform.name!a},\n" in text
+    count = re.search(r"^    'factory_shards': (\d+),$", text, re.MULTILINE)
+    return is_ours and count is not None and int(count[1]) >= number
+
+
 def extra_files(platform: Platform, count: int) -> list[str]:
-    """Return the names of other factory files whose numbers are above the number that counts."""
+    """Return the names of other factory files that register streams, above that number."""
     start = factory_file_name(platform.name)
-    numbers = {
+    found = {
         int(number)
         for file in platform.file.parent.glob(f"{start}_*.py")
         for number in re.findall(r"_([1-9][0-9]*)$", file.stem)
     }
-    above = sorted(number for number in numbers - {platform.number} if number > count)
-    return [factory_file(platform, number).name for number in above]
+    above = sorted(number for number in found - {platform.number} if number > count)
+    return [factory_file(platform, number).name for number in above if is_shard(platform, number)]
 
 
 def rendezvous_owners(members: tuple[int, ...]) -> list[int]:
