@@ -179,6 +179,37 @@ def test_file_of_another_version_or_edited_is_not_current(
             assert "--ringLevel 0" in found["factory file is current"]["fix"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "package", "detail"),
+    [
+        ("", "", ""),
+        ("'7.1.0'", "", f"yellow-dynamic {__version__}, and the DAG files are of 7.1.0"),
+        ("", "import sys; sys.modules['yellow_dynamic'] = None", "is not installed"),
+    ],
+    ids=["same version", "another version", "no package"],
+)
+def test_package_that_short_files_import_is_checked_in_airflows_python(
+    merged: Operator, tmp_path: Path, setting: str, package: str, detail: str
+) -> None:
+    merged.site.model.platformArguments["factoryFromPackage"] = True
+    merged.bootstrap()
+    text = merged.factory.read_text()
+    merged.factory.write_text(text.replace(f"'{__version__}'", setting or f"'{__version__}'"))
+    (tmp_path / "sitecustomize.py").write_text(package)
+    python = f"env PYTHONPATH={tmp_path} {merged.python}"
+
+    checks = checked(merged, "--dags", merged.dags, "--python", python)
+    found = {name: each for name, each in checks.items() if not each["passed"]}
+
+    name = "Airflow has the package of the DAG files"
+    if not detail:
+        assert name not in found and "factory file imports" not in found
+        return
+    assert detail in found[name]["detail"]
+    assert "install yellow-dynamic" in found[name]["fix"]
+    assert "factory file imports" in found
+
+
 def test_file_of_another_model_is_not_current_by_the_keys_that_differ(merged: Operator) -> None:
     text = merged.factory.read_text()
     merged.factory.write_text(text.replace("'ns-test'", "'ns-old'"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import importlib
 import json
 import os
 import re
@@ -17,7 +18,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -104,7 +104,7 @@ class LoadedFactory:
     Attributes:
         airflow: the version of Airflow.
         python: the version of Python.
-        package: the version of yellow-dynamic that is installed there, or None.
+        package: the version of yellow-dynamic that short DAG files import there, or None.
         syntax_error: why the file is no Python, or None.
         error: why it cannot be imported, or None.
         reading: what it read.
@@ -405,10 +405,10 @@ def airflow_version() -> str:
 
 
 def package_version() -> str | None:
-    """Return the version of yellow-dynamic that is installed here, or None."""
+    """Return the version of yellow-dynamic that short DAG files import here, or None."""
     try:
-        return metadata.version("yellow-dynamic")
-    except metadata.PackageNotFoundError:
+        return str(importlib.import_module("yellow_dynamic.factory.installed").__version__)
+    except ImportError:
         return None
 
 
