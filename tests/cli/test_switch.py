@@ -194,9 +194,8 @@ def test_time_is_kept_for_as_long_as_the_database_is_away(
     three.on_dags("disable", "Crm", "--until", "1h")
     assert "yellowlive__Crm_ingestion" not in three.parse()
     [file] = three.site.snapshots.glob("yellowlive.json")
-    assert {row[0]: len(row) for row in json.loads(file.read_text())["rows"]} == {
-        "Crm": 5, "Erp_a": 4, "Erp_b": 4, "Other": 4,
-    }  # fmt: skip
+    rows = json.loads(file.read_text())["rows"]
+    assert {key for key, *_, until in rows if until} == {"Crm"}
     monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", str(free_port()))
 
     assert three.parse().keys() == {

@@ -60,7 +60,7 @@ def test_reset_repairs_a_batch_that_cannot_be_understood(site: JobSite, column: 
 def test_committed_batch_is_not_reset(site: JobSite) -> None:
     site.source("INSERT INTO people VALUES (1, 'Ann')")
     site.cycle()
-    assert reset(site) == "ERROR: Batch is COMMITTED_BATCH and cannot be reset"
+    assert reset(site) == "ERROR: Batch is COMMITTED and cannot be reset"
     assert site.batches() == [("Store1", 1, "committed")]
 
 
