@@ -120,7 +120,7 @@ def test_infrastructure_dag_of_the_base_stays_where_it_has_a_platform(site: Site
     theirs, ours = files["provider_infrastructure_dag.py"], "provider_dynamic_infrastructure_dag.py"
     assert theirs == base_of_one["provider_infrastructure_dag.py"]
     assert "'name': 'provider-dynamic'" in files[ours]
-    assert "FACTORY_FILES = ['yellowlive_factory_dag.py']" in files[ours]
+    assert "'factory_files': ['yellowlive_factory_dag.py']" in files[ours]
     assert "plain_factory_dag.py" not in files
 
 
@@ -131,7 +131,7 @@ def test_one_infrastructure_dag_and_one_set_of_jobs_serve_all_of_ours(site: Site
 
     dag = files["provider_infrastructure_dag.py"]
     assert "'factory_files': ['yellowlive_factory_dag.py', 'twin_factory_dag.py']" in dag
-    assert "UNIT_NAME = 'provider'" in dag
+    assert "'name': 'provider'" in dag
     assert f"'DATASURFACE_PSP_NAME': '{PROVIDER}'" in dag
     job = files["provider-bootstrap-job.yaml"]
     assert "/workspace/ring-0/Provider/yellowlive_factory_dag.py" in job
