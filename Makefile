@@ -8,7 +8,7 @@ INSTALL := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python
 PIP := $(INSTALL) $(VENV)/bin/python
 PIP2 := $(INSTALL) $(VENV2)/bin/python
 PIPU := $(INSTALL) $(VENVU)/bin/python
-# The factory file as bootstrap writes it, for the linters and for coverage.
+# The factory file as bootstrap writes it, for the linters.
 FACTORY := build/factory/sample.py
 SOURCES := yellow_dynamic embedded examples tests benchmarks
 AIRFLOW2_TESTS := tests/units tests/plugin tests/history tests/factory tests/monitoring \
@@ -46,7 +46,7 @@ demo: $(VENV)/.demo  ## From a model to running DAGs on this machine; KEEP=1 lea
 quick: lint  ## Lint, and the tests that need no server, in about a minute
 	$(VENV)/$(PYTEST) -m "not server and not slow and not scheduler" $(ARGS)
 
-test: $(VENV)/.dev $(FACTORY)  ## Run the tests on real PostgreSQL and Airflow, with the coverage of the plugin
+test: $(VENV)/.dev  ## Run the tests on real PostgreSQL and Airflow, with the coverage of the plugin
 	$(VENV)/$(PYTEST) -m "not scheduler" --cov --cov-report=term-missing --cov-fail-under=95 $(ARGS)
 
 test-airflow2: $(VENV2)/.dev  ## The tests of the DAGs again, on Airflow 2.11 and SQLAlchemy 1.4

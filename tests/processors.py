@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -187,9 +188,13 @@ class DagProcessor(Service):
         return dag_ids, float(seconds)
 
     def _write(self, file_name: str, text: str) -> None:
-        arriving = self.dags_dir / f".{file_name}"
+        arriving, file = self.dags_dir / f".{file_name}", self.dags_dir / file_name
         arriving.write_text(text, encoding="utf-8")
-        arriving.replace(self.dags_dir / file_name)
+        if file.exists():
+            # Python takes a .pyc file for that of a text with the same size and second of change.
+            changed = max(arriving.stat().st_mtime, file.stat().st_mtime + 1)
+            os.utime(arriving, (changed, changed))
+        arriving.replace(file)
 
     def _spawn(self, *command: str) -> ChildProcess:
         return ChildProcess(

@@ -1,4 +1,4 @@
-"""Writes the DAG files of a platform of the tests, for the linters and for coverage.
+"""Writes the DAG files of a platform of the tests, for the linters.
 
 Usage: python tests/sample_factory.py FILE, for the factory; the others get its folder.
 """
