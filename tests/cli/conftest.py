@@ -16,10 +16,12 @@ from conftest import Site, import_file, registered_dags
 from datasurface_host import python_path
 from merge_command import TESTS, Commands
 from typer.testing import CliRunner, Result
+from warm_python import AIRFLOW, COMMANDS, warm_python
 
 from datasurface.cmd.platform import handleModelMerge
 from one_machine import NotYetError, wait_until
 from yellow_dynamic.command.app import app
+from yellow_dynamic.monitoring import airflow_python
 
 TWO_STORES = "[Store('Store1'), Store('Pair', ['a', 'b'], SINGLE)]"
 
@@ -64,7 +66,7 @@ class Operator:
     def start(self, *words: str | Path, **environment: str) -> subprocess.Popen[str]:
         """Start a command in a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "yellow_dynamic", *map(str, words)],
+            [warm_python(*COMMANDS), "-m", "yellow_dynamic", *map(str, words)],
             env=self.environment | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -112,6 +114,15 @@ class Operator:
             "WHERE stream_key = %s",
             (json.dumps(changes), key),
         )
+
+
+@pytest.fixture(autouse=True)
+def quick_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the Airflow that commands start unless they are given one start at once."""
+    command = airflow_python.python_command
+    monkeypatch.setattr(
+        airflow_python, "python_command", lambda text: command(text or warm_python(*AIRFLOW))
+    )
 
 
 @pytest.fixture

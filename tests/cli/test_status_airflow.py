@@ -89,7 +89,6 @@ def watched(
     """A platform of three streams, with an Airflow that has parsed its factory file."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("COLUMNS", "300")
-        postgres.create_database("airflow_of_status")
         watched = Watched(make_site(tmp_path_factory.mktemp("watched"), environment))
         environment.setenv("AIRFLOW_API_USER", watched.airflow.user)
         environment.setenv("AIRFLOW_API_PASSWORD", watched.airflow.password)

@@ -61,7 +61,6 @@ def running(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:
     with pytest.MonkeyPatch.context() as environment:
-        postgres.create_database("airflow_of_trigger")
         environment.setenv("COLUMNS", "300")
         watched = Watched(make_site(tmp_path_factory.mktemp("trigger"), environment))
         for name, value in (

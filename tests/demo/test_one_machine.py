@@ -194,6 +194,7 @@ def test_nothing_outlives_the_program(
         sleep = ChildProcess("sleep", ["sleep", "600"], env=clean_environment(), log=log)
         try:
             print(sleep.pid, flush=True)
+            sys.stdin.readline()
             {ending}
         except KeyboardInterrupt:
             sys.exit(130)
@@ -201,12 +202,15 @@ def test_nothing_outlives_the_program(
     program = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)],
         env={**os.environ, "PYTHONPATH": str(Path(one_machine.__file__).parent)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        bufsize=1,
     )
-    assert program.stdout is not None
+    assert program.stdin is not None and program.stdout is not None
     sleep = psutil.Process(int(program.stdout.readline()))
+    program.stdin.write("go on\n")
     if number is not None:
         program.send_signal(number)
     assert program.wait(20) == exit_code

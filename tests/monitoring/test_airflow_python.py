@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Site, import_file
+from warm_python import AIRFLOW, warm_python
 from yellow_models import Store
 
 from one_machine import free_port
@@ -16,8 +17,9 @@ from yellow_dynamic.monitoring.in_airflow import FactoryReading, Facts, LoadedFa
 pytestmark = pytest.mark.slow
 
 
-def load(file: Path) -> LoadedFactory:
-    return load_factory("yellowlive", "", path=str(file), text=None)
+def load(file: Path, python: str | None = None) -> LoadedFactory:
+    python = warm_python(*AIRFLOW) if python is None else python
+    return load_factory("yellowlive", python, path=str(file), text=None)
 
 
 def test_metadata_of_good_and_bad_streams_is_read(site: Site) -> None:
@@ -28,7 +30,7 @@ def test_metadata_of_good_and_bad_streams_is_read(site: Site) -> None:
         site.insert(key, "{}")
     [(text,)] = site.sql("SELECT config_json FROM {table} WHERE stream_key = 'Good1'")
 
-    loaded = load(site.factory_file)
+    loaded = load(site.factory_file, "")
 
     assert loaded.error is None
     facts = {dag.facts.stream: dag.facts for dag in loaded.dags.values()}

@@ -167,7 +167,6 @@ def pages(
 ) -> Iterator[Pages]:
     """The platform YellowLive with streams of all STATES, and Airflow's pages."""
     with pytest.MonkeyPatch.context() as environment:
-        postgres.create_database("airflow_of_pages")
         pages = Pages(make_site(tmp_path_factory.mktemp("pages"), environment))
         pages.set_up()
         with pages.airflow:

@@ -8,7 +8,6 @@ import io
 import json
 import logging
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -24,9 +23,10 @@ from fault_table import FaultTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merge_command import Commands, finish
+from warm_python import AIRFLOW, warm_python
 from yellow_models import Model, Store, bootstrap, change_provider, live_repository
 
-from datasurface.md import ValidationTree
+from datasurface.md import Ecosystem, ValidationTree
 from yellow_dynamic.datasurface_adapter import DATASURFACE
 from yellow_dynamic.plugin import YellowDynamicGraphHandler, factory_text
 
@@ -240,7 +240,7 @@ TEXTS = st.sampled_from(list(HOSTILE.values())) | st.text()
 )
 @given(values=st.lists(TEXTS, min_size=8, max_size=8))
 def test_factory_files_of_any_two_models_differ_in_one_literal(values: list[str]) -> None:
-    changed = Model().build()
+    changed = plain_model()
     platform: Any = changed.getDataPlatformOrThrow("YellowLive")
     psp = platform.psp
     repository = live_repository(changed)
@@ -259,10 +259,15 @@ def test_factory_files_of_any_two_models_differ_in_one_literal(values: list[str]
     assert found["slack_channel_name"] == values[6]
 
 
+def plain_model() -> Ecosystem:
+    """Return a model whose factory file is short, as its frame is that of all factory files."""
+    return Model(platformArguments={"factoryFromPackage": True}).build()
+
+
 @functools.cache
 def rest_of_plain_factory() -> str:
     """Return the text of a plain model's factory file without the literal."""
-    eco = Model().build()
+    eco = plain_model()
     platform: Any = eco.getDataPlatformOrThrow("YellowLive")
     return without_literal(factory_text(platform, eco))[0]
 
@@ -400,7 +405,7 @@ def parse_in_a_process(site: Site) -> subprocess.CompletedProcess[str]:
         "dags = [(name, dag.doc_md) for name, dag in found.items() if hasattr(dag, 'doc_md')]\n"
         "print(dags)\n"
     )
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    return subprocess.run([warm_python(*AIRFLOW), "-c", program], capture_output=True, text=True)
 
 
 def test_snapshot_is_only_ever_where_the_environment_says(installed: Site) -> None:
