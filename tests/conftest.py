@@ -114,7 +114,10 @@ class Site:
     def remove_database(self) -> None:
         """Remove the merge store, whoever is connected to it."""
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-        self.postgres.execute(statement.format(sql.Identifier(self.database)))
+        with self.environment.context() as plain:
+            for name in [name for name in os.environ if name.startswith("PG")]:
+                plain.delenv(name)
+            self.postgres.execute(statement.format(sql.Identifier(self.database)))
 
     def login(self, user: str, password: str) -> None:
         """Set the login of the merge store's credential."""

@@ -56,7 +56,8 @@ CLIENT = """#!{python} -SE
 import json, os, signal, socket, struct, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
-    request = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
+    ignores_ctrl_c = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    request = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd(), ignores_ctrl_c]).encode()
     socket.send_fds(server, [struct.pack("!I", len(request))], [0, 1, 2])
     server.sendall(request)
     answers = server.makefile()
@@ -150,9 +151,13 @@ def serve_client(client: socket.socket) -> None:
     os._exit(0)
 
 
-def run(arguments: list[str], environment: dict[str, str], folder: str) -> None:
+def run(
+    arguments: list[str], environment: dict[str, str], folder: str, ignores_ctrl_c: bool
+) -> None:
     """Be Python with these arguments; this returns or raises as the program does."""
     os.chdir(folder)
+    handler = signal.SIG_IGN if ignores_ctrl_c else signal.default_int_handler
+    signal.signal(signal.SIGINT, handler)
     paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     how, *rest = arguments or [""]
     runs_code = how in ("-c", "-", "-m") or not how.startswith("-")

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +118,14 @@ class Operator:
 
 
 @pytest.fixture(autouse=True)
-def quick_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_airflow() -> Iterator[None]:
     """Let the Airflow that commands start unless they are given one start at once."""
     command = airflow_python.python_command
-    monkeypatch.setattr(
-        airflow_python, "python_command", lambda text: command(text or warm_python(*AIRFLOW))
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            airflow_python, "python_command", lambda text: command(text or warm_python(*AIRFLOW))
+        )
+        yield
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from datasurface_host import commands_take_providers
 from deployment_files import KUBERNETES_VERSIONS
 from doc_blocks import BLOCK, DOCUMENTS, ROOT, Block, blocks
 from typer.main import get_command
+from warm_python import COMMANDS, warm_python
 
 from one_machine import Postgres
 from yellow_dynamic.command.app import app
@@ -75,9 +75,10 @@ def reader(postgres: Postgres) -> Iterator[Reader]:
         folder = Path(name)
         (folder / "examples").symlink_to(ROOT / "examples")
         (folder / "model").symlink_to(ROOT / "examples" / "mvp")
+        programs = install_programs(folder / "bin")
         environment = {
             **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]),
             "postgres_USER": postgres.user,
             "postgres_PASSWORD": postgres.password,
         }
@@ -85,6 +86,16 @@ def reader(postgres: Postgres) -> Iterator[Reader]:
         done = one.run(BOOTSTRAP_AND_MERGE)
         assert done.returncode == 0, done.stderr
         yield one
+
+
+def install_programs(folder: Path) -> Path:
+    """Put the commands that the documents name into a folder, and return it."""
+    folder.mkdir()
+    (folder / "python").symlink_to(warm_python(*COMMANDS))
+    command = folder / "yellow-dynamic"
+    command.write_text('#!/bin/sh\nexec python -m yellow_dynamic "$@"\n')
+    command.chmod(0o755)
+    return folder
 
 
 def of(language: str) -> pytest.MarkDecorator:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from one_machine import Postgres, clean_environment
 
 pytestmark = pytest.mark.embedded
 
-#: What the DAG processor does with the DAG folder, and a run of each DAG after each time: only a
-#: version that has run is kept when the DAG changes.
+#: As often as each line of input says: what the DAG processor does with the DAG folder, and then a
+#: run of each DAG, as Airflow keeps only a version that has run when the DAG changes.
 SYNC = """
 import sys
 from airflow.api.common.trigger_dag import trigger_dag
@@ -33,16 +32,16 @@ from airflow.utils.types import DagRunTriggeredByType
 manager = DagBundlesManager()
 manager.sync_bundles_to_db()
 [bundle] = manager.get_all_dag_bundles()
-for number in range(int(sys.argv[1])):
-    bag = DagBag(bundle.path, bundle_path=bundle.path, bundle_name=bundle.name)
-    assert not bag.import_errors, bag.import_errors
-    sync_bag_to_db(bag, bundle.name, None)
-    for dag_id in bag.dags:
-        trigger_dag(
-            dag_id, triggered_by=DagRunTriggeredByType.TEST, run_id=f"{sys.argv[2]}-{number}"
-        )
+for sync, times in enumerate(sys.stdin):
+    for number in range(int(times)):
+        bag = DagBag(bundle.path, bundle_path=bundle.path, bundle_name=bundle.name)
+        assert not bag.import_errors, bag.import_errors
+        sync_bag_to_db(bag, bundle.name, None)
+        for dag_id in bag.dags:
+            run_id = f"sync-{sync}-{number}"
+            trigger_dag(dag_id, triggered_by=DagRunTriggeredByType.TEST, run_id=run_id)
+    print("done", flush=True)
 """
-_numbers = itertools.count(1)
 
 
 class Metadata:
@@ -66,10 +65,23 @@ class Metadata:
             ),
             **{login + "USER": self.postgres.user, login + "PASSWORD": self.postgres.password},
         )
+        self._log = site.folder / "airflow.log"
+        self._program: subprocess.Popen[str] | None = None
 
     def sync(self, times: int = 1) -> None:
         """Let Airflow read the DAG folder some times, each followed by a run of every DAG."""
-        self._run("-c", SYNC, str(times), f"sync{next(_numbers)}")
+        self._program = self._program or self._start()
+        assert self._program.stdin is not None and self._program.stdout is not None
+        self._program.stdin.write(f"{times}\n")
+        lines = iter(self._program.stdout.readline, "")
+        assert "done\n" in lines, self._log.read_text()[-3000:]
+
+    def close(self) -> None:
+        """End the program, and remove the database."""
+        if self._program is not None:
+            self._program.kill()
+            self._program.communicate()
+        self.postgres.execute(f"DROP DATABASE {self.database}")
 
     def versions(self) -> dict[str, int]:
         """Return how many versions Airflow keeps of each DAG."""
@@ -84,15 +96,21 @@ class Metadata:
     def sql(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self.postgres.execute(statement, values, database=self.database)
 
-    def _run(self, *arguments: str) -> None:
-        done = subprocess.run(
-            [sys.executable, *arguments], env=self.environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+    def _start(self) -> subprocess.Popen[str]:
+        with self._log.open("w") as log:
+            return subprocess.Popen(
+                [sys.executable, "-c", SYNC],
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                bufsize=1,
+            )
 
 
 @pytest.fixture
-def metadata(site: Site) -> Metadata:
+def metadata(site: Site) -> Iterator[Metadata]:
     """Airflow's database for the site, whose DAG folder has the factory file of two streams."""
     if IS_AIRFLOW_2:
         pytest.skip("Airflow 2 has no DAG versions")
@@ -100,7 +118,9 @@ def metadata(site: Site) -> Metadata:
     site.bootstrap()
     site.merge_cleanly()
     (site.folder / "dags").mkdir()
-    return Metadata(site)
+    made = Metadata(site)
+    yield made
+    made.close()
 
 
 def install_factory(site: Site) -> Path:

@@ -47,6 +47,13 @@ def no_pod(cluster: Cluster) -> None:
         raise NotYetError("there are pods")
 
 
+def dag_with(site: Site, **constants: float) -> Any:
+    """Return the stream's DAG of a factory file with other values of these constants."""
+    module = site.module()
+    vars(module).update(constants)
+    return vars(module)[DAG_ID]
+
+
 def start_job(site: Site, cluster: Cluster, run_id: str) -> str:
     """Start the pod of a run whose worker then dies, and return its name."""
     job = job_of(site.parse()[DAG_ID], cluster)
@@ -113,7 +120,8 @@ def test_run_waits_for_the_pod_that_a_dead_worker_left(
     left = start_job(installed, cluster, "scheduled__1")
 
     with most_pods(cluster) as seen:
-        second = in_background(run_job, installed.parse()[DAG_ID], cluster, run_id="scheduled__2")
+        dag = dag_with(installed, OWNER_SECONDS=0.5)
+        second = in_background(run_job, dag, cluster, run_id="scheduled__2")
         wait_until(lambda: said(caplog, "still runs"), seconds=20, every=0.1)
         go_on.touch()
         ti = second.result(60)
@@ -203,11 +211,10 @@ def test_job_that_waited_too_long_fails_with_what_stands_in_its_way(
     _, script = gate(tmp_path)
     cluster.job_is(script)
     left = start_job(installed, cluster, "scheduled__1")
-    module: Any = installed.module()
-    module.START_SECONDS = 2
+    dag = dag_with(installed, START_SECONDS=2)
 
     with pytest.raises(AirflowException) as failure:
-        run_job(vars(module)[DAG_ID], cluster, run_id="scheduled__2")
+        run_job(dag, cluster, run_id="scheduled__2")
 
     assert str(failure.value).startswith("The job was not started within 0 minutes. The former")
     assert f"kubectl delete pod {left} " in str(failure.value)
@@ -228,8 +235,9 @@ def test_ended_pod_that_nobody_removed_is_removed(installed: Site, cluster: Clus
             raise NotYetError("it runs")
 
     wait_until(ended, seconds=20, every=0.1)
+    dag = dag_with(installed, OWNER_SECONDS=0.5)
 
-    assert run_job(installed.parse()[DAG_ID], cluster).xcoms["result_code"] == "0"
+    assert run_job(dag, cluster).xcoms["result_code"] == "0"
     assert cluster.pods() == []
 
 

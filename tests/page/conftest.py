@@ -159,7 +159,7 @@ class Pages:
             self.wait_for(lambda platform: platform["outage"] is None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pages(
     postgres: Postgres,
     make_site: Callable[[Path, pytest.MonkeyPatch], Site],
