@@ -36,7 +36,9 @@ UPSTREAM_NEEDS := 'avro>=1.11' 'pydantic>=2' geoalchemy2 $(OWN_FACTORY_NEEDS)
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 PYTEST := bin/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help demo quick test test-embedded test-airflow2 test-lowest test-upstream test-scheduler test-scheduler-airflow2 faults bench \
+QUICK := not server and not slow and not scheduler
+
+.PHONY: help demo quick test test-embedded test-pythons test-airflow2 test-lowest test-upstream test-scheduler test-scheduler-airflow2 faults bench \
 	docs reference pictures lint format clean
 
 help:  ## Show this list
@@ -46,7 +48,7 @@ demo: $(VENV)/.demo  ## From a model to running DAGs on this machine; KEEP=1 lea
 	@$(VENV)/bin/python examples/demo.py
 
 quick: lint  ## Lint, and the tests that need no server, in about a minute
-	$(VENV)/$(PYTEST) -m "not server and not slow and not scheduler" $(ARGS)
+	$(VENV)/$(PYTEST) -m "$(QUICK)" $(ARGS)
 
 test: $(VENV)/.dev  ## Run the tests on real PostgreSQL and Airflow, with the coverage of the plugin
 	$(VENV)/$(PYTEST) -m "not scheduler" --cov --cov-report=term-missing --cov-fail-under=95 \
@@ -54,6 +56,20 @@ test: $(VENV)/.dev  ## Run the tests on real PostgreSQL and Airflow, with the co
 
 test-embedded: $(VENV)/.dev  ## The tests of the embedded DataSurface and the local Kubernetes, and the demo
 	$(VENV)/$(PYTEST) $(EMBEDDED_TESTS) $(ARGS)
+
+# Those of pyenv too.
+PYTHONS ?= $(shell for version in 3.12 3.13 3.14; do \
+	for python in python$$version $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python; do \
+		if $$python -c 'import venv' 2> /dev/null; then echo $$python; break; fi; done; done)
+
+test-pythons: $(VENV)/bin/uv  ## The tests that need no server, on each of Python 3.12 to 3.14 that is there
+	@echo "Pythons that are there, besides $(PYTHON): $(or $(PYTHONS),none)"
+	@set -e; for python in $(PYTHONS); do \
+		venv=.venv-$$($$python -c 'import sys; print("python%d.%d" % sys.version_info[:2])'); \
+		test -d $$venv || $$python -m venv $$venv; \
+		$(VENV)/bin/uv pip install --quiet --python $$venv/bin/python --editable '.[dev]' --editable ./embedded; \
+		$$venv/$(PYTEST) -m "$(QUICK)" $(ARGS); \
+	done
 
 test-airflow2: $(VENV2)/.dev  ## The tests of the DAGs again, on Airflow 2.11 and SQLAlchemy 1.4
 	$(VENV2)/$(PYTEST) $(AIRFLOW2_TESTS) $(ARGS)
@@ -117,7 +133,7 @@ format: $(VENV)/.dev  ## Format the sources
 	$(VENV)/bin/ruff check --fix $(SOURCES)
 
 clean:  ## Remove the environments and what runs leave behind
-	rm -rf $(VENV) $(VENV2) $(VENVL) $(VENVU) $(VENV_BENCH) .demo build dist *.egg-info embedded/*.egg-info
+	rm -rf $(VENV) $(VENV)-python* $(VENV2) $(VENVL) $(VENVU) $(VENV_BENCH) .demo build dist *.egg-info embedded/*.egg-info
 
 $(VENV)/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'

@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -113,11 +114,7 @@ class Site:
 
     def remove_database(self) -> None:
         """Remove the merge store, whoever is connected to it."""
-        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-        with self.environment.context() as plain:
-            for name in [name for name in os.environ if name.startswith("PG")]:
-                plain.delenv(name)
-            self.postgres.execute(statement.format(sql.Identifier(self.database)))
+        drop_database(self.postgres, self.database)
 
     def login(self, user: str, password: str) -> None:
         """Set the login of the merge store's credential."""
@@ -185,6 +182,15 @@ class Site:
             return import_file(self.factory_file)
 
 
+def drop_database(postgres: Postgres, name: str) -> None:
+    """Remove a database, whoever is connected to it and whatever the environment says."""
+    with pytest.MonkeyPatch.context() as environment:
+        for variable in [variable for variable in os.environ if variable.startswith("PG")]:
+            environment.delenv(variable)
+        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+        postgres.execute(statement.format(sql.Identifier(name)))
+
+
 def close_engines() -> None:
     """Close the connections that DataSurface keeps for as long as its process lives."""
     engines: dict[str, sqlalchemy.Engine] = vars(
@@ -248,3 +254,11 @@ def installed(site: Site) -> Site:
     site.bootstrap()
     site.merge_cleanly()
     return site
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C interrupt this process and those that it starts, in a background job too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -27,9 +27,10 @@ def main(factory_file: str, stop: Path) -> None:
     reads: Counter[str] = Counter()
     snapshots: Counter[str] = Counter()
     parses: list[int] = []
-    print("ready", flush=True)
     while not stop.exists():
         factory = runpy.run_path(factory_file)
+        if not parses:
+            print("ready", flush=True)
         parses.append(sum(name.endswith("_ingestion") for name in factory))
         for _ in range(READS_BETWEEN_PARSES):
             platform = factory["BUILDER"].platform

@@ -3,9 +3,11 @@
 Most programs that the tests start spend seconds of CPU on the same imports. `warm_python` returns a
 command that takes the arguments of Python. It connects to a server, which forks itself as Airflow's
 DAG processor does; the fork runs the program with the caller's arguments, environment, folder and
-standard streams. A program that a fork could not run as it is meant gets a real Python: one with
-options of Python, with other PYTHON* or AIRFLOW* variables than the server has, or with other
-copies of what the server has imported in its PYTHONPATH.
+standard streams. All forks of a server share its hash seed, and none is a child of its caller.
+
+A program that a fork could not run as it is meant gets a real Python: one without arguments or with
+options of Python, with other settings of Python, Airflow or the language than the server has, or
+with other copies of the packages that the server has imported in its folder or PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ import struct
 import subprocess
 import sys
 import types
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 
@@ -52,8 +54,12 @@ COMMANDS = (
     "sqlalchemy.dialects.postgresql.psycopg2",
 )
 LENGTH = struct.Struct("!I")
-CLIENT = """#!{python} -SE
-import json, os, signal, socket, struct, sys
+#: That of the servers: what a test sets is for its own programs.
+ENVIRONMENT = dict(os.environ)
+#: How the names of the variables begin that Python and Airflow read once.
+SETTINGS = ("PYTHON", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "AIRFLOW__", "LANG", "LC_")
+CLIENT = """#!{python} -IS
+import contextlib, json, os, signal, socket, struct, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
     ignores_ctrl_c = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
@@ -63,8 +69,11 @@ with socket.socket(socket.AF_UNIX) as server:
     answers = server.makefile()
     program = int(answers.readline())
     asked = (signal.SIGINT, signal.SIGTERM)
+    def pass_on(number, _):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(program, number)
     for number in asked:
-        signal.signal(number, lambda number, _: os.kill(program, number))
+        signal.signal(number, pass_on)
     status = os.waitstatus_to_exitcode(int(answers.readline()))
 if status < 0:
     for number in asked:
@@ -81,20 +90,23 @@ def warm_python(*modules: str) -> str:
     Its server ends with this process.
     """
     folder = Path(temporary_folder("warm-python-"))
-    address, command = folder / "socket", folder / "python"
-    server = subprocess.Popen(
-        [sys.executable, __file__, str(address), *modules],
-        stdin=subprocess.PIPE,
-        # A pipe cannot be read again from its start, which those of its programs need not be
-        # able to do either.
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert server.stdin and server.stdout and server.stderr
-    # The server ends at the end of its input, however this process ends.
-    atexit.register(server.stdin.close)
+    address, command, log = folder / "socket", folder / "python", folder / "log"
+    with log.open("w") as errors:
+        server = subprocess.Popen(
+            [sys.executable, __file__, str(address), *modules],
+            # Pipes, so that no stream of the forks is taken for a file that can seek.
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
+    assert server.stdin is not None and server.stdout is not None
+    # It ends at the end of its input, however this process ends.
+    atexit.register(server.communicate, timeout=10)
     if server.stdout.readline() != b"ready\n":
-        raise RuntimeError(server.stderr.read().decode())
+        server.kill()
+        raise RuntimeError(f"{' '.join(modules)} cannot be imported: {log.read_text()}")
     command.write_text(CLIENT.format(python=sys.executable, address=str(address)))
     command.chmod(0o755)
     return str(command)
@@ -104,9 +116,12 @@ def serve(address: str, modules: Sequence[str]) -> None:
     """Import the modules and fork for each client, until standard input ends."""
     # The folder of this file, where Python has put it.
     del sys.path[0]
-    for module in modules:
-        with suppress(ImportError):
-            importlib.import_module(module)
+    # Airflow adds some of its own.
+    settings = select_settings(dict(os.environ))
+    with redirect_stdout(sys.stderr):
+        for module in modules:
+            with suppress(ImportError):
+                importlib.import_module(module)
     gc.collect()
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -117,15 +132,21 @@ def serve(address: str, modules: Sequence[str]) -> None:
             client, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                serve_client(client)
+                serve_client(client, settings)
                 return
             client.close()
-            with suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
+            reap()
+    reap()
 
 
-def serve_client(client: socket.socket) -> None:
+def reap() -> None:
+    """Forget the forks that have ended."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def serve_client(client: socket.socket, settings: dict[str, str]) -> None:
     """Run one client's program in a fork, and kill that when the client has gone."""
     head, streams, _, _ = socket.recv_fds(client, LENGTH.size, 3)
     (length,) = LENGTH.unpack(head)
@@ -136,11 +157,21 @@ def serve_client(client: socket.socket) -> None:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        run(*json.loads(request))
+        arguments, environment, folder, ignores_ctrl_c = json.loads(request)
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN if ignores_ctrl_c else signal.default_int_handler
+        )
+        os.chdir(folder)
+        if not can_run(arguments, environment, settings):
+            os.execve(sys.executable, [sys.executable, *arguments], environment)
+        os.environ.clear()
+        os.environ.update(environment)
+        run(*arguments)
         return
     for stream in streams:
         os.close(stream)
-    client.sendall(b"%d\n" % program)
+    with suppress(OSError):
+        client.sendall(b"%d\n" % program)
     ended = os.pidfd_open(program)
     if ended not in select.select([client.fileno(), ended], [], [])[0]:
         os.kill(program, signal.SIGKILL)
@@ -151,63 +182,68 @@ def serve_client(client: socket.socket) -> None:
     os._exit(0)
 
 
-def run(
-    arguments: list[str], environment: dict[str, str], folder: str, ignores_ctrl_c: bool
-) -> None:
-    """Be Python with these arguments; this returns or raises as the program does."""
-    os.chdir(folder)
-    handler = signal.SIG_IGN if ignores_ctrl_c else signal.default_int_handler
-    signal.signal(signal.SIGINT, handler)
-    paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    how, *rest = arguments or [""]
-    runs_code = how in ("-c", "-", "-m") or not how.startswith("-")
-    if not (runs_code and how and same_settings(environment) and not brings_others(paths)):
-        os.execve(sys.executable, [sys.executable, *arguments], environment)
-    os.environ.clear()
-    os.environ.update(environment)
-    random.seed()
-    sys.path[:0] = ["", *paths]
-    if how == "-m":
-        module, *rest = rest
-        sys.modules.pop(module, None)
-        sys.argv = [module, *rest]
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    elif how in ("-c", "-"):
-        code = rest.pop(0) if how == "-c" else sys.stdin.read()
-        sys.argv = [how, *rest]
-        main = sys.modules["__main__"] = types.ModuleType("__main__")
-        exec(compile(code, "<string>" if how == "-c" else "<stdin>", "exec"), main.__dict__)
-    else:
-        sys.argv = arguments
-        sys.path[0] = str(Path(how).parent)
-        runpy.run_path(how, run_name="__main__")
+def can_run(arguments: list[str], environment: dict[str, str], settings: dict[str, str]) -> bool:
+    """Return whether a fork runs a program as a new Python would.
+
+    Args:
+        arguments: Python's.
+        environment: the program's.
+        settings: those that Python and Airflow had when the server started.
+    """
+    how = arguments[0] if arguments else "-"
+    return (
+        bool(arguments)
+        and (how in ("-c", "-", "-m") or not how.startswith("-"))
+        and select_settings(environment) == settings
+        and not brings_others(["", *search_path(environment)])
+    )
 
 
-def same_settings(environment: dict[str, str]) -> bool:
-    """Return whether Python and Airflow read the same of an environment as of this process's."""
-
-    def settings(variables: dict[str, str]) -> dict[str, str]:
-        return {
-            name: value
-            for name, value in variables.items()
-            if name.startswith(("PYTHON", "AIRFLOW", "LANG", "LC_")) and name != "PYTHONPATH"
-        }
-
-    return settings(environment) == settings(dict(os.environ))
+def select_settings(environment: dict[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(SETTINGS) and name != "PYTHONPATH"
+    }
 
 
-def brings_others(paths: list[str]) -> bool:
-    """Return whether these folders have other copies of what this process has imported."""
+def search_path(environment: Mapping[str, str]) -> list[str]:
+    return [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
+def brings_others(folders: list[str]) -> bool:
+    """Return whether these folders have other copies of packages that this process has imported."""
     imported = {
         name: Path(module.__file__).parent
         for name, module in sys.modules.items()
         if "." not in name and hasattr(module, "__path__") and module.__file__
     }
     return any(
-        (found := Path(path, name)).joinpath("__init__.py").exists() and not found.samefile(folder)
-        for path in paths
-        for name, folder in imported.items()
+        (found := Path(folder, name)).joinpath("__init__.py").exists() and not found.samefile(known)
+        for folder in folders
+        for name, known in imported.items()
     )
+
+
+def run(how: str, *rest: str) -> None:
+    """Be Python with these arguments; this returns or raises as the program does."""
+    random.seed()
+    sys.path[:0] = ["", *search_path(os.environ)]
+    if how == "-m":
+        sys.argv = list(rest)
+        if not hasattr(sys.modules.get(rest[0]), "__path__"):
+            sys.modules.pop(rest[0], None)
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif how in ("-c", "-"):
+        code, *rest_of_code = rest if how == "-c" else (sys.stdin.read(), *rest)
+        sys.argv = [how, *rest_of_code]
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        name = "<string>" if how == "-c" else "<stdin>"
+        exec(compile(code, name, "exec", dont_inherit=True), main.__dict__)
+    else:
+        sys.argv = [how, *rest]
+        sys.path[0] = str(Path(how).parent)
+        runpy.run_path(how, run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -108,14 +108,6 @@ def test_growth_is_the_exponent() -> None:
     assert growth({10: 1.0, 100: 100.0}) == pytest.approx(2)
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt, which a shell's background jobs ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_signal_ends_the_child_too(tmp_path: Path) -> None:
     mark = tmp_path / "mark"

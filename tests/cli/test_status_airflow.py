@@ -15,7 +15,7 @@ from batch_rows import write_batch
 from conftest import Site
 from watching_airflow import WatchingAirflow
 
-from one_machine import NotYetError, Postgres, free_port, wait_until
+from one_machine import NotYetError, free_port, wait_until
 
 from .conftest import Operator
 
@@ -82,7 +82,6 @@ class Watched(Operator):
 
 @pytest.fixture(scope="module")
 def watched(
-    postgres: Postgres,
     make_site: Callable[[Path, pytest.MonkeyPatch], Site],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -95,14 +94,6 @@ def press_ctrl_c(process: subprocess.Popen[str]) -> None:
             return
     process.kill()
     raise AssertionError("Three interrupts were not answered.")
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let processes that a test starts be interrupted, in a run that is in the background too."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")

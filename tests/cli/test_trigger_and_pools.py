@@ -11,7 +11,7 @@ import pytest
 from conftest import Site
 from watching_airflow import WatchingAirflow
 
-from one_machine import NotYetError, Postgres, wait_until
+from one_machine import NotYetError, wait_until
 from yellow_dynamic import RunSettings
 
 from .conftest import Operator
@@ -56,7 +56,6 @@ class Watched(Operator):
 
 @pytest.fixture(scope="module")
 def running(
-    postgres: Postgres,
     make_site: Callable[[Path, pytest.MonkeyPatch], Site],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Watched]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from typing import Any
 
 import pytest
@@ -92,17 +90,6 @@ def test_ending_stream_stays_through_an_outage(
     monkeypatch.setenv("DATASURFACE_POSTGRES_PORT", "9")
 
     assert "ending" in parse(installed, runs)[DAG_ID].tags
-
-
-def test_airflow_that_does_not_say_leaves_it_for_a_day(installed: Site) -> None:
-    parse(installed, None)
-    end_by_disabling(installed)
-
-    assert "ending" in parse(installed, None)[DAG_ID].tags
-
-    note = installed.snapshots / "yellowlive.ended.json"
-    note.write_text(json.dumps({"Store1": time.time() - 25 * 60 * 60}))
-    assert DAG_ID not in parse(installed, None)
 
 
 def test_other_programs_than_the_dag_processor_leave_the_note_alone(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from airflow_database import create_airflow_database
 from airflow_names import IS_AIRFLOW_2
-from conftest import Site
+from conftest import Site, drop_database
 from static_files import write_static_files
 from yellow_models import Store
 
@@ -81,7 +81,7 @@ class Metadata:
         if self._program is not None:
             self._program.kill()
             self._program.communicate()
-        self.postgres.execute(f"DROP DATABASE {self.database}")
+        drop_database(self.postgres, self.database)
 
     def versions(self) -> dict[str, int]:
         """Return how many versions Airflow keeps of each DAG."""

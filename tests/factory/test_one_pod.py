@@ -49,9 +49,10 @@ def no_pod(cluster: Cluster) -> None:
 
 def dag_with(site: Site, **constants: float) -> Any:
     """Return the stream's DAG of a factory file with other values of these constants."""
-    module = site.module()
-    vars(module).update(constants)
-    return vars(module)[DAG_ID]
+    names = vars(site.module())
+    assert constants.keys() <= names.keys()
+    names.update(constants)
+    return names[DAG_ID]
 
 
 def start_job(site: Site, cluster: Cluster, run_id: str) -> str:

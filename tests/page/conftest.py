@@ -18,7 +18,7 @@ from watching_airflow import WatchingAirflow
 from yellow_models import Store
 
 from datasurface.md import CronTrigger
-from one_machine import NotYetError, Postgres, wait_until
+from one_machine import NotYetError, wait_until
 
 HOURLY = CronTrigger("Hourly", "0 * * * *")
 STATES = {
@@ -48,7 +48,7 @@ class Pages:
         self.reader = site.create_role("reader", PASSWORD)
         self.airflow = WatchingAirflow(
             site,
-            "airflow_of_pages",
+            f"airflow_of_{site.database}",
             postgres_USER=self.reader,
             postgres_PASSWORD=PASSWORD,
             AIRFLOW__CORE__AUTH_MANAGER="choosy_auth_manager.ChoosyAuthManager",
@@ -89,7 +89,7 @@ class Pages:
     def forget_records(self) -> None:
         """Let no run have said what it ran with."""
         statement = "DELETE FROM xcom WHERE key = 'ran_with'"
-        self.site.postgres.execute(statement, database="airflow_of_pages")
+        self.site.postgres.execute(statement, database=f"airflow_of_{self.site.database}")
 
     @property
     def passwords(self) -> dict[str, str]:
@@ -161,7 +161,6 @@ class Pages:
 
 @pytest.fixture(scope="module")
 def pages(
-    postgres: Postgres,
     make_site: Callable[[Path, pytest.MonkeyPatch], Site],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Pages]:

@@ -258,7 +258,7 @@ class AnotherServer(Airflow):
             "AIRFLOW__METRICS__STATSD_PORT": str(statsd.port),
         }
         postgres, first = pages.site.postgres, pages.airflow
-        super().__init__(home, first.dags_dir, postgres.url("airflow_of_pages"))
+        super().__init__(home, first.dags_dir, postgres.url(f"airflow_of_{pages.site.database}"))
         kept = ("AIRFLOW_HOME", "AIRFLOW__API__PORT", "AIRFLOW__API__BASE_URL")
         self._env = {**first.env, **{name: self._env[name] for name in kept}, **where}
         self._components = ["api-server"]

@@ -355,7 +355,8 @@ def merge_while_watched(site: Site, commands: Commands) -> subprocess.CompletedP
     """Look at process list and sessions while a merge waits for the table in its transaction."""
     with closing(site.postgres.connect(site.database)) as other:
         other.cursor().execute("LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE")
-        process = commands.start("handleModelMerge")
+        # A real Python, whose own command line is looked at.
+        process = commands.start("handleModelMerge", PYTHONUNBUFFERED="1")
         for _ in range(300):
             if site.sql("SELECT 1 FROM pg_locks WHERE NOT granted"):
                 break

@@ -51,10 +51,6 @@ def table(platform: Platform) -> Table:
     return Table(platform)
 
 
-def without(config: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in keys}
-
-
 @pytest.mark.parametrize(("text", "reason"), BAD_TEXTS.values(), ids=BAD_TEXTS)
 def test_row_that_is_no_config_costs_only_its_own_stream(
     table: Table, text: str | None, reason: str
@@ -164,18 +160,22 @@ def test_row_with_an_unknown_status_is_shown_and_cannot_run(
 
 
 def test_row_without_its_own_keys_says_which_are_missing(table: Table) -> None:
-    table.insert("Bad", json.dumps(without(config("Bad"), "store_name", "datasets")))
+    given = config("Bad")
+    del given["store_name"], given["datasets"]
+    table.insert("Bad", json.dumps(given))
 
     assert_only_bad_is_broken(table, "lacks store_name, datasets")
 
 
 def test_row_without_platform_keys_takes_the_platforms(table: Table) -> None:
-    lacking = without(config("Old"), "namespace_name", "git_repo_branch")
-    table.insert("Old", json.dumps(lacking))
+    table.insert("Old", json.dumps(config("Old")))
+    table.insert("Own", json.dumps(config("Own", namespace_name="ns-own")))
 
-    job = table.dags()["yellowlive__Old_ingestion"].get_task("snapshot_merge_job")
+    dags = table.dags()
 
-    assert job.namespace == "ns-test"
+    for key, namespace in (("Old", "ns-test"), ("Own", "ns-own")):
+        job = dags[f"yellowlive__{key}_ingestion"].get_task("snapshot_merge_job")
+        assert job.namespace == namespace
 
 
 def test_unknown_keys_of_a_newer_release_do_no_harm(table: Table) -> None:
