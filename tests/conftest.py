@@ -8,6 +8,7 @@ import itertools
 import os
 import secrets
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,9 +18,11 @@ from typing import Any
 
 from temporary import temporary_folder
 
-# Airflow reads its settings, and sets logging up anew, when it is first imported: just below.
-os.environ["AIRFLOW_HOME"] = temporary_folder("airflow-home-")
-os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+# Airflow reads its settings, and sets logging up anew, when it is first imported: just below, when
+# this file is imported for the first time; tests import it once more under a name of its own.
+if "airflow" not in sys.modules:
+    os.environ["AIRFLOW_HOME"] = temporary_folder("airflow-home-")
+    os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 import fault_table
 import parity_table
