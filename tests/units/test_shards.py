@@ -90,7 +90,7 @@ def test_file_beside_which_there_is_one_too_many_warns(
     assert "Finish the change of factoryShards" in caplog.text
 
 
-@pytest.mark.parametrize("counts", product(range(4), repeat=3))
+@pytest.mark.parametrize("counts", list(product(range(4), repeat=3)))
 def test_no_stream_is_lost_while_files_of_several_counts_are_there(
     tmp_path: Path, counts: tuple[int, ...]
 ) -> None:
