@@ -94,7 +94,6 @@ def warm_python(*modules: str) -> str:
     with log.open("w") as errors:
         server = subprocess.Popen(
             [sys.executable, __file__, str(address), *modules],
-            # Pipes, so that no stream of the forks is taken for a file that can seek.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -166,6 +165,7 @@ def serve_client(client: socket.socket, settings: dict[str, str]) -> None:
             os.execve(sys.executable, [sys.executable, *arguments], environment)
         os.environ.clear()
         os.environ.update(environment)
+        open_streams()
         run(*arguments)
         return
     for stream in streams:
@@ -180,6 +180,22 @@ def serve_client(client: socket.socket, settings: dict[str, str]) -> None:
         client.sendall(b"%d\n" % status)
     # Without what Python does at its end, which is the program's to do.
     os._exit(0)
+
+
+def open_streams() -> None:
+    """Make the standard streams anew: the server's may be files, and the caller's are not."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        old = getattr(sys, name)
+        stream = open(  # noqa: SIM115 - open as long as the program runs
+            number,
+            mode,
+            buffering=1 if name == "stderr" else -1,
+            encoding=old.encoding,
+            errors=old.errors,
+            closefd=False,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def can_run(arguments: list[str], environment: dict[str, str], settings: dict[str, str]) -> bool:

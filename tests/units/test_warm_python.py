@@ -123,6 +123,24 @@ def test_program_does_not_outlive_its_command() -> None:
     wait_until(ended, seconds=30)
 
 
+def test_streams_of_the_program_are_its_callers_and_not_those_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "noisy.py").write_text("import sys\nprint('noise', file=sys.stderr, flush=True)")
+    monkeypatch.setattr("warm_python.ENVIRONMENT", {**os.environ, "PYTHONPATH": str(tmp_path)})
+    code = "import sys\nfor stream in sys.stdout, sys.stderr: stream.reconfigure(errors='replace')"
+    command = [warm_python("noisy"), "-c", f"{code}\nprint(stream.seekable(), file=stream)"]
+
+    to_pipe = subprocess.run(command, capture_output=True, text=True)
+    with (tmp_path / "errors").open("w+") as errors:
+        to_file = subprocess.run(command, stderr=errors)
+        errors.seek(0)
+        said = errors.read()
+
+    assert (to_pipe.returncode, to_pipe.stderr) == (0, "False\n")
+    assert (to_file.returncode, said) == (0, "True\n")
+
+
 def test_module_that_cannot_be_imported_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
