@@ -116,7 +116,7 @@ class Site:
         self.login(postgres.user, postgres.password)
 
     def remove_database(self) -> None:
-        """Remove the merge store, whoever is connected to it."""
+        """Remove the merge store, and end all connections to it."""
         drop_database(self.postgres, self.database)
 
     def login(self, user: str, password: str) -> None:
@@ -186,7 +186,7 @@ class Site:
 
 
 def drop_database(postgres: Postgres, name: str) -> None:
-    """Remove a database, whoever is connected to it and whatever the environment says."""
+    """Remove a database, and end all connections to it; PG* variables are ignored."""
     with pytest.MonkeyPatch.context() as environment:
         for variable in [variable for variable in os.environ if variable.startswith("PG")]:
             environment.delenv(variable)
