@@ -115,10 +115,6 @@ class Site:
         environment.setenv("YELLOW_DYNAMIC_SNAPSHOT_DIR", str(self.snapshots))
         self.login(postgres.user, postgres.password)
 
-    def remove_database(self) -> None:
-        """Remove the merge store, and end all connections to it."""
-        drop_database(self.postgres, self.database)
-
     def login(self, user: str, password: str) -> None:
         """Set the login of the merge store's credential."""
         self.environment.setenv(f"{self.model.postgresCredential}_USER", user)
@@ -248,7 +244,7 @@ def site(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """An empty merge store and DAG folder for the platform YellowLive."""
     made = Site(postgres, tmp_path, monkeypatch)
     yield made
-    made.remove_database()
+    drop_database(postgres, made.database)
 
 
 @pytest.fixture

@@ -86,23 +86,6 @@ def test_dag_that_airflow_itself_refuses_costs_only_its_own_stream(
     assert_only_bad_is_broken(table, "ValueError: not to this Airflow's taste")
 
 
-def test_dag_is_checked_though_others_have_the_same_schedule(
-    table: Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    accept = DAG.validate
-
-    def refuse_the_last(dag: Any) -> None:
-        if "__Good2_" in dag.dag_id and "config-error" not in dag.tags:
-            raise ValueError("not to this Airflow's taste")
-        accept(dag)
-
-    monkeypatch.setattr(DAG, "validate", refuse_the_last)
-
-    first, last = (table.dags()[dag_id] for dag_id in GOOD)
-    assert schedule_of(first) == schedule_of(last)
-    assert ("config-error" in first.tags, "config-error" in last.tags) == (False, True)
-
-
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
