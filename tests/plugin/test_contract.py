@@ -138,7 +138,8 @@ def of_the_factory(factory: ModuleType, key: str, config: dict[str, Any]) -> str
     """Return why the factory file refuses a row, or None."""
     try:
         row = factory.Row(key, json.dumps(config), "active", None)
-        factory.row_settings(factory.BUILDER.platform, row)
+        parsed = factory.parse_config(row.config_json)
+        factory.row_settings(factory.BUILDER.platform, row, parsed)
     except factory.BadRowError as error:
         return str(error)
     return None

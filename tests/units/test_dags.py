@@ -19,6 +19,7 @@ from yellow_dynamic.factory.rules import (
     build_dag_id,
     cron_problem,
     is_disabled,
+    parse_config,
     parse_dag_id,
 )
 
@@ -180,7 +181,7 @@ def test_row_that_is_no_configuration_is_refused_with_a_reason(
     platform: Platform, text: str | None
 ) -> None:
     with pytest.raises(BadRowError, match="config_json"):
-        row_settings(platform, Row("A", text, "active", None))
+        row_settings(platform, Row("A", text, "active", None), parse_config(text))
 
 
 @pytest.mark.parametrize("schedule", ["every day", "R R * * *", "0 0 30 2 *", "* * * *"])
@@ -210,6 +211,7 @@ def test_name_of_a_pod_is_one_that_kubernetes_takes(key: str, name: str) -> None
 
 
 def test_no_argument_of_a_job_is_expanded_by_kubernetes(platform: Platform) -> None:
-    settings = row_settings(platform, row("A", git_repo_branch="$(git_TOKEN)"))
+    one = row("A", git_repo_branch="$(git_TOKEN)")
+    settings = row_settings(platform, one, parse_config(one.config_json))
 
     assert "$$(git_TOKEN)" in job_arguments(settings)

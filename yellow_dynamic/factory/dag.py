@@ -119,7 +119,7 @@ class DagBuilder:
         """Return the row's DAG; or one that says what is wrong, unless Airflow refuses that too."""
 
         def build() -> DAG:
-            return self.build_stream_dag(dag_id, row, row_settings(self.platform, row))
+            return self.build_stream_dag(dag_id, row, parse_config(row.config_json))
 
         try:
             return validated(build, policies=self.has_policies)
@@ -148,14 +148,18 @@ class DagBuilder:
             )
             return None
 
-    def build_stream_dag(self, dag_id: str, row: Row, settings: dict[str, Any]) -> DAG:
+    def build_stream_dag(self, dag_id: str, row: Row, config: dict[str, Any]) -> DAG:
         """Return the DAG of a stream.
 
         Args:
             dag_id: its id.
             row: the stream's row.
-            settings: see `row_settings`.
+            config: the row's configuration.
+
+        Raises:
+            BadRowError: see `row_settings`.
         """
+        settings = row_settings(self.platform, row, config)
         revision = compute_revision(row.config_json)
         upstream = [self.delivery_asset(key) for key in settings.get("started_by", ())]
         work = (
@@ -169,7 +173,7 @@ class DagBuilder:
             description=f"{work} the merge store of {settings['original_platform_name']}"
             + REVISION_END.format(revision),
             schedule=upstream or settings["schedule_string"],
-            doc_md=stream_documentation(self.platform, row, settings, revision),
+            doc_md=stream_documentation(self.platform, row, config, settings, revision),
             tags=get_tags(settings["ingestion_type"]),
             dagrun_timeout=to_timedelta(settings.get("dag_run_timeout_seconds")),
         )
@@ -383,13 +387,13 @@ def registered_dag_id(platform: Platform, row: Row) -> str:
     return f"{re.sub('[^A-Za-z0-9_.-]', '_', dag_id)[:200]}_{digest}"
 
 
-def row_settings(platform: Platform, row: Row) -> dict[str, Any]:
+def row_settings(platform: Platform, row: Row, config: dict[str, Any]) -> dict[str, Any]:
     """Return the platform's settings overlaid with the row's, every value that is used checked.
 
     Raises:
         BadRowError: for anything that would fail later, in Airflow or in Kubernetes.
     """
-    settings = overlay_config(platform.settings, parse_config(row.config_json))
+    settings = overlay_config(platform.settings, config)
     for problem in row_problems(row.stream_key, row.status, settings, platform.name):
         raise BadRowError(problem)
     if settings["schedule_string"] in NO_SCHEDULE:
@@ -413,7 +417,11 @@ def get_tags(ingestion_type: str) -> list[str]:
 
 
 def stream_documentation(
-    platform: Platform, row: Row, settings: dict[str, Any], revision: str
+    platform: Platform,
+    row: Row,
+    config: dict[str, Any],
+    settings: dict[str, Any],
+    revision: str,
 ) -> str:
     """Return the page about a stream's DAG, in Markdown."""
     own = sorted(RUN_KEYS.keys() & settings.keys())
@@ -423,7 +431,7 @@ def stream_documentation(
         f"Revision `{revision}` of its configuration, last changed "
         f"{row.updated_at or 'at an unknown time'}. It comes from the table "
         f"`{platform.settings['config_table']}`; change the model and run `handleModelMerge` to "
-        f"change it.\n\n{json_block(row)}\n\n"
+        f"change it.\n\n{json_block(config)}\n\n"
         f"{metadata_comment(row.stream_key, revision, **more)}\n"
     )
 
@@ -439,13 +447,12 @@ def metadata_comment(
     return METADATA_START + json.dumps(known).replace("'", "\\u0027") + "'"
 
 
-def json_block(row: Row) -> str:
-    """Return the row's configuration as a Markdown code block.
+def json_block(config: dict[str, Any]) -> str:
+    """Return a configuration as a Markdown code block.
 
     No value can end the block: line breaks are escaped, so each line begins with a bracket or,
     after its indentation, with a quotation mark.
     """
-    config = json.loads(row.config_json or "null")
     # Python's fast encoder does not know `indent`.
     text = json.dumps(config, sort_keys=True, separators=(",\n  ", ": "))
     return "```json\n{\n  " + text[1:-1] + "\n}\n```"
