@@ -36,7 +36,7 @@ UPSTREAM_NEEDS := 'avro>=1.11' 'pydantic>=2' geoalchemy2 $(OWN_FACTORY_NEEDS)
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 PYTEST := bin/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-QUICK := not server and not slow and not scheduler
+QUICK_TESTS := not server and not slow and not scheduler
 
 .PHONY: help demo quick test test-embedded test-pythons test-airflow2 test-lowest test-upstream test-scheduler test-scheduler-airflow2 faults bench \
 	docs reference pictures lint format clean
@@ -48,7 +48,7 @@ demo: $(VENV)/.demo  ## From a model to running DAGs on this machine; KEEP=1 lea
 	@$(VENV)/bin/python examples/demo.py
 
 quick: lint  ## Lint, and the tests that need no server, in about a minute
-	$(VENV)/$(PYTEST) -m "$(QUICK)" $(ARGS)
+	$(VENV)/$(PYTEST) -m "$(QUICK_TESTS)" $(ARGS)
 
 test: $(VENV)/.dev  ## Run the tests on real PostgreSQL and Airflow, with the coverage of the plugin
 	$(VENV)/$(PYTEST) -m "not scheduler" --cov --cov-report=term-missing --cov-fail-under=95 \
@@ -68,7 +68,7 @@ test-pythons: $(VENV)/bin/uv  ## The tests that need no server, on each of Pytho
 		venv=.venv-$$($$python -c 'import sys; print("python%d.%d" % sys.version_info[:2])'); \
 		test -d $$venv || $$python -m venv $$venv; \
 		$(VENV)/bin/uv pip install --quiet --python $$venv/bin/python --editable '.[dev]' --editable ./embedded; \
-		$$venv/$(PYTEST) -m "$(QUICK)" $(ARGS); \
+		$$venv/$(PYTEST) -m "$(QUICK_TESTS)" $(ARGS); \
 	done
 
 test-airflow2: $(VENV2)/.dev  ## The tests of the DAGs again, on Airflow 2.11 and SQLAlchemy 1.4
