@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from airflow_names import IS_AIRFLOW_2
 
@@ -26,7 +27,7 @@ from benchmarks.measure import (
     run_in_child,
     run_without_pyc,
 )
-from one_machine import Postgres
+from one_machine import NotYetError, Postgres, wait_until
 
 STREAMS = 3
 YEAR: Figures = {"history of a year": {"`history`": {"500": {"seconds": 0.5}}}}
@@ -112,9 +113,13 @@ def test_growth_is_the_exponent() -> None:
 def test_signal_ends_the_child_too(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
 
+    def parent_waits() -> None:
+        if (status := psutil.Process(os.getppid()).status()) != psutil.STATUS_SLEEPING:
+            raise NotYetError(f"The parent is {status}.")
+
     def interrupt_parent() -> None:
         # Python drops what a signal raises at the end of a fork.
-        time.sleep(0.5)
+        wait_until(parent_waits, seconds=60, every=0.05)
         os.kill(os.getppid(), signal.SIGINT)
         time.sleep(10)
         mark.touch()

@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -82,16 +81,15 @@ def test_characters_that_the_output_lacks_are_escaped(merged: Operator) -> None:
     assert "Traceback" not in done.stderr
 
 
-def press_ctrl_c(process: subprocess.Popen[str]) -> None:
-    """Interrupt a process as a person does, who presses again.
+def press_ctrl_c(process: subprocess.Popen[str]) -> str:
+    """Interrupt a process as a person does, who presses again, and return what it says.
 
     Python drops an interrupt that comes while the garbage collector calls back: one in 300.
     """
     for _ in range(3):
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=6)
-            return
+            return "".join(process.communicate(timeout=15))
     process.kill()
     raise AssertionError("Three interrupts were not answered.")
 
@@ -103,11 +101,11 @@ def test_ctrl_c_during_the_wait_for_a_lock_answers_at_once(merged: Operator) -> 
         process = merged.start("disable", "Store1", "--dags", merged.dags)
         merged.wait_for_lock()
 
-        started = time.monotonic()
-        press_ctrl_c(process)
+        # It would wait for a minute, and then say for whom.
+        said = press_ctrl_c(process)
 
     assert process.returncode not in (0, None)
-    assert time.monotonic() - started < 20
+    assert "was locked for" not in said
     assert merged.rows()["Store1"][2] == "active"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -255,9 +254,9 @@ def test_lost_worker_that_wakes_up_does_not_remove_its_successors_pod(
     name = start_job(installed, cluster, "scheduled__2")
 
     lost.on_kill()
-    time.sleep(0.5)
 
-    assert cluster.api.read_namespaced_pod(name, NAMESPACE).status.phase == "Running"
+    pod = cluster.api.read_namespaced_pod(name, NAMESPACE)
+    assert (pod.status.phase, pod.metadata.deletion_timestamp) == ("Running", None)
     go_on.touch()
 
 
@@ -329,11 +328,19 @@ def test_registry_that_is_away_for_a_while_does_not_end_the_run(
     cluster.bin_dir.rename(away)
 
     run = in_background(run_job, installed.parse()[DAG_ID], cluster)
-    time.sleep(3)
+    wait_until(lambda: image_has_not_come(cluster), seconds=30, every=0.1)
     away.rename(cluster.bin_dir)
     assert run.result(60).xcoms["result_code"] == "0"
     if "The image did not come" in caplog.text:  # older providers wait without a word
         assert "connection refused" in caplog.text
+
+
+def image_has_not_come(cluster: Cluster) -> None:
+    for pod in cluster.api.list_namespaced_pod(NAMESPACE).items:
+        [status] = pod.status.container_statuses or [None]
+        if status and status.state.waiting and "Image" in status.state.waiting.reason:
+            return
+    raise NotYetError("No pull has failed.")
 
 
 def test_pod_that_cannot_be_removed_is_left_to_the_next_run(

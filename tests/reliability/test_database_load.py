@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import ModuleType
@@ -73,12 +72,9 @@ def test_a_statement_that_takes_too_long_ends_in_the_database_too(installed: Sit
     with blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE yellowlive_airflow_dsg")
 
-        started = time.monotonic()
         with pytest.raises(module.TableUnreadableError, match="statement timeout"):
             module.read_table(module.BUILDER.platform, module.ALL_ROWS)
 
-        seconds = time.monotonic() - started
-        assert module.QUERY_TIMEOUT_SECONDS <= seconds < module.READ_DEADLINE_SECONDS
         wait_for_connections(installed, 0)
     blocker.close()
 

@@ -286,11 +286,11 @@ def test_packets_later_than_the_limit_leave_it_to_the_snapshot(
     before = sorted(registered_dags(module))
     monkeypatch.setenv("PGHOSTADDR", proxy.address)
     proxy.delay = 3
-    started = time.monotonic()
 
     during = sorted(module.shard_dags(module.BUILDER))
 
-    assert time.monotonic() - started < module.READ_DEADLINE_SECONDS + 1
+    reason = module.BUILDER.platform.reading["reason"]
+    assert "no answer within 8 s" in reason or "timeout expired" in reason
     installed.model.stores = [Store("New")]
     proxy.delay = 0
     installed.merge_cleanly()
