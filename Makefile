@@ -38,7 +38,7 @@ PYTEST := bin/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-re
 
 QUICK_TESTS := not server and not slow and not scheduler
 
-.PHONY: help demo quick test test-embedded test-pythons test-airflow2 test-lowest test-upstream test-scheduler test-scheduler-airflow2 faults bench \
+.PHONY: help demo quick test test-embedded test-pythons test-airflow2 test-lowest test-upstream test-scheduler test-scheduler-airflow2 faults mutants bench \
 	docs reference pictures lint format clean
 
 help:  ## Show this list
@@ -106,6 +106,9 @@ faults: $(VENV)/.dev  ## Inject every fault for real, and print what survived an
 		tests/factory/test_ending.py tests/factory/test_places.py tests/plugin/test_advice.py \
 		tests/cli/test_faults_stay_apart.py tests/cli/test_terminals.py $(ARGS)
 
+mutants: $(VENV)/.dev  ## Change the modules in one place at a time, and see that a test notices; NAMES="*rules*" for some
+	PYTHONPATH=examples:tests $(VENV)/bin/python tests/mutants.py $(NAMES:%='%')
+
 docs: $(VENV)/.docs  ## Build the documentation in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
@@ -133,7 +136,7 @@ format: $(VENV)/.dev  ## Format the sources
 	$(VENV)/bin/ruff check --fix $(SOURCES)
 
 clean:  ## Remove the environments and what runs leave behind
-	rm -rf $(VENV) $(VENV)-python* $(VENV2) $(VENVL) $(VENVU) $(VENV_BENCH) .demo build dist *.egg-info embedded/*.egg-info
+	rm -rf $(VENV) $(VENV)-python* $(VENV2) $(VENVL) $(VENVU) $(VENV_BENCH) .demo build dist mutants *.egg-info embedded/*.egg-info
 
 $(VENV)/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import itertools
+import json
 import os
 import secrets
 import signal
@@ -83,8 +84,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL server; every host name of a model leads to it.
 
-    Its programs are those of the folder POSTGRES_BIN, if that is set.
+    Its programs are those of the folder POSTGRES_BIN, if that is set. TEST_POSTGRES is the address
+    and the password of a server that runs already, as JSON.
     """
+    if running := os.getenv("TEST_POSTGRES"):
+        server = Postgres(Path())
+        server.address, server.password = json.loads(running)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("PGHOSTADDR", server.address)
+            yield server
+        return
     with (
         # Not below pytest's own folder, which another run of pytest may clear away.
         tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder,

@@ -2,29 +2,185 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
 from conftest import Site
+from sqlalchemy.engine import Connection
+from yellow_models import Store
 
-from yellow_dynamic.history import Change, find_manual_edits
-from yellow_dynamic.merge_store import store_url, table_transaction
+from yellow_dynamic import history
+from yellow_dynamic.merge_store import config_table, store_url, table_transaction
+
+TABLE = "yellowlive_airflow_dsg"
 
 
-def manual_edits(site: Site) -> dict[str, list[Change]]:
+@contextmanager
+def transaction(site: Site, login: tuple[str, str] | None = None) -> Iterator[Connection]:
     server = site.postgres
-    login = (server.user, server.password)
+    login = login or (server.user, server.password)
     url = store_url(login, server.address, server.port, site.database)
-    with table_transaction(url, "YellowLive", site.table, "read", writes=False) as connection:
-        return find_manual_edits(connection, site.table)
+    with table_transaction(url, "YellowLive", site.table, "read") as connection:
+        yield connection
+
+
+@pytest.fixture
+def recorded(installed: Site) -> Site:
+    """Revision 1 added Store1, 2 changed it by hand, 3 made it two others, 4 disabled one."""
+    installed.sql("UPDATE {table} SET config_json = '{{}}'")
+    installed.model.stores = [Store("One"), Store("Two")]
+    installed.merge_cleanly()
+    installed.sql("UPDATE {table} SET status = 'disabled' WHERE stream_key = 'Two'")
+    return installed
 
 
 def test_manual_edits_are_those_since_the_last_merge(installed: Site) -> None:
     installed.sql("UPDATE {table} SET config_json = '{{}}'")
+    installed.sql("UPDATE {table} SET config_json = '[]'")
     installed.sql("UPDATE {table} SET status = 'disabled'")
 
-    edits = manual_edits(installed)
+    with transaction(installed) as connection:
+        edits = history.find_manual_edits(connection, TABLE)
     installed.merge_cleanly()
 
-    [edit] = edits["Store1"]
     assert list(edits) == ["Store1"]
-    assert (edit.revision, edit.config_after, edit.command) == (2, "{}", None)
-    assert edit.audit_metadata == {}
-    assert manual_edits(installed) == {}
+    assert [(each.revision, each.config_after, each.command) for each in edits["Store1"]] == [
+        (3, "[]", None),
+        (2, "{}", None),
+    ]
+    assert edits["Store1"][0].audit_metadata == {}
+    with transaction(installed) as connection:
+        assert history.find_manual_edits(connection, TABLE) == {}
+
+
+def test_rows_are_known_as_they_were_at_each_revision(recorded: Site) -> None:
+    now = {key: (config, status) for key, config, status in rows(recorded)}
+
+    with transaction(recorded) as connection:
+        at = {n: history.rows_at(connection, TABLE, n) for n in (1, 2, 3, 4)}
+        assert history.last_revision(connection, TABLE) == 4
+        assert history.find_first_revision(connection, TABLE) == 1
+
+    assert list(at[1]) == ["Store1"] and at[1]["Store1"][1] == "active"
+    assert at[2] == {"Store1": ("{}", "active")}
+    assert at[3] == {**now, "Two": (now["Two"][0], "active")}
+    assert at[4] == now
+
+
+@pytest.mark.parametrize("revision", [0, 5])
+def test_rows_of_no_revision_are_refused_with_those_that_there_are(
+    recorded: Site, revision: int
+) -> None:
+    with transaction(recorded) as connection, pytest.raises(LookupError) as error:
+        history.rows_at(connection, TABLE, revision)
+
+    assert str(error.value) == (
+        f"Table {TABLE!r} has the rows of the revisions 1 to 4 on record, and not those of "
+        f"{revision}."
+    )
+
+
+def test_newest_change_of_a_row_comes_without_its_configurations(recorded: Site) -> None:
+    with transaction(recorded) as connection:
+        newest = history.newest_changes(connection, TABLE)
+
+    assert {key: (each.revision, each.action) for key, each in newest.items()} == {
+        "One": (3, "added"),
+        "Two": (4, "disabled"),
+    }
+    assert {each.stream_key for each in newest.values()} == newest.keys()
+    assert {(each.config_before, each.config_after) for each in newest.values()} == {(None, None)}
+    assert newest["Two"].status_before == "active"
+
+
+def test_changes_are_newest_first_and_no_more_than_asked_for(recorded: Site) -> None:
+    table = history.history_table(TABLE)
+
+    with transaction(recorded) as connection:
+        found = history.find_changes(connection, table)
+        some = history.find_changes(connection, table, table.c.revision < 4, limit=2)
+
+    assert [(each.revision, each.number) for each in found] == [
+        (4, 1), (3, 3), (3, 2), (3, 1), (2, 1), (1, 1),
+    ]  # fmt: skip
+    assert some == found[1:3]
+
+
+def change_rows(site: Site, metadata: dict[str, Any]) -> None:
+    """Change all rows in a transaction that describes itself so."""
+    with transaction(site) as connection:
+        history.set_audit_metadata(connection, metadata)
+        history.execute(connection, f"UPDATE {TABLE} SET config_json = config_json || ' '")  # noqa: S608
+
+
+def test_commits_are_those_of_merges_with_the_revision_of_each(recorded: Site) -> None:
+    change_rows(recorded, history.audit_metadata(history.MERGE, commit="first"))
+    change_rows(recorded, history.audit_metadata(history.ROLLBACK, commit="rolled back"))
+    change_rows(recorded, history.audit_metadata(history.MERGE, commit=None))
+    change_rows(recorded, history.audit_metadata(history.MERGE, commit="second"))
+
+    with transaction(recorded) as connection:
+        found = history.find_merge_commits(connection, TABLE)
+
+    assert found == [(8, "second"), (5, "first")]
+
+
+def test_pruning_removes_what_later_revisions_do_not_need(recorded: Site) -> None:
+    change_rows(recorded, {})
+    [(changed_at,)] = recorded.sql("SELECT min(changed_at) FROM {table}_history WHERE revision = 5")
+
+    with transaction(recorded) as connection:
+        removed = history.prune(connection, config_table(TABLE), changed_at)
+    with transaction(recorded) as connection:
+        assert history.find_first_revision(connection, TABLE) == 4
+        assert len(history.rows_at(connection, TABLE, 4)) == 2
+        with pytest.raises(LookupError, match="the revisions 4 to 5 on record"):
+            history.rows_at(connection, TABLE, 3)
+        kept = history.find_changes(connection, history.history_table(TABLE))
+
+    # The first two of Store1.
+    assert removed == 2
+    assert [(each.revision, each.stream_key, each.action) for each in kept] == [
+        (5, "Two", "changed"), (5, "One", "changed"), (4, "Two", "disabled"),
+        (3, "Two", "added"), (3, "One", "added"), (3, "Store1", "removed"),
+    ]  # fmt: skip
+
+
+def test_history_that_is_pruned_stays_append_only(recorded: Site) -> None:
+    with transaction(recorded) as connection:
+        before = datetime(2000, 1, 1)
+        assert history.prune(connection, config_table(TABLE), before) == 0
+        assert history.find_first_revision(connection, TABLE) == 1
+
+    with pytest.raises(Exception, match="is append-only"):
+        recorded.sql("DELETE FROM {table}_history")
+
+
+def test_owner_of_a_history_is_foreign_to_who_lacks_its_privileges(recorded: Site) -> None:
+    reader = (recorded.create_role("reader", "secret"), "secret")
+
+    with transaction(recorded) as connection:
+        assert history.find_foreign_owner(connection, TABLE) is None
+        assert history.is_readable(connection, TABLE)
+    with transaction(recorded, reader) as connection:
+        assert history.find_foreign_owner(connection, TABLE) == recorded.postgres.user
+        assert not history.is_readable(connection, TABLE)
+
+
+def test_streams_that_were_removed_while_disabled_are_found(recorded: Site) -> None:
+    tomorrow = datetime.now() + timedelta(days=2)
+    recorded.sql("UPDATE {table} SET disabled_until = %s WHERE stream_key = 'Two'", [tomorrow])
+    recorded.sql("DELETE FROM {table}")
+
+    with transaction(recorded) as connection:
+        found = history.find_removed_while_disabled(connection, TABLE, ["One", "Two", "Store1"])
+        none = history.find_removed_while_disabled(connection, TABLE, ["One"])
+
+    assert (found, none) == ({"Two": tomorrow}, {})
+
+
+def rows(site: Site) -> list[tuple[Any, ...]]:
+    return site.sql("SELECT stream_key, config_json, status FROM {table}")

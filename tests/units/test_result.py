@@ -25,18 +25,27 @@ POD = SimpleNamespace(
 
 
 class Log:
-    """A pod's log as the Kubernetes client streams it, in chunks of these bytes."""
+    """A pod's log as the Kubernetes client streams it, in chunks of these bytes.
 
-    def __init__(self, *chunks: bytes) -> None:
+    It is empty as often as `empty_reads` says before.
+    """
+
+    def __init__(self, *chunks: bytes, empty_reads: int = 0) -> None:
         self.chunks = chunks
+        self.empty_reads = empty_reads
         self.closed = False
 
-    def read_namespaced_pod_log(self, name: str, namespace: str, **_: Any) -> Log:
+    def read_namespaced_pod_log(self, name: str, namespace: str, **options: Any) -> Log:
         assert (name, namespace) == ("job", "ns")
+        assert options == {"container": "base", "tail_lines": 500, "_preload_content": False}
         return self
 
-    def stream(self, _: int) -> Iterator[bytes]:
-        yield from self.chunks
+    def stream(self, size: int) -> Iterator[bytes]:
+        assert 2**10 <= size <= 2**20
+        if self.empty_reads:
+            self.empty_reads -= 1
+        else:
+            yield from self.chunks
 
     def close(self) -> None:
         self.closed = True
@@ -64,9 +73,22 @@ def test_last_result_of_a_log_counts_however_it_is_cut(
     assert log.closed
 
 
+@pytest.mark.parametrize(("empty_reads", "result"), [(2, "1"), (3, None)])
+def test_log_that_is_empty_is_read_three_times_a_second_apart(
+    monkeypatch: pytest.MonkeyPatch, empty_reads: int, result: str | None
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    log = Log(b"DATASURFACE_RESULT_CODE=1\n", empty_reads=empty_reads)
+
+    assert result_in_log(log, POD) == result
+    assert slept == [1] * empty_reads
+
+
 def test_chunks_overlap_by_more_than_a_result_is_long() -> None:
     texts = list(overlapping([b"x" * 1000, b"y"]))
 
+    assert texts[0] == "x" * 1000
     assert texts[1].endswith("xy")
     assert len(texts[1]) == 201
 
@@ -75,7 +97,11 @@ def test_chunks_overlap_by_more_than_a_result_is_long() -> None:
     ("lines", "error"),
     [
         (["Traceback (most recent call last):", '  File "x"', "KeyError: 'a'"], "KeyError: 'a'"),
+        (["Traceback (most recent call last):", "E"], "E"),
+        (["Traceback (most recent call last):", "  x", "E: y", "closing words"], "E: y"),
         (['{"level": "ERROR", "message": "no table"}'], "no table"),
+        (['{"level": "CRITICAL", "message": "no table"}'], "no table"),
+        (['{"level": "ERROR", "message": "no table"}', "closing words"], "no table"),
         (['{"level": "INFO", "message": "no table"}'], None),
         (['{"level": "ERROR", "message": "m", "exception": "Traceback (x)\\nOSError: b"}'],
          "OSError: b"),
@@ -133,6 +159,12 @@ def test_line_that_was_followed_counts_where_the_log_begins_anew() -> None:
     ResultFromLog.progress_callback(line="DATASURFACE_RESULT_CODE=1")
 
     assert complete(Log(b"a new file\n")) == {"result_code": "1"}
+
+
+def test_pod_that_printed_no_result_has_an_empty_one() -> None:
+    ResultFromLog.on_pod_creation()
+
+    assert complete(Log(b"all quiet\n")) == {"result_code": NO_RESULT}
 
 
 def test_log_that_cannot_be_read_is_said_as_such() -> None:

@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from yellow_dynamic.factory.database import ALL_ROWS
 from yellow_dynamic.factory.files import END_OF_FILE
@@ -44,19 +45,22 @@ def test_one_file_has_all_rows(tmp_path: Path) -> None:
     assert keys(shard) == set(KEYS)
 
 
-def test_each_stream_is_of_one_file(tmp_path: Path) -> None:
-    shards = [keys(current_shard(each)) for each in [file(tmp_path, n, 3) for n in (1, 2, 3)]]
+def test_each_stream_is_of_one_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = [file(tmp_path, number, 3) for number in (1, 2, 3)]
+    shards = [current_shard(each) for each in files]
 
-    assert set.union(*shards) == set(KEYS)
-    assert sum(map(len, shards)) == len(KEYS)
+    assert set.union(*map(keys, shards)) == set(KEYS)
+    assert sum(len(keys(shard)) for shard in shards) == len(KEYS)
+    assert {shard.file_count for shard in shards} == {3}
+    assert caplog.text == ""
 
 
 def test_files_that_are_there_take_over_the_share_of_a_missing_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = [file(tmp_path, number, 3) for number in (1, 2)]
-    # Half copied.
-    (tmp_path / "yellowlive_factory_dag_3.py").write_bytes(b"PLATFORM = {")
+    half = file(tmp_path, 3, 3).file
+    half.write_bytes(half.read_bytes().removesuffix(END_OF_FILE))
 
     assert keys(current_shard(files[0])) | keys(current_shard(files[1])) == set(KEYS)
     assert "no complete yellowlive_factory_dag_3.py" in caplog.text
@@ -112,6 +116,20 @@ def test_file_of_another_platform_is_no_shard(tmp_path: Path) -> None:
     assert keys(current_shard(first)) == set(KEYS)
 
 
+def test_file_is_a_shard_whatever_bytes_it_has_besides(tmp_path: Path) -> None:
+    first, second = file(tmp_path, 1, 2), file(tmp_path, 2, 2)
+    second.file.write_bytes(b"# \xff\n" + second.file.read_bytes())
+
+    assert len(keys(current_shard(first))) < len(KEYS)
+
+
+def test_file_that_cannot_be_read_is_no_shard(tmp_path: Path, mocker: MockerFixture) -> None:
+    first, _ = file(tmp_path, 1, 2), file(tmp_path, 2, 2)
+    mocker.patch.object(Path, "read_text", side_effect=PermissionError)
+
+    assert keys(current_shard(first)) == set(KEYS)
+
+
 def test_files_have_about_equal_shares() -> None:
     owners = rendezvous_owners(tuple(range(1, 21)))
 
@@ -133,9 +151,9 @@ def test_the_share_of_a_stream_is_the_same_on_every_machine() -> None:
 
 
 def test_condition_has_a_bit_for_each_bucket() -> None:
-    where, bits = Shard(2, frozenset({0, 9, BUCKETS - 1})).condition()
+    where, bits = Shard(2, frozenset({0, 1, 9, BUCKETS - 1})).condition()
 
-    assert re.match(r"get_bit\(decode\(\{\}, 'hex'\)", where)
+    assert re.fullmatch(r"get_bit\(decode\(\{\}, 'hex'\), .*::int\) = 1", where)
     found = bytes.fromhex(bits)
-    assert (found[0], found[1], found[-1]) == (1, 2, 128)
-    assert sum(byte.bit_count() for byte in found) == 3
+    assert (found[0], found[1], found[-1]) == (3, 2, 128)
+    assert sum(byte.bit_count() for byte in found) == 4

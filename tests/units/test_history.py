@@ -1,0 +1,110 @@
+"""How a history is named, and how a command describes itself in it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from yellow_dynamic import __version__, history
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ("p_airflow_dsg", "p_airflow_dsg_history"),
+        ("t" * 55, "t" * 55 + "_history"),
+        ("t" * 56, "t" * 46 + "_525ebaf7_history"),
+        ("\u00fc" * 40, "\u00fc" * 23 + "_bdf9bfe5_history"),
+    ],
+)
+def test_name_of_a_history_is_one_that_postgresql_does_not_truncate(table: str, name: str) -> None:
+    found = history.derive_name(table, history.HISTORY)
+
+    assert found == name
+    assert len(found.encode()) <= 63
+
+
+def test_statements_of_the_file_come_without_its_comments() -> None:
+    assert history.SQL["last_revision"] == "(SELECT coalesce(max(revision), 0) FROM {history})"
+    assert history.SQL["rows_at"].startswith("SELECT stream_key, config_after AS config_json")
+    assert not any(text.startswith("--") for text in "\n".join(history.SQL.values()).splitlines())
+
+
+def test_columns_of_a_history_are_those_of_a_change() -> None:
+    table = history.history_table("t", "s")
+
+    assert table.fullname == "s.t_history"
+    assert [column.name for column in table.primary_key] == ["revision", "number"]
+    assert {column.name for column in table.columns if column.nullable} == {
+        "application", "command", "about", "config_before", "status_before", "config_after",
+        "status_after", "disabled_until",
+    }  # fmt: skip
+    assert not any(column.autoincrement for column in table.columns)
+    [index] = table.indexes
+    assert index.name == "t_history_of"
+    assert [column.name for column in index.columns] == ["stream_key", "revision", "number"]
+
+
+def test_command_describes_itself_without_what_is_not_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATASURFACE_USER", "mary")
+
+    assert history.audit_metadata("merge", commit="abc", dirty=None) == {
+        "command": "merge", "release": __version__, "by": "mary", "commit": "abc",
+    }  # fmt: skip
+
+
+def test_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATASURFACE_USER", raising=False)
+    monkeypatch.setattr(getpass, "getuser", lambda: "joe")
+    assert history.current_user() == "joe"
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 1000")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert history.current_user() == f"uid {os.getuid()}"
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Git repository with one commit, as a hook of another repository sees it."""
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "mary")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "mary@example.org")
+    (tmp_path / "eco.py").write_text("x = 1\n")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    return tmp_path
+
+
+def test_commit_of_a_folder_is_clean_until_a_file_of_the_model_differs(repository: Path) -> None:
+    commit = history.run_git(repository, "rev-parse", "HEAD").strip()
+
+    assert history.git_commit(repository) == {"commit": commit, "dirty": False}
+    # What a merge renders is no model.
+    (repository / "dag.yaml").touch()
+    assert history.git_commit(repository) == {"commit": commit, "dirty": False}
+    (repository / "more.py").touch()
+    assert history.git_commit(repository) == {"commit": commit, "dirty": True}
+    (repository / "more.py").unlink()
+    (repository / "eco.py").write_text("x = 2\n")
+    assert history.git_commit(repository) == {"commit": commit, "dirty": True}
+
+
+def test_folder_outside_a_repository_has_no_commit(tmp_path: Path) -> None:
+    assert history.git_commit(tmp_path) == {}
+    assert history.git_commit(None) == {}
+
+
+def test_message_of_a_missing_history_says_what_is_to_be_read() -> None:
+    message = history.no_history_message("t")
+
+    assert message.startswith("Table 't' has no history that this role may read")
+    assert "let the role read the table 't_history'" in message
