@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from airflow_database import SHARED_FOLDER
 from temporary import temporary_folder
 
 # Airflow reads its settings, and sets logging up anew, when it is first imported: just below, when
@@ -24,6 +25,8 @@ from temporary import temporary_folder
 if "airflow" not in sys.modules:
     os.environ["AIRFLOW_HOME"] = temporary_folder("airflow-home-")
     os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+    if SHARED_FOLDER not in os.environ:
+        os.environ[SHARED_FOLDER] = temporary_folder("tests-shared-")
 
 import fault_table
 import parity_table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -15,7 +16,11 @@ from yellow_dynamic.command.app import app
 
 pytestmark = pytest.mark.embedded
 
-TEXTS = {text for patterns in SECTIONS.values() for text in reference_pages.texts(patterns)}
+
+@functools.cache
+def all_messages() -> set[str]:
+    """Return the messages of all sources."""
+    return {text for patterns in SECTIONS.values() for text in reference_pages.texts(patterns)}
 
 
 # How Typer words the page of the commands is its own affair.
@@ -48,7 +53,7 @@ def squeezed(text: str) -> str:
 
 @pytest.mark.parametrize("piece", reference_pages.all_notes())
 def test_every_note_is_about_one_message(piece: str) -> None:
-    about = [text for text in TEXTS if piece in text]
+    about = [text for text in all_messages() if piece in text]
 
     assert len(about) == 1 or piece in CAUSES, about
 
