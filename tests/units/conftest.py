@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from yellow_dynamic.factory import rules
 from yellow_dynamic.factory.database import Row
 from yellow_dynamic.factory.platform import Platform
 
@@ -50,6 +51,13 @@ def config(key: str, **changes: Any) -> dict[str, Any]:
 def row(key: str, **changes: Any) -> Row:
     """Return the row of an active stream."""
     return Row(key, json.dumps(config(key, **changes)), "active", "2026-01-02T03:04:05")
+
+
+@pytest.fixture(autouse=True)
+def empty_caches() -> None:
+    """Let no test get from a cache what another one has put there."""
+    for cached in (rules.find_text_problem, rules.cron_problem):
+        cached.cache_clear()
 
 
 @pytest.fixture

@@ -29,9 +29,12 @@ def test_name_of_a_history_is_one_that_postgresql_does_not_truncate(table: str, 
 
 
 def test_statements_of_the_file_come_without_its_comments() -> None:
-    assert history.SQL["last_revision"] == "(SELECT coalesce(max(revision), 0) FROM {history})"
-    assert history.SQL["rows_at"].startswith("SELECT stream_key, config_after AS config_json")
-    assert not any(text.startswith("--") for text in "\n".join(history.SQL.values()).splitlines())
+    found = history.read_statements("history.sql")
+
+    assert found == history.SQL
+    assert found["last_revision"] == "(SELECT coalesce(max(revision), 0) FROM {history})"
+    assert found["rows_at"].startswith("SELECT stream_key, config_after AS config_json")
+    assert not any(text.startswith("--") for text in "\n".join(found.values()).splitlines())
 
 
 def test_columns_of_a_history_are_those_of_a_change() -> None:

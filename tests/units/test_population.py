@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,28 @@ from yellow_dynamic import population
 
 TABLE = "yellowlive_airflow_dsg"
 ROWS = {"A": "{}"}
+CONNECTION: Any = object()
 
 
 @pytest.fixture
 def history(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the table's history says."""
     said = {"readable": True, "revision": 7}
-    monkeypatch.setattr(population.history, "is_readable", lambda *_: said["readable"])
-    monkeypatch.setattr(population.history, "last_revision", lambda *_: said["revision"])
+
+    def answer(name: str) -> Callable[[Any, str], Any]:
+        def say(connection: Any, table: str) -> Any:
+            assert (connection, table) == (CONNECTION, TABLE)
+            return said[name]
+
+        return say
+
+    monkeypatch.setattr(population.history, "is_readable", answer("readable"))
+    monkeypatch.setattr(population.history, "last_revision", answer("revision"))
     return said
 
 
 def problems(plan: Path) -> list[str]:
-    connection: Any = None
-    return population.plan_problems(connection, plan, "YellowLive", TABLE, ROWS)
+    return population.plan_problems(CONNECTION, plan, "YellowLive", TABLE, ROWS)
 
 
 def write_plan(folder: Path, **changes: Any) -> Path:
@@ -55,6 +64,7 @@ def test_file_that_is_no_plan_of_the_platform_is_refused(
     [problem] = problems(plan)
 
     assert reason in problem
+    assert repr(str(plan)) in problem
     assert "unset YELLOW_DYNAMIC_PLAN" in problem
 
 
@@ -77,6 +87,13 @@ def test_plan_of_something_else_is_refused(
     [problem] = problems(write_plan(tmp_path, **changes))
 
     assert reason in problem
+
+
+def test_digest_of_rows_is_that_of_their_values_in_any_order() -> None:
+    digest = population.rows_digest({"A": "1", "B": "2"})
+
+    assert digest == population.rows_digest({"B": "2", "A": "1"})
+    assert digest != population.rows_digest({"A": "1", "B": "3"})
 
 
 def test_plan_needs_a_history(tmp_path: Path, history: dict[str, Any]) -> None:

@@ -11,9 +11,11 @@ from units.conftest import config
 from yellow_dynamic.factory import rules
 from yellow_dynamic.factory.rules import (
     compute_revision,
+    dag_id_problem,
     get_batch_key,
     is_disabled,
     overlay_config,
+    size_problem,
     value_problems,
 )
 
@@ -85,3 +87,87 @@ def test_problem_of_a_schedule_names_its_key(schedule: str, problem: str) -> Non
     [found] = value_problems({"schedule_string": schedule})
 
     assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("key", "least", "most"), [("postgres_port", 1, 65535), ("retries", 0, 100)]
+)
+def test_number_may_be_the_least_and_the_most(key: str, least: int, most: int) -> None:
+    assert not any(value_problems({key: least})) and not any(value_problems({key: most}))
+    for value in (least - 1, most + 1, True, str(most)):
+        assert list(value_problems({key: value})) == [
+            f"{key} is {value!r}, not a whole number from {least} to {most}"
+        ]
+
+
+def test_text_may_have_as_many_characters_as_kubernetes_allows() -> None:
+    assert not any(value_problems({"namespace_name": "n" * 63}))
+    [problem] = value_problems({"namespace_name": "n" * 64})
+    assert problem.endswith("has 64 characters, more than 63")
+
+
+def test_id_of_a_dag_may_have_as_many_characters_as_airflow_allows() -> None:
+    assert dag_id_problem("d" * 250) is None
+    assert "Airflow refuses the dag id" in str(dag_id_problem("d" * 251))
+
+
+def test_configuration_may_have_a_million_characters() -> None:
+    assert size_problem("x" * 1_000_000) is None
+    assert size_problem("x" * 1_000_001) == (
+        "its config_json has 1000001 characters, more than 1000000"
+    )
+
+
+def across_keys(key: str = "Store1", name: str = "yellowlive", **changes: Any) -> list[str]:
+    """Return the problems of a row that are not those of one value, without what its kind needs."""
+    settings = {**dict.fromkeys(rules.NEEDED, ""), **config(key), **changes}
+    for changed in changes:
+        if changes[changed] is ABSENT:
+            del settings[changed]
+    return list(rules.problems_across_keys(key, "active", settings, name))
+
+
+ABSENT = object()
+CACHE = {"git_cache_enabled": True, "ecosystem_k8s_name": "e", "git_cache_max_age_minutes": 5}
+WORK = {"ingestion_type": "transformer", "workspace_name": "W", "dataset_name": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"platform_name": ABSENT}, None),
+        ({"stream_key": ABSENT}, "its config_json lacks stream_key"),
+        ({"stream_key": "Other"}, "its config_json is that of stream 'Other'"),
+        ({"platform_name": "other"}, "it belongs to platform 'other'"),
+        (
+            {"name": "a b", "platform_name": "a b"},
+            "Airflow refuses the dag id 'a b__Store1_ingestion'; at most",
+        ),
+        (CACHE, None),
+        ({**CACHE, "git_cache_enabled": False, "ecosystem_k8s_name": ABSENT}, None),
+        (
+            {**CACHE, "ecosystem_k8s_name": ABSENT},
+            "git_cache_enabled is true, but ecosystem_k8s_name is not given",
+        ),
+        (
+            {**CACHE, "git_cache_max_age_minutes": ABSENT},
+            "git_cache_enabled is true, but git_cache_max_age_minutes is not given",
+        ),
+        ({**WORK, "key": "W_datatransformer"}, None),
+        (WORK, "it is of a transformer, but its key does not end in _datatransformer"),
+        (
+            {**WORK, "key": "W_datatransformer", "workspace_name": None},
+            "its ingestion_type is transformer, but workspace_name is not given",
+        ),
+        ({"started_by": ["A"]}, "it has both a schedule_string and started_by"),
+        ({"started_by": ["A"], "schedule_string": None}, None),
+        (
+            {"single_dataset": True, "dataset_name": "x"},
+            "single_dataset is true, but dataset_name does not name one of its datasets",
+        ),
+    ],
+)
+def test_keys_of_a_row_fit_each_other(changes: dict[str, Any], problem: str | None) -> None:
+    found = across_keys(**{"platform_name": "yellowlive", **changes})
+
+    assert [text.startswith(problem) for text in found] == [True] if problem else found == []
