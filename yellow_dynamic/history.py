@@ -382,7 +382,7 @@ def no_history_message(table: str) -> str:
 def last_revision(connection: Connection, table: str) -> int:
     """Return the newest revision of a table, or 0 where nothing is on record."""
     history = history_table(table)
-    newest = sqlalchemy.select(sqlalchemy.func.coalesce(sqlalchemy.func.max(history.c.revision), 0))
+    newest = sqlalchemy.select(sqlalchemy.func.max(history.c.revision))
     return int(connection.scalar(newest) or 0)
 
 

@@ -50,12 +50,10 @@ def moved_schedule(schedule: str, offset: int) -> str:
     times = minutes_and_hours(schedule)
     assert times is not None
     minutes, hours, rest = times
-    later = sorted({(minute + offset) % 60 for minute in minutes})
-    field = schedule_field(later, 60)
+    later = schedule_field(sorted({(minute + offset) % 60 for minute in minutes}))
     if len(hours) == HOURS:
-        return f"{field} * {rest}"
-    hour = schedule_field([hour + (minutes[0] + offset) // 60 for hour in hours], HOURS)
-    return f"{field} {hour} {rest}"
+        return f"{later} * {rest}"
+    return f"{later} {schedule_field([h + (minutes[0] + offset) // 60 for h in hours])} {rest}"
 
 
 HOURS = 24
@@ -75,6 +73,6 @@ def numbers_of(expanded: list[Any], of: int) -> list[int]:
     return list(range(of)) if "*" in expanded else sorted(map(int, expanded))
 
 
-def schedule_field(values: list[int], of: int) -> str:
-    """Return a field of a cron expression with these of so many values."""
-    return "*" if len(values) == of else ",".join(map(str, values))
+def schedule_field(values: list[int]) -> str:
+    """Return a field of a cron expression with these values."""
+    return ",".join(map(str, values))

@@ -56,6 +56,28 @@ def test_manual_edits_are_those_since_the_last_merge(installed: Site) -> None:
         assert history.find_manual_edits(connection, TABLE) == {}
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "edited"),
+    [({}, {"command": "merge"}, []), ({"command": "merge"}, {}, ["One", "Two"])],
+)
+def test_edit_counts_if_it_comes_after_a_merge_in_one_transaction_too(
+    recorded: Site, first: dict[str, Any], then: dict[str, Any], edited: list[str]
+) -> None:
+    with transaction(recorded) as connection:
+        change_rows(connection, first)
+        change_rows(connection, then)
+        found = history.find_manual_edits(connection, TABLE)
+
+    assert sorted(found) == edited
+
+
+def test_history_without_a_change_is_at_revision_0(site: Site) -> None:
+    site.bootstrap()
+
+    with transaction(site) as connection:
+        assert history.last_revision(connection, TABLE) == 0
+
+
 def test_rows_are_known_as_they_were_at_each_revision(recorded: Site) -> None:
     now = {key: (config, status) for key, config, status in rows(recorded)}
 
@@ -85,15 +107,21 @@ def test_rows_of_no_revision_are_refused_with_those_that_there_are(
 
 def test_newest_change_of_a_row_comes_without_its_configurations(recorded: Site) -> None:
     with transaction(recorded) as connection:
+        history.execute(connection, f"INSERT INTO {TABLE} VALUES ('Three', '1', 'active')")  # noqa: S608
+        change_rows(connection, {})
+        recent = history.newest_changes(connection, TABLE)
+    recorded.sql("DELETE FROM {table} WHERE stream_key = 'Three'")
+    with transaction(recorded) as connection:
         newest = history.newest_changes(connection, TABLE)
 
+    assert (recent["Three"].action, recent["Three"].revision) == ("changed", 5)
     assert {key: (each.revision, each.action) for key, each in newest.items()} == {
-        "One": (3, "added"),
-        "Two": (4, "disabled"),
+        "One": (5, "changed"),
+        "Two": (5, "changed"),
     }
     assert {each.stream_key for each in newest.values()} == newest.keys()
     assert {(each.config_before, each.config_after) for each in newest.values()} == {(None, None)}
-    assert newest["Two"].status_before == "active"
+    assert (newest["One"].status_before, newest["Two"].status_before) == ("active", "disabled")
 
 
 def test_changes_are_newest_first_and_no_more_than_asked_for(recorded: Site) -> None:
@@ -109,18 +137,19 @@ def test_changes_are_newest_first_and_no_more_than_asked_for(recorded: Site) -> 
     assert some == found[1:3]
 
 
-def change_rows(site: Site, metadata: dict[str, Any]) -> None:
-    """Change all rows in a transaction that describes itself so."""
-    with transaction(site) as connection:
-        history.set_audit_metadata(connection, metadata)
-        history.execute(connection, f"UPDATE {TABLE} SET config_json = config_json || ' '")  # noqa: S608
+def change_rows(connection: Connection, metadata: dict[str, Any]) -> None:
+    """Change all rows by a command that describes itself so."""
+    history.set_audit_metadata(connection, metadata)
+    history.execute(connection, f"UPDATE {TABLE} SET config_json = config_json || ' '")  # noqa: S608
 
 
 def test_commits_are_those_of_merges_with_the_revision_of_each(recorded: Site) -> None:
-    change_rows(recorded, history.audit_metadata(history.MERGE, commit="first"))
-    change_rows(recorded, history.audit_metadata(history.ROLLBACK, commit="rolled back"))
-    change_rows(recorded, history.audit_metadata(history.MERGE, commit=None))
-    change_rows(recorded, history.audit_metadata(history.MERGE, commit="second"))
+    for command, commit in (
+        (history.MERGE, "first"), (history.ROLLBACK, "back"), (history.MERGE, None),
+        (history.MERGE, "second"),
+    ):  # fmt: skip
+        with transaction(recorded) as connection:
+            change_rows(connection, history.audit_metadata(command, commit=commit))
 
     with transaction(recorded) as connection:
         found = history.find_merge_commits(connection, TABLE)
@@ -129,7 +158,8 @@ def test_commits_are_those_of_merges_with_the_revision_of_each(recorded: Site) -
 
 
 def test_pruning_removes_what_later_revisions_do_not_need(recorded: Site) -> None:
-    change_rows(recorded, {})
+    with transaction(recorded) as connection:
+        change_rows(connection, {})
     [(changed_at,)] = recorded.sql("SELECT min(changed_at) FROM {table}_history WHERE revision = 5")
 
     with transaction(recorded) as connection:
