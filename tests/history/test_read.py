@@ -200,6 +200,17 @@ def test_owner_of_a_history_is_foreign_to_who_lacks_its_privileges(recorded: Sit
         assert not history.is_readable(connection, TABLE)
 
 
+@pytest.mark.parametrize("missing", ["updated ON {table}", "append_only ON {table}_history"])
+def test_history_is_complete_as_long_as_it_has_its_triggers(recorded: Site, missing: str) -> None:
+    with transaction(recorded) as connection:
+        assert history.is_recorded(connection, config_table(TABLE))
+
+    recorded.sql(f"DROP TRIGGER {{table}}_{missing}")
+
+    with transaction(recorded) as connection:
+        assert not history.is_recorded(connection, config_table(TABLE))
+
+
 def test_streams_that_were_removed_while_disabled_are_found(recorded: Site) -> None:
     tomorrow = datetime.now() + timedelta(days=2)
     recorded.sql("UPDATE {table} SET disabled_until = %s WHERE stream_key = 'Two'", [tomorrow])

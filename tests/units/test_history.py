@@ -46,7 +46,7 @@ def test_columns_of_a_history_are_those_of_a_change() -> None:
         "application", "command", "about", "config_before", "status_before", "config_after",
         "status_after", "disabled_until",
     }  # fmt: skip
-    assert not any(column.autoincrement for column in table.columns)
+    assert all(column.autoincrement is False for column in table.columns)
     [index] = table.indexes
     assert index.name == "t_history_of"
     assert [column.name for column in index.columns] == ["stream_key", "revision", "number"]

@@ -1,4 +1,4 @@
-"""What a merge refuses before it writes."""
+"""What differs between a table and a model, and what a merge refuses before it writes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from yellow_dynamic import population
+from yellow_dynamic.population import Guards, Population, compare_rows, printable_keys
 
 TABLE = "yellowlive_airflow_dsg"
 ROWS = {"A": "{}"}
@@ -102,3 +103,68 @@ def test_plan_needs_a_history(tmp_path: Path, history: dict[str, Any]) -> None:
     [problem] = problems(write_plan(tmp_path))
 
     assert f"Table '{TABLE}' has no history" in problem
+
+
+def test_streams_are_added_changed_removed_or_unchanged() -> None:
+    old = {"Same": "1", "Other": "1", "Gone": "1", "Empty": None}
+    new = {"Other": "2", "New": "1", "Same": "1", "Empty": "1"}
+
+    found = compare_rows(old, new)
+
+    assert found == Population(["New"], ["Empty", "Other"], ["Gone"], ["Same"])
+    assert str(found) == "1 added (New), 2 changed (Empty, Other), 1 removed (Gone), 1 unchanged"
+    assert str(Population([], [], [], [])) == "0 added, 0 changed, 0 removed, 0 unchanged"
+
+
+def test_first_ten_keys_are_printed_and_none_forges_a_line() -> None:
+    assert printable_keys([]) == ""
+    assert printable_keys(["a\nb", "\u00fc"]) == " ('a\\nb', \u00fc)"
+    assert printable_keys(list("abcdefghij")) == " (a, b, c, d, e, f, g, h, i, j)"
+    assert printable_keys(list("abcdefghijk")) == " (a, b, c, d, e, f, g, h, i, j, ...)"
+
+
+def guarded(removed: int, kept: int = 0, added: int = 0, **guards: Any) -> list[str]:
+    keys = [f"S{number}" for number in range(removed + kept + added)]
+    population = Population(
+        keys[:added], keys[added : added + 1 if kept else added], keys[kept + added :],
+        keys[added + 1 : added + kept],
+    )  # fmt: skip
+    limits = Guards(**{"allow_empty": False, "max_removed": 0.25} | guards)
+    return list(limits.problems("YellowLive", TABLE, population))
+
+
+@pytest.mark.parametrize(
+    ("counts", "refused"),
+    [
+        ({"removed": 0}, None),
+        ({"removed": 0, "kept": 3}, None),
+        ({"removed": 1}, "leaves platform 'YellowLive' without a stream"),
+        ({"removed": 1, "allow_empty": True}, None),
+        ({"removed": 9, "allow_empty": True}, None),
+        ({"removed": 1, "added": 1}, None),
+        ({"removed": 5, "kept": 1}, None),
+        ({"removed": 6, "kept": 1}, "remove 6 of the 7 streams"),
+        ({"removed": 6, "added": 1}, "remove 6 of the 6 streams"),
+        ({"removed": 10, "kept": 30}, None),
+        ({"removed": 11, "kept": 30}, "more than the 10 that it may remove at once (S30, "),
+        ({"removed": 11, "kept": 30, "max_removed": 0.5}, None),
+    ],
+)
+def test_merge_may_remove_five_streams_or_its_share_but_not_the_last(
+    counts: dict[str, Any], refused: str | None
+) -> None:
+    found = guarded(**counts)
+
+    assert [refused in text for text in found] == [True] if refused else found == []
+    assert all(
+        f"from the table {TABLE!r}" in text or f"table {TABLE!r} has" in text for text in found
+    )
+
+
+def test_removals_are_allowed_by_their_exact_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    [problem] = guarded(11, 30)
+    assert "set YELLOW_DYNAMIC_ALLOW_REMOVALS=11 for this one merge" in problem
+
+    monkeypatch.setenv("YELLOW_DYNAMIC_ALLOW_REMOVALS", "11")
+    assert guarded(11, 30) == []
+    assert len(guarded(12, 30)) == 1
