@@ -16,7 +16,7 @@ import pytest
 from bad_rows import BAD_CHANGES, BAD_TEXTS, good_config
 from conftest import Site
 from fault_table import FaultTable
-from processors import AIRFLOW_VERSION, CLEANUP_EVERY, STALE_AFTER, DagProcessor, parse_seconds
+from processors import AIRFLOW_VERSION, CLEANUP_EVERY, STALE_AFTER, DagProcessor
 from psycopg2 import sql
 from yellow_models import Model, Store
 
@@ -28,7 +28,6 @@ READER = "airflow_reader"
 READER_PASSWORD = "@ : / % # ? ' \" \\ & = reads"
 #: Long enough for a DAG to be taken out of service, had it been missing from the beginning.
 OUTAGE_SECONDS = STALE_AFTER + 2 * CLEANUP_EVERY
-MOST_SECONDS_OF_A_PARSE = 10
 
 
 @pytest.fixture(scope="module")
@@ -178,16 +177,12 @@ def test_outage_longer_than_the_stale_threshold_costs_no_dag(
 
     with fault(estate):
         lost, log = watch_outage(estate)
-        started, task_seconds = estate.processor.start_a_task(
-            estate.file_name, *estate.dag_ids("Kept")
-        )
+        started = estate.processor.start_a_task(estate.file_name, *estate.dag_ids("Kept"))
     ended = time.monotonic()
     estate.merge("Kept", "Late")
     estate.processor.wait_for(estate.dag_ids("Kept", "Late"))
     recovery = time.monotonic() - ended
 
-    slowest = max([*parse_seconds(log), task_seconds])
-    print(f"slowest parse {slowest:.1f} s, recovery {recovery:.1f} s")
     faults.record(
         f"database {request.node.callspec.id}, Airflow {AIRFLOW_VERSION}",
         injected=1,
@@ -196,7 +191,6 @@ def test_outage_longer_than_the_stale_threshold_costs_no_dag(
         recovery_seconds=recovery,
     )
     assert started == estate.dag_ids("Kept")
-    assert slowest < MOST_SECONDS_OF_A_PARSE
     assert cause in log
     assert "last confirmed by the database at 20" in log
     assert READER_PASSWORD not in log

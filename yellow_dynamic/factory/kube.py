@@ -69,6 +69,17 @@ def is_live(pod: Any) -> bool:
     )
 
 
+def is_starting(pod: Any) -> bool:
+    """Return whether nothing keeps a pod's containers from running, or from having run."""
+    if pod is None or pod.status.phase == "Failed":
+        return False
+    states = [container.state.waiting for container in pod.status.container_statuses or []]
+    return bool(states) and all(
+        waiting is None or waiting.reason in ("ContainerCreating", "PodInitializing")
+        for waiting in states
+    )
+
+
 def retryable_pull_error(pod: Any) -> str | None:
     """Return why a pod's image is not there yet, if a later attempt may bring it."""
     for container in (pod and pod.status.container_statuses) or []:

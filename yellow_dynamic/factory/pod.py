@@ -24,6 +24,7 @@ from yellow_dynamic.factory.kube import (
     api_error_message,
     failed_pod_reason,
     is_live,
+    is_starting,
     is_transient,
     read_current_pod,
     retryable_pull_error,
@@ -209,11 +210,14 @@ class JobPodOperator(KubernetesPodOperator):
             try:
                 return super().await_pod_start(pod)
             except AirflowException:
-                waiting = retryable_pull_error(read_current_pod(self.client, pod))
-                if waiting is None or time.monotonic() > until:
+                now = read_current_pod(self.client, pod)
+                waiting = retryable_pull_error(now)
+                # The image may have come since the provider looked.
+                if time.monotonic() > until or not (waiting or is_starting(now)):
                     raise
-                log.warning("The image did not come: %s. Next look in 10 s.", waiting)
-                time.sleep(10)
+                if waiting:
+                    log.warning("The image did not come: %s. Next look in 10 s.", waiting)
+                    time.sleep(10)
 
     def on_kill(self) -> None:
         """Remove the pod of a task that is ended by hand."""
