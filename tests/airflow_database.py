@@ -13,7 +13,7 @@ from psycopg2 import sql
 
 from one_machine import Postgres, clean_environment
 
-_TEMPLATE = "airflow_template"
+_TEMPLATE, _UNFINISHED = "airflow_template", "airflow_unfinished"
 #: Names a folder that the workers of a run share.
 SHARED_FOLDER = "TESTS_SHARED_FOLDER"
 
@@ -21,11 +21,14 @@ SHARED_FOLDER = "TESTS_SHARED_FOLDER"
 def create_airflow_database(postgres: Postgres, name: str) -> None:
     """Create a database as `airflow db migrate` leaves it."""
     if not postgres.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_TEMPLATE,)):
-        postgres.create_database(_TEMPLATE)
+        # Nobody copies one that is not finished.
+        postgres.execute(f"DROP DATABASE IF EXISTS {_UNFINISHED}")
+        postgres.create_database(_UNFINISHED)
         if SHARED_FOLDER in os.environ:
             _migrate_once(postgres, Path(os.environ[SHARED_FOLDER]))
         else:
-            _migrate(postgres, _TEMPLATE)
+            _migrate(postgres)
+        postgres.execute(f"ALTER DATABASE {_UNFINISHED} RENAME TO {_TEMPLATE}")
     postgres.execute(
         sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
             sql.Identifier(name), sql.Identifier(_TEMPLATE)
@@ -34,25 +37,27 @@ def create_airflow_database(postgres: Postgres, name: str) -> None:
 
 
 def _migrate_once(postgres: Postgres, folder: Path) -> None:
-    """Migrate the template, or load what another worker's server has migrated."""
-    url = postgres.url(_TEMPLATE, "postgresql").render_as_string(hide_password=False)
-    dump = folder / "airflow.sql"
+    """Migrate the database, or load what another worker's server has migrated."""
+    url = postgres.url(_UNFINISHED, "postgresql").render_as_string(hide_password=False)
+    dump, unfinished = folder / "airflow.sql", folder / "unfinished.sql"
     with (folder / "airflow.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         migrated = dump.exists()
         if not migrated:
-            _migrate(postgres, _TEMPLATE)
-            _run(postgres.programs / "pg_dump", url, "--file", dump)
+            _migrate(postgres)
+            _run(postgres.programs / "pg_dump", url, "--file", unfinished)
+            unfinished.rename(dump)
     if migrated:
-        _run(postgres.programs / "psql", url, "--quiet", "--set=ON_ERROR_STOP=1", "--file", dump)
+        options = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
+        _run(postgres.programs / "psql", url, *options, "--file", dump)
 
 
 def _run(*command: str | Path) -> None:
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, env=clean_environment(), check=True, stdout=subprocess.DEVNULL)
 
 
-def _migrate(postgres: Postgres, database: str) -> None:
-    url = postgres.url(database).render_as_string(hide_password=False)
+def _migrate(postgres: Postgres) -> None:
+    url = postgres.url(_UNFINISHED).render_as_string(hide_password=False)
     with tempfile.TemporaryDirectory() as home:
         done = subprocess.run(
             [sys.executable, "-m", "airflow", "db", "migrate"],

@@ -25,8 +25,9 @@ from temporary import temporary_folder
 if "airflow" not in sys.modules:
     os.environ["AIRFLOW_HOME"] = temporary_folder("airflow-home-")
     os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-    if SHARED_FOLDER not in os.environ:
-        os.environ[SHARED_FOLDER] = temporary_folder("tests-shared-")
+# The workers of a run have it from the process that starts them.
+if SHARED_FOLDER not in os.environ:
+    os.environ[SHARED_FOLDER] = temporary_folder("tests-shared-")
 
 import fault_table
 import parity_table

@@ -2,8 +2,7 @@
 
 mutmut makes one change at a time in the modules that pyproject.toml names, and runs the tests that
 reach it. A mutant that no test notices is a test that is missing, unless equivalent_mutants.toml
-says why nobody could tell it from the original. NAMEs are those of mutmut, with wildcards, for some
-of the mutants alone.
+has it. NAMEs are those of mutmut, with wildcards, for some of the mutants alone.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from typing import NamedTuple
 
 from one_machine import Postgres, end_on_signals
 
+ROOT = Path(__file__).parents[1]
 MUTMUT = Path(sys.executable).with_name("mutmut")
-FOLDER = Path("mutants")
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 #: What mutmut calls a mutant that a test noticed.
-NOTICED = ("killed", "timeout", "suspicious", "segfault")
+NOTICED = ("killed", "timeout")
 
 
 class Mutant(NamedTuple):
@@ -37,37 +36,42 @@ class Mutant(NamedTuple):
     before: str
     after: str
 
+    def __str__(self) -> str:
+        return f"{self.function}\n- {self.before}\n+ {self.after}"
+
 
 def main(names: list[str]) -> int:
     end_on_signals()
-    if not names:
-        # The results of a former run are not those of the tests of today.
-        shutil.rmtree(FOLDER, ignore_errors=True)
+    # Neither the copies nor the results of a former run are those of now.
+    shutil.rmtree(ROOT / "mutants", ignore_errors=True)
     with (
         tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder,
         Postgres(Path(folder) / "data") as postgres,
     ):
-        environment = {
-            **os.environ,
-            "TEST_POSTGRES": json.dumps([postgres.address, postgres.password]),
-        }
-
-        def run(*names: str, **more: str) -> None:
-            subprocess.run([MUTMUT, "run", *names], env=environment | more, check=True)
-
-        if names:
-            run(*names)
-        else:
-            # What every merge goes through is for the tests that need no server, which are fast.
-            run("yellow_dynamic.factory.*", PYTEST_ADDOPTS="-m 'not server'")
-            run()
+        server = {"TEST_POSTGRES": json.dumps([postgres.address, postgres.password])}
+        # What every merge goes through is for the tests that need no server, which are fast.
+        if not names:
+            run_mutmut("run", "yellow_dynamic.factory.*", PYTEST_ADDOPTS="-m 'not server'")
+        run_mutmut("run", *names, **server)
+        # A test that fails for want of it has noticed nothing.
+        postgres.execute("SELECT 1")
     return report(read_results(names or ["*"]), all_of_them=not names)
+
+
+def run_mutmut(*words: str, **environment: str) -> None:
+    subprocess.run([MUTMUT, *words], cwd=ROOT, env={**os.environ, **environment}, check=True)
+
+
+def ask_mutmut(*words: str) -> list[str]:
+    """Return the lines that mutmut prints."""
+    command = [MUTMUT, *words]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.splitlines()
 
 
 def read_results(names: list[str]) -> dict[str, str]:
     """Return what became of each mutant of these names, by its name."""
-    lines = run_mutmut("results", "--all", "true").splitlines()
-    found = (line.strip().rpartition(": ") for line in lines)
+    found = (line.strip().rpartition(": ") for line in ask_mutmut("results", "--all", "true"))
     return {
         name: status
         for name, _, status in found
@@ -75,15 +79,11 @@ def read_results(names: list[str]) -> dict[str, str]:
     }
 
 
-def run_mutmut(*words: str) -> str:
-    return subprocess.run([MUTMUT, *words], capture_output=True, text=True, check=True).stdout
-
-
 def read_mutant(name: str) -> Mutant:
     """Return the change that a mutant is."""
-    function = re.sub(r"__mutmut_\d+$", "", name).replace("xǁ", "").replace("ǁ", ".")
-    function = re.sub(r"\.x_(\w+)$", r".\1", function)
-    lines = run_mutmut("show", name).splitlines()
+    function = re.sub(r"__mutmut_\d+$", "", name)
+    function = re.sub(r"\.x(_|\u01c1)", ".", function).replace("\u01c1", ".")
+    lines = ask_mutmut("show", name)
 
     def changed(sign: str) -> str:
         texts = [
@@ -96,25 +96,28 @@ def read_mutant(name: str) -> Mutant:
 
 def report(results: dict[str, str], *, all_of_them: bool) -> int:
     """Print the score and what no test noticed, and return the exit status."""
-    equivalent = {
+    equivalent = Counter(
         Mutant(each["function"], each["before"], each["after"])
-        for each in tomllib.loads(EQUIVALENT.read_text("utf-8")).get("mutant", ())
-    }
+        for each in tomllib.loads(EQUIVALENT.read_text("utf-8"))["mutant"]
+    )
     unnoticed = {
-        read_mutant(name): name for name, status in results.items() if status not in NOTICED
+        name: read_mutant(name) for name, status in results.items() if status not in NOTICED
     }
-    missed = {mutant: name for mutant, name in unnoticed.items() if mutant not in equivalent}
-    for mutant, name in missed.items():
-        print(f"\n{name}: {results[name]}\n- {mutant.before}\n+ {mutant.after}")
-    stale = equivalent - unnoticed.keys() if all_of_them else set()
+    allowed, missed = equivalent.copy(), []
+    for name, mutant in unnoticed.items():
+        if allowed[mutant]:
+            allowed[mutant] -= 1
+        else:
+            missed.append(name)
+    for name in missed:
+        print(f"\n{name}: {results[name]}\n{unnoticed[name]}")
+    stale = list(allowed.elements()) if all_of_them else []
     if stale:
         print(f"\n{EQUIVALENT.name} has what is not there, or what a test notices:")
-        print("\n".join(f"{each.function}\n- {each.before}\n+ {each.after}" for each in stale))
-    noticed = sum(status in NOTICED for status in results.values())
-    print(f"\n{dict(Counter(results.values()))}")
+        print("\n".join(map(str, stale)))
     print(
-        f"{noticed} of {len(results)} mutants are noticed, {len(unnoticed) - len(missed)} cannot "
-        f"be, {len(missed)} are missed."
+        f"\n{len(results) - len(unnoticed)} of {len(results)} mutants are noticed, "
+        f"{len(unnoticed) - len(missed)} cannot be, {len(missed)} are missed."
     )
     return int(bool(missed or stale))
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from yellow_models import Store
 
 from datasurface.md import PlatformPipelineGraph, ValidationTree
+from yellow_dynamic.factory.database import READ_DEADLINE_SECONDS
 from yellow_dynamic.plugin import YellowDynamicGraphHandler
 
 MODELS = ("[Store('A'), Store('Stays')]", "[Store('B'), Store('Stays', ['orders'])]")
@@ -290,7 +291,7 @@ def test_packets_later_than_the_limit_leave_it_to_the_snapshot(
     during = sorted(module.shard_dags(module.BUILDER))
 
     reason = module.BUILDER.platform.reading["reason"]
-    assert "no answer within 8 s" in reason or "timeout expired" in reason
+    assert f"no answer within {READ_DEADLINE_SECONDS} s" in reason or "timeout expired" in reason
     installed.model.stores = [Store("New")]
     proxy.delay = 0
     installed.merge_cleanly()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.exceptions import AirflowException
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from kubernetes.client import (
+    V1ContainerState,
+    V1ContainerStateRunning,
+    V1ContainerStateTerminated,
+    V1ContainerStateWaiting,
+    V1ContainerStatus,
+    V1Pod,
+    V1PodStatus,
+)
 from pytest_mock import MockerFixture
 from units.conftest import row
 
@@ -16,16 +24,24 @@ from yellow_dynamic.factory.dag import DagBuilder
 from yellow_dynamic.factory.platform import Platform
 
 
-def pod(phase: str, reason: str | None = None, message: str = "connection refused") -> Any:
-    """Return a pod whose one container waits for this reason, or runs."""
-    waiting = SimpleNamespace(reason=reason, message=message) if reason else None
-    state = SimpleNamespace(waiting=waiting, terminated=None)
-    return SimpleNamespace(
-        status=SimpleNamespace(phase=phase, container_statuses=[SimpleNamespace(state=state)])
-    )
+def pod(*states: V1ContainerState) -> V1Pod:
+    """Return a pod whose containers are in these states."""
+    containers = [
+        V1ContainerStatus(
+            name="base", image="i", image_id="i", ready=False, restart_count=0, state=state
+        )
+        for state in states
+    ]
+    return V1Pod(status=V1PodStatus(container_statuses=containers or None))
 
 
-UNSCHEDULED = SimpleNamespace(status=SimpleNamespace(phase="Pending", container_statuses=None))
+def waiting(reason: str, message: str | None = None) -> V1Pod:
+    return pod(V1ContainerState(waiting=V1ContainerStateWaiting(reason=reason, message=message)))
+
+
+RUNS = pod(V1ContainerState(running=V1ContainerStateRunning()))
+HAS_RUN = pod(V1ContainerState(terminated=V1ContainerStateTerminated(exit_code=1)))
+BACK_OFF = waiting("ImagePullBackOff", "connection refused")
 
 
 @pytest.fixture
@@ -42,47 +58,55 @@ def job(platform: Platform, mocker: MockerFixture) -> Any:
     return dag.get_task("snapshot_merge_job")
 
 
-@pytest.mark.parametrize(
-    "now",
-    [
-        pod("Pending", "ErrImagePull"),
-        pod("Pending", "ImagePullBackOff"),
-        # The image came after the provider had looked.
-        pod("Pending", "ContainerCreating"),
-        pod("Running"),
-        pod("Succeeded"),
-    ],
-)
-def test_pod_that_may_still_start_is_waited_for(job: Any, mocker: MockerFixture, now: Any) -> None:
+@pytest.mark.parametrize("now", [waiting("ErrImagePull"), BACK_OFF, waiting("ContainerCreating")])
+def test_pod_that_may_still_start_is_looked_at_again(
+    job: Any, mocker: MockerFixture, caplog: pytest.LogCaptureFixture, now: V1Pod
+) -> None:
     mocker.patch.object(pod_module, "read_current_pod", return_value=now)
 
-    job.await_pod_start(pod("Pending"))
+    job.await_pod_start(pod())
 
     assert KubernetesPodOperator.await_pod_start.call_count == 2
+    pod_module.time.sleep.assert_called_once_with(10)
+    assert "Kubernetes has not started the job yet: " in caplog.text
+
+
+@pytest.mark.parametrize("now", [RUNS, HAS_RUN])
+def test_job_whose_image_came_after_the_provider_had_looked_goes_on(
+    job: Any, mocker: MockerFixture, now: V1Pod
+) -> None:
+    mocker.patch.object(pod_module, "read_current_pod", return_value=now)
+    job.startup_timeout_seconds = -1
+
+    job.await_pod_start(pod())
+
+    assert KubernetesPodOperator.await_pod_start.call_count == 1
 
 
 @pytest.mark.parametrize(
     "now",
     [
         None,
-        UNSCHEDULED,
-        pod("Failed"),
-        pod("Pending", "ErrImagePull", "manifest unknown"),
-        pod("Pending", "CreateContainerConfigError"),
+        pod(),
+        waiting("ErrImagePull", "manifest unknown"),
+        waiting("CreateContainerConfigError"),
     ],
 )
 def test_pod_that_cannot_start_fails_the_task_at_once(
-    job: Any, mocker: MockerFixture, now: Any
+    job: Any, mocker: MockerFixture, now: V1Pod | None
 ) -> None:
     mocker.patch.object(pod_module, "read_current_pod", return_value=now)
 
     with pytest.raises(AirflowException, match="Image cannot be pulled"):
-        job.await_pod_start(pod("Pending"))
+        job.await_pod_start(pod())
 
 
-def test_pod_is_waited_for_no_longer_than_its_timeout(job: Any, mocker: MockerFixture) -> None:
-    mocker.patch.object(pod_module, "read_current_pod", return_value=pod("Pending", "ErrImagePull"))
+@pytest.mark.parametrize("now", [BACK_OFF, waiting("ContainerCreating")])
+def test_pod_whose_time_is_over_is_not_looked_at_again(
+    job: Any, mocker: MockerFixture, now: V1Pod
+) -> None:
+    mocker.patch.object(pod_module, "read_current_pod", return_value=now)
     job.startup_timeout_seconds = -1
 
     with pytest.raises(AirflowException, match="Image cannot be pulled"):
-        job.await_pod_start(pod("Pending"))
+        job.await_pod_start(pod())

@@ -14,6 +14,10 @@ from urllib3.exceptions import HTTPError
 from yellow_dynamic.factory.constants import JOB_CONTAINER
 from yellow_dynamic.factory.logs import one_line
 
+# Why the containers of a pod wait for what may still come.
+PASSING_START_REASONS = (
+    "ErrImagePull", "ImagePullBackOff", "ContainerCreating", "PodInitializing",
+)  # fmt: skip
 # What container runtimes say of an image that no waiting brings.
 NO_SUCH_IMAGE = re.compile("not found|manifest unknown|denied|unauthorized|does not exist", re.I)
 
@@ -69,22 +73,19 @@ def is_live(pod: Any) -> bool:
     )
 
 
-def is_starting(pod: Any) -> bool:
-    """Return whether nothing keeps a pod's containers from running, or from having run."""
-    if pod is None or pod.status.phase == "Failed":
-        return False
-    states = [container.state.waiting for container in pod.status.container_statuses or []]
-    return bool(states) and all(
-        waiting is None or waiting.reason in ("ContainerCreating", "PodInitializing")
-        for waiting in states
+def has_started(pod: Any) -> bool:
+    """Return whether a container of a pod runs or has run; None is a pod that is gone."""
+    return any(
+        container.state.running or container.state.terminated
+        for container in (pod and pod.status.container_statuses) or []
     )
 
 
-def retryable_pull_error(pod: Any) -> str | None:
-    """Return why a pod's image is not there yet, if a later attempt may bring it."""
+def passing_start_problem(pod: Any) -> str | None:
+    """Return why a pod's containers do not run yet, if they may later; None is a gone pod."""
     for container in (pod and pod.status.container_statuses) or []:
         waiting = container.state.waiting
-        if waiting and waiting.reason in ("ErrImagePull", "ImagePullBackOff"):
+        if waiting and waiting.reason in PASSING_START_REASONS:
             words = format_state(waiting)
             return None if NO_SUCH_IMAGE.search(words) else words
     return None

@@ -23,11 +23,11 @@ from yellow_dynamic.factory.compat import AirflowException
 from yellow_dynamic.factory.kube import (
     api_error_message,
     failed_pod_reason,
+    has_started,
     is_live,
-    is_starting,
     is_transient,
+    passing_start_problem,
     read_current_pod,
-    retryable_pull_error,
     with_retries,
 )
 from yellow_dynamic.factory.logs import log
@@ -211,13 +211,16 @@ class JobPodOperator(KubernetesPodOperator):
                 return super().await_pod_start(pod)
             except AirflowException:
                 now = read_current_pod(self.client, pod)
-                waiting = retryable_pull_error(now)
-                # The image may have come since the provider looked.
-                if time.monotonic() > until or not (waiting or is_starting(now)):
+                if has_started(now):
+                    # The image came after the provider had looked.
+                    return None
+                problem = passing_start_problem(now)
+                if problem is None or time.monotonic() > until:
                     raise
-                if waiting:
-                    log.warning("The image did not come: %s. Next look in 10 s.", waiting)
-                    time.sleep(10)
+                log.warning(
+                    "Kubernetes has not started the job yet: %s. Next look in 10 s.", problem
+                )
+                time.sleep(10)
 
     def on_kill(self) -> None:
         """Remove the pod of a task that is ended by hand."""
