@@ -23,7 +23,7 @@ from typing import NamedTuple
 from one_machine import Postgres, end_on_signals
 
 ROOT = Path(__file__).parents[1]
-MUTMUT = Path(sys.executable).with_name("mutmut")
+MUTMUT = str(Path(sys.executable).with_name("mutmut"))
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 #: What mutmut calls a mutant that a test noticed.
 NOTICED = ("killed", "timeout")

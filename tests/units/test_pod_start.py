@@ -67,7 +67,7 @@ def test_pod_that_may_still_start_is_looked_at_again(
     job.await_pod_start(pod())
 
     assert KubernetesPodOperator.await_pod_start.call_count == 2
-    pod_module.time.sleep.assert_called_once_with(10)
+    vars(pod_module.time)["sleep"].assert_called_once_with(10)
     assert "Kubernetes has not started the job yet: " in caplog.text
 
 
