@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from yellow_dynamic import __version__, history
 
@@ -99,6 +100,16 @@ def test_commit_of_a_folder_is_clean_until_a_file_of_the_model_differs(repositor
     (repository / "more.py").unlink()
     (repository / "eco.py").write_text("x = 2\n")
     assert history.git_commit(repository) == {"commit": commit, "dirty": True}
+
+
+def test_git_is_waited_for_no_longer_than_half_a_minute(
+    repository: Path, mocker: MockerFixture
+) -> None:
+    run = mocker.spy(subprocess, "run")
+
+    history.git_commit(repository)
+
+    assert [call.kwargs["timeout"] for call in run.call_args_list] == [30, 30]
 
 
 def test_folder_outside_a_repository_has_no_commit(tmp_path: Path) -> None:
