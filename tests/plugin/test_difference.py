@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from conftest import Site
 from psycopg2.errors import ForeignKeyViolation
@@ -43,6 +45,25 @@ def test_untouched_row_is_not_written(three: Site) -> None:
 
     assert keys(three) == {"Stays", "Changes", "New"}
     assert three.sql(versions) == before
+
+
+@pytest.mark.parametrize("until", [None, datetime(9000, 1, 1)])
+def test_stream_that_was_removed_while_disabled_comes_back_disabled(
+    three: Site, until: datetime | None
+) -> None:
+    three.sql(
+        "UPDATE {table} SET status = 'disabled', disabled_until = %s WHERE stream_key = 'Goes'",
+        [until],
+    )
+    three.merge_cleanly()
+    assert "Goes" not in keys(three)
+    three.model.stores = [Store("Stays"), Store("Goes"), Store("New")]
+
+    three.merge_cleanly()
+
+    assert three.sql(
+        "SELECT status, disabled_until FROM {table} WHERE stream_key IN ('Goes', 'New') ORDER BY 1"
+    ) == [("active", None), ("disabled", until)]
 
 
 def test_changed_row_keeps_what_others_keep_in_it(three: Site) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from yellow_dynamic import population
+from yellow_dynamic.merge_store import config_table
 from yellow_dynamic.population import Guards, Population, compare_rows, printable_keys
 
 TABLE = "yellowlive_airflow_dsg"
@@ -114,6 +116,24 @@ def test_streams_are_added_changed_removed_or_unchanged() -> None:
     assert found == Population(["New"], ["Empty", "Other"], ["Gone"], ["Same"])
     assert str(found) == "1 added (New), 2 changed (Empty, Other), 1 removed (Gone), 1 unchanged"
     assert str(Population([], [], [], [])) == "0 added, 0 changed, 0 removed, 0 unchanged"
+
+
+@pytest.mark.parametrize(("limit", "refused"), [(None, []), (4, []), (3, ["A"])])
+def test_row_may_fill_its_column(
+    mocker: MockerFixture, limit: int | None, refused: list[str]
+) -> None:
+    mocker.patch.object(population, "config_limit", return_value=limit)
+    table = config_table(TABLE)
+
+    found = list(population.size_problems(CONNECTION, table, {"A": "1234", "B": "123"}))
+
+    assert [text.partition("has")[0] for text in found] == [
+        f"The configuration of stream {key!r} " for key in refused
+    ]
+    assert all(
+        f"has 4 characters, and the column config_json of table {TABLE!r} holds 3" in text
+        for text in found
+    )
 
 
 def test_first_ten_keys_are_printed_and_none_forges_a_line() -> None:
