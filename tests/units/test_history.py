@@ -19,7 +19,7 @@ from yellow_dynamic import __version__, history
         ("p_airflow_dsg", "p_airflow_dsg_history"),
         ("t" * 55, "t" * 55 + "_history"),
         ("t" * 56, "t" * 46 + "_525ebaf7_history"),
-        ("\u00fc" * 40, "\u00fc" * 23 + "_bdf9bfe5_history"),
+        ("x" + "\u00fc" * 40, "x" + "\u00fc" * 22 + "_d43b54d0_history"),
     ],
 )
 def test_name_of_a_history_is_one_that_postgresql_does_not_truncate(table: str, name: str) -> None:
@@ -77,27 +77,30 @@ def test_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Git repository with one commit, as a hook of another repository sees it."""
+    """A model's folder in a Git repository, as a hook of another repository sees it."""
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "mary")
         monkeypatch.setenv(f"GIT_{name}_EMAIL", "mary@example.org")
-    (tmp_path / "eco.py").write_text("x = 1\n")
+    (model := tmp_path / "model").mkdir()
+    (model / "eco.py").write_text("x = 1\n")
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
     monkeypatch.setenv("GIT_DIR", "/nowhere")
-    return tmp_path
+    return model
 
 
 def test_commit_of_a_folder_is_clean_until_a_file_of_the_model_differs(repository: Path) -> None:
     commit = history.run_git(repository, "rev-parse", "HEAD").strip()
 
     assert history.git_commit(repository) == {"commit": commit, "dirty": False}
-    # What a merge renders is no model.
+    # What a merge renders is no model, nor is what others keep in the repository.
     (repository / "dag.yaml").touch()
+    (repository.parent / "other.py").touch()
     assert history.git_commit(repository) == {"commit": commit, "dirty": False}
-    (repository / "more.py").touch()
+    (part := repository / "part").mkdir()
+    (part / "more.py").touch()
     assert history.git_commit(repository) == {"commit": commit, "dirty": True}
-    (repository / "more.py").unlink()
+    (part / "more.py").unlink()
     (repository / "eco.py").write_text("x = 2\n")
     assert history.git_commit(repository) == {"commit": commit, "dirty": True}
 

@@ -122,11 +122,12 @@ def test_streams_are_added_changed_removed_or_unchanged() -> None:
 def test_row_may_fill_its_column(
     mocker: MockerFixture, limit: int | None, refused: list[str]
 ) -> None:
-    mocker.patch.object(population, "config_limit", return_value=limit)
+    find_limit = mocker.patch.object(population, "config_limit", return_value=limit)
     table = config_table(TABLE)
 
     found = list(population.size_problems(CONNECTION, table, {"A": "1234", "B": "123"}))
 
+    find_limit.assert_called_once_with(CONNECTION, table)
     assert [text.partition("has")[0] for text in found] == [
         f"The configuration of stream {key!r} " for key in refused
     ]
