@@ -263,8 +263,11 @@ def write_difference(
             f"and {len(wrong)} streams{printable_keys(wrong)} were not as written. A trigger, a "
             "rule or a row security policy of the table interferes; psql's \\d lists them."
         )
-    if not (rows and population.unchanged):
-        note_whether_emptied(connection, table, emptied=bool(population.removed and not rows))
+    # A merge that finds no row and writes none leaves it at what the one before said.
+    if rows and not population.unchanged:
+        note_whether_emptied(connection, table, emptied=False)
+    elif population.removed and not rows:
+        note_whether_emptied(connection, table, emptied=True)
 
 
 def note_whether_emptied(connection: Connection, table: Table, *, emptied: bool) -> None:

@@ -10,6 +10,7 @@ from psycopg2.errors import ForeignKeyViolation
 from sqlalchemy.exc import IntegrityError
 from yellow_models import Store
 
+from yellow_dynamic.factory.rules import EMPTIED_BY_MERGE
 from yellow_dynamic.population import MergeError
 
 OF_EACH_ROW = """
@@ -148,3 +149,21 @@ def test_row_without_a_status_gets_one_when_it_changes(three: Site) -> None:
 
     rows = three.sql("SELECT status, created_at IS NULL FROM {table} WHERE stream_key = 'Changes'")
     assert rows == [("active", False)]
+
+
+def test_table_says_whether_a_merge_has_removed_its_last_row(three: Site) -> None:
+    def is_emptied() -> bool:
+        [(comment,)] = three.sql("SELECT obj_description('{table}'::regclass, 'pg_class')")
+        return EMPTIED_BY_MERGE in comment
+
+    three.model.stores = [Store("Stays")]
+    three.merge_cleanly()
+    assert not is_emptied()
+    three.model.stores, three.model.platformArguments["allowEmpty"] = [], True
+    three.merge_cleanly()
+    assert is_emptied()
+    three.merge_cleanly()
+    assert is_emptied()
+    three.model.stores = [Store("New")]
+    three.merge_cleanly()
+    assert not is_emptied()

@@ -137,6 +137,26 @@ def test_row_may_fill_its_column(
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "emptied", "warns"),
+    [(True, True, False), (True, False, False), (False, True, True), (False, False, False)],
+)
+def test_table_of_another_role_cannot_say_that_it_is_meant_to_be_empty(
+    mocker: MockerFixture,
+    caplog: pytest.LogCaptureFixture,
+    written: bool,
+    emptied: bool,
+    warns: bool,
+) -> None:
+    write = mocker.patch.object(population, "write_comment", return_value=written)
+    table = config_table(TABLE)
+
+    population.note_whether_emptied(CONNECTION, table, emptied=emptied)
+
+    write.assert_called_once_with(CONNECTION, table, emptied=emptied)
+    assert (f"The table {TABLE!r} belongs to another role" in caplog.text) is warns
+
+
 def test_first_ten_keys_are_printed_and_none_forges_a_line() -> None:
     assert printable_keys([]) == ""
     assert printable_keys(["a\nb", "\u00fc"]) == " ('a\\nb', \u00fc)"
