@@ -25,12 +25,12 @@ from yellow_dynamic.factory.platform import Platform
 
 
 def pod(*states: V1ContainerState) -> V1Pod:
-    """Return a pod whose containers are in these states."""
+    """Return a pod whose job and sidecar are in these states."""
     containers = [
         V1ContainerStatus(
-            name="base", image="i", image_id="i", ready=False, restart_count=0, state=state
+            name=name, image="i", image_id="i", ready=False, restart_count=0, state=state
         )
-        for state in states
+        for name, state in zip(("base", "sidecar"), states, strict=False)
     ]
     return V1Pod(status=V1PodStatus(container_statuses=containers or None))
 
@@ -42,6 +42,10 @@ def waiting(reason: str, message: str | None = None) -> V1Pod:
 RUNS = pod(V1ContainerState(running=V1ContainerStateRunning()))
 HAS_RUN = pod(V1ContainerState(terminated=V1ContainerStateTerminated(exit_code=1)))
 BACK_OFF = waiting("ImagePullBackOff", "connection refused")
+SIDECAR_RUNS = pod(
+    V1ContainerState(waiting=V1ContainerStateWaiting(reason="ImagePullBackOff")),
+    V1ContainerState(running=V1ContainerStateRunning()),
+)
 
 
 @pytest.fixture
@@ -58,7 +62,9 @@ def job(platform: Platform, mocker: MockerFixture) -> Any:
     return dag.get_task("snapshot_merge_job")
 
 
-@pytest.mark.parametrize("now", [waiting("ErrImagePull"), BACK_OFF, waiting("ContainerCreating")])
+@pytest.mark.parametrize(
+    "now", [waiting("ErrImagePull"), BACK_OFF, waiting("ContainerCreating"), SIDECAR_RUNS]
+)
 def test_pod_that_may_still_start_is_looked_at_again(
     job: Any, mocker: MockerFixture, caplog: pytest.LogCaptureFixture, now: V1Pod
 ) -> None:

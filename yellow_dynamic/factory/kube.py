@@ -74,9 +74,12 @@ def is_live(pod: Any) -> bool:
 
 
 def has_started(pod: Any) -> bool:
-    """Return whether a container of a pod runs or has run; None is a pod that is gone."""
+    """Return whether a pod's job runs or has run; a sidecar may run before it does.
+
+    None is a pod that is gone.
+    """
     return any(
-        container.state.running or container.state.terminated
+        container.name == JOB_CONTAINER and (container.state.running or container.state.terminated)
         for container in (pod and pod.status.container_statuses) or []
     )
 
