@@ -9,8 +9,9 @@ from typing import Any
 
 from yellow_dynamic.factory.constants import PULL_ALWAYS
 from yellow_dynamic.factory.rules import (
-    MADE_BY_BOOTSTRAP,
+    HISTORY,
     ON_FAILURE,
+    derive_name,
     factory_file_name,
     number_suffix,
 )
@@ -20,7 +21,6 @@ from yellow_dynamic.factory.secrets import (
     get_model_folder,
     role_secret_keys,
 )
-from yellow_dynamic.history import HISTORY, derive_name
 from yellow_dynamic.population import ALLOWED_REMOVALS
 from yellow_dynamic.rendering import FROM_PACKAGE, render, render_factory, render_infrastructure
 
@@ -188,11 +188,8 @@ def platform_values(settings: dict[str, Any], airflow: str) -> dict[str, Any]:
         "secret": settings["postgres_credential_secret_name"],
         "database": settings["postgres_database"],
         "table": settings["config_table"],
-        "read_too": [
-            derive_name(settings["config_table"], HISTORY),
-            *(settings[name] for name in BATCH_TABLES),
-        ],
-        "made_by_bootstrap": MADE_BY_BOOTSTRAP,
+        "history": derive_name(settings["config_table"], HISTORY),
+        "batch_tables": [settings[name] for name in BATCH_TABLES],
         "snapshot_folder": SNAPSHOT_FOLDER,
         "factory_file": factory_file_name(settings["platform_name"]),
     }

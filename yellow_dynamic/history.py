@@ -7,7 +7,6 @@ is recorded like a merge. All changes of one transaction are one revision, numbe
 from __future__ import annotations
 
 import getpass
-import hashlib
 import json
 import logging
 import os
@@ -30,25 +29,27 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from yellow_dynamic import __version__
 from yellow_dynamic.factory.causes import Cause, classify_error
+from yellow_dynamic.factory.rules import HISTORY, MERGE, ROLLBACK, derive_name
 from yellow_dynamic.merge_store import (
+    GUARD,
+    RECORD,
     STREAM_KEY_CHARACTERS,
+    SWITCH,
     config_table,
     execute_locking,
+    find_foreign_functions,
     quoted_name,
 )
 
 log = logging.getLogger(__name__)
 
-#: The suffixes of the names of the history, of the function that records, and of its guard.
-HISTORY, RECORD, GUARD = "_history", "_record", "_append_only"
-#: PostgreSQL truncates longer names.
-NAME_BYTES = 63
 #: The setting in which a transaction describes its command; the triggers store it.
 AUDIT_SETTING = "yellow_dynamic.about"
-#: The commands that write the wanted rows; any other change of a row is an edit by hand.
-MERGE, ROLLBACK, BOOTSTRAP = "merge", "rollback", "bootstrap"
-#: Begins the comment of a history whose oldest changes were pruned.
-COMPLETE_FROM = "Complete from revision "
+#: Writes the rows of a table without a history, as MERGE and ROLLBACK write those that are wanted;
+#: any other change of a row is an edit by hand.
+BOOTSTRAP = "bootstrap"
+#: Stands for the command of a change that no trigger recorded.
+UNRECORDED = "unrecorded"
 
 
 def read_statements(file: str) -> dict[str, str]:
@@ -97,6 +98,16 @@ class Change:
         return metadata if isinstance(metadata, dict) else {}
 
     @property
+    def is_prune(self) -> bool:
+        """Whether it is not of a row, but says that earlier revisions were pruned."""
+        return self.number == 0
+
+    @property
+    def what(self) -> str:
+        """The action, or "pruned"."""
+        return "pruned" if self.is_prune else self.action
+
+    @property
     def who(self) -> str:
         """The person whom the command named, and the login."""
         by = self.audit_metadata.get("by")
@@ -118,15 +129,6 @@ class Change:
 COLUMNS = {
     name: get_args(hint) for name, hint in get_type_hints(Change, include_extras=True).items()
 }
-
-
-def derive_name(table: str, suffix: str) -> str:
-    """Return a table's name with a suffix, shortened where PostgreSQL would truncate it."""
-    if len(f"{table}{suffix}".encode()) <= NAME_BYTES:
-        return f"{table}{suffix}"
-    digest = hashlib.sha256(table.encode()).hexdigest()[:8]
-    start = table.encode()[: NAME_BYTES - len(suffix) - len(digest) - 1].decode(errors="ignore")
-    return f"{start}_{digest}{suffix}"
 
 
 def history_table(table: str, schema: str | None = None) -> Table:
@@ -159,13 +161,15 @@ class Recorder:
     history: str
     record: str
     guard: str
+    switch: str
 
     @classmethod
     def for_table(cls, connection: Connection, table: Table) -> Recorder:
         name = {"name": quoted_name(connection, table)}
         schema = str(connection.scalar(sqlalchemy.text(SQL["find_schema"]), name))
         quote = connection.dialect.identifier_preparer.quote
-        names = (derive_name(table.name, suffix) for suffix in ("", HISTORY, RECORD, GUARD))
+        suffixes = ("", HISTORY, RECORD, GUARD, SWITCH)
+        names = (derive_name(table.name, suffix) for suffix in suffixes)
         return cls(table.name, schema, *(f"{quote(schema)}.{quote(each)}" for each in names))
 
     def statement(self, name: str, **parts: str) -> str:
@@ -180,7 +184,7 @@ class Recorder:
         columns = textwrap.indent(textwrap.fill(", ".join(COLUMNS), 96), " " * 4)
         return self.statement(
             "record_changes", columns=columns, old=old, new=new, revision=revision,
-            number=number, changed_at=changed_at,
+            number=number, changed_at=changed_at, differs=SQL["differs"],
         )  # fmt: skip
 
     @property
@@ -201,7 +205,7 @@ class Recorder:
     def create_triggers(self, connection: Connection) -> list[str]:
         """Return the statements that create the triggers, in place of any of their names."""
         quote = connection.dialect.identifier_preparer.quote
-        suffixes = ("inserted", "updated", "deleted", "truncated", "append_only")
+        suffixes = ("inserted", "updated", "deleted", "truncated", "switched", "append_only")
         names = {each: quote(derive_name(self.name, f"_{each}")) for each in suffixes}
         return self.statement("create_triggers", **names).split(";\n")
 
@@ -213,14 +217,16 @@ def create_history(connection: Connection, table: Table) -> None:
     had no history.
     """
     recorder = Recorder.for_table(connection, table)
-    if is_complete(connection, recorder):
+    if is_complete(connection, recorder) and not find_unrecorded(connection, table.name):
         return
     try:
         with connection.begin_nested():
             create_recorder(connection, recorder)
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None)
-        if classify_error(cause) is not Cause.NO_PERMISSION:
+        # Merges fail too where the functions belong to another role.
+        foreign = find_foreign_functions(connection, table.name)
+        if classify_error(cause) is not Cause.NO_PERMISSION or foreign:
             raise
         owner, role, _ = find_owner(connection, recorder.table)
         reason = str(cause).strip().partition("\n")[0]
@@ -240,8 +246,9 @@ def is_recorded(connection: Connection, table: Table) -> bool:
 
 def is_complete(connection: Connection, recorder: Recorder) -> bool:
     """See `is_recorded`."""
-    _, record_body, _, guard_body, _ = recorder.create_functions.split("$body$")
-    values = {**vars(recorder), "record_body": record_body, "guard_body": guard_body}
+    _, record_body, _, guard_body, _, switch_body, _ = recorder.create_functions.split("$body$")
+    bodies = {"record_body": record_body, "guard_body": guard_body, "switch_body": switch_body}
+    values = {**vars(recorder), **bodies}
     return bool(connection.scalar(sqlalchemy.text(SQL["is_complete"]), values))
 
 
@@ -258,9 +265,16 @@ def create_recorder(connection: Connection, recorder: Recorder) -> None:
         history.create(connection)
         grant_readers(connection, recorder)
     execute(connection, recorder.create_functions)
+    for statement in find_foreign_functions(connection, recorder.name):
+        execute(connection, statement)
     for statement in recorder.create_triggers(connection):
         execute_locking(connection, statement)
-    backfill(connection, recorder)
+    is_new = last_revision(connection, recorder.name) == 0
+    first_revision = find_first_revision(connection, recorder.name)
+    with triggers_disabled(connection, recorder):
+        backfill(connection, recorder, BOOTSTRAP if is_new else UNRECORDED)
+        if first_revision > 1:
+            mark_pruned(connection, recorder, first_revision)
     log.info("Changes of table %r are on record from now on.", recorder.name)
 
 
@@ -275,16 +289,65 @@ def grant_readers(connection: Connection, recorder: Recorder) -> None:
         execute(connection, f"GRANT SELECT ON {recorder.history} TO {grantee}")
 
 
-def backfill(connection: Connection, recorder: Recorder) -> None:
-    """Record the changes that no trigger recorded."""
+def record_missed(connection: Connection, table: Table) -> None:
+    """Record the changes that no trigger recorded, or log why that cannot be done.
+
+    A session with session_replication_role = replica makes such changes. Without this, the next
+    change of such a row would contradict the one before.
+
+    Args:
+        connection: one in a transaction that writes; the description of its command stays.
+        table: the configuration table.
+    """
+    missed = find_unrecorded(connection, table.name)
+    if not missed:
+        return
+    owner = find_foreign_owner(connection, table.name)
+    if owner is not None:
+        log.warning(
+            "Changes of %d rows of table %r are not on record, and only the role %s can record "
+            "them: let it run generatePlatformBootstrap with --ringLevel 1.",
+            len(missed), table.name, owner,
+        )  # fmt: skip
+        return
+    about = connection.scalar(sqlalchemy.text(f"SELECT current_setting('{AUDIT_SETTING}', true)"))
+    recorder = Recorder.for_table(connection, table)
+    with triggers_disabled(connection, recorder):
+        backfill(connection, recorder, UNRECORDED)
+    set_audit_metadata(connection, json.loads(about or "{}"))
+    log.warning(
+        "%d rows of table %r were changed while its triggers were off. This is on record now, as "
+        "yellow-dynamic history shows it.",
+        len(missed), table.name,
+    )  # fmt: skip
+
+
+def find_unrecorded(connection: Connection, table: str) -> dict[str, tuple[str | None, str | None]]:
+    """Return the rows that were changed and are not on record, if there is a history.
+
+    Returns:
+        By stream key, config_json as the history has it and as the table has it; None is for a row
+        that is not there. Nothing where ring 1 has not upgraded the table yet.
+    """
+    if not is_readable(connection, table):
+        return {}
+    recorder = Recorder.for_table(connection, config_table(table))
+    if not connection.scalar(sqlalchemy.text(SQL["has_disabled_until"]), {"table": recorder.table}):
+        return {}
+    query = recorder.statement("unrecorded", differs=SQL["differs"])
+    return {key: (known, now) for key, known, now in execute(connection, query)}
+
+
+def backfill(connection: Connection, recorder: Recorder, command: str) -> None:
+    """Record the changes that no trigger recorded, as ones of this command."""
     known = recorder.statement("rows_at", condition="true")
     statement = recorder.insert_changes(
         f"({known})", recorder.table, f"{recorder.statement('last_revision')} + 1", "0",
         "timezone('UTC', clock_timestamp())",
     )  # fmt: skip
-    with triggers_disabled(connection, recorder):
-        set_audit_metadata(connection, audit_metadata(BOOTSTRAP))
-        execute(connection, statement)
+    by = {} if command == BOOTSTRAP else {"by": "unknown"}
+    set_audit_metadata(connection, {**audit_metadata(command), **by})
+    execute(connection, statement)
 
 
 @contextmanager
@@ -296,9 +359,12 @@ def triggers_disabled(connection: Connection, recorder: Recorder) -> Iterator[No
     execute_locking(connection, f"ALTER TABLE {guard % 'ENABLE'}")
 
 
-def execute(connection: Connection, statements: str) -> None:
-    """Execute statements without parameters, which may contain colons and percent signs."""
-    connection.exec_driver_sql(statements, execution_options={"no_parameters": True})
+def execute(connection: Connection, statements: str) -> Any:
+    """Return the result of statements without parameters.
+
+    They may contain colons and percent signs.
+    """
+    return connection.exec_driver_sql(statements, execution_options={"no_parameters": True})
 
 
 # --- The description of a command -------------------------------------------------------------
@@ -373,7 +439,8 @@ def no_history_message(table: str) -> str:
     """Return the consequences of a history that is not readable, and what to do."""
     return (
         f"Table {table!r} has no history that this role may read, so a stream that was disabled, "
-        "removed and comes back is active again, and nothing can be said of former changes. Run "
+        "removed and comes back is active again, Airflow keeps the last streams of a table that a "
+        "merge empties for a day, and nothing can be said of former changes. Run "
         "generatePlatformBootstrap with --ringLevel 1 as the table's owner, and let the role read "
         f"the table {derive_name(table, HISTORY)!r}."
     )
@@ -491,10 +558,9 @@ def rows_at(
 
 def find_first_revision(connection: Connection, table: str) -> int:
     """Return the first revision whose rows are on record: 1 unless changes were pruned."""
-    query = sqlalchemy.text("SELECT obj_description(CAST(:name AS regclass), 'pg_class')")
-    name = {"name": quoted_history(connection, table)}
-    comment = str(connection.scalar(query, name) or "")
-    return int(comment.removeprefix(COMPLETE_FROM)) if comment.startswith(COMPLETE_FROM) else 1
+    history = quoted_history(connection, table)
+    query = sqlalchemy.text(SQL["first_revision"].format(history=history))
+    return int(connection.scalar(query, {"name": history}) or 1)
 
 
 def quoted_history(connection: Connection, table: str) -> str:
@@ -541,7 +607,12 @@ def prune(connection: Connection, table: Table, before: datetime) -> int:
         base = connection.scalar(newest)
         statement = sqlalchemy.text(recorder.statement("prune"))
         removed = connection.execute(statement, {"before": before}).rowcount
-    if removed:
-        comment = f"COMMENT ON TABLE {recorder.history} IS '{COMPLETE_FROM}{base}'"
-        connection.execute(sqlalchemy.text(comment))
+        if removed:
+            mark_pruned(connection, recorder, base)
     return int(removed)
+
+
+def mark_pruned(connection: Connection, recorder: Recorder, first_revision: int) -> None:
+    """Keep in the history that only the rows of this revision and later ones are on record."""
+    statements = recorder.statement("mark_pruned", first_revision=str(first_revision))
+    execute(connection, statements)

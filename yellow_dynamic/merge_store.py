@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import sqlalchemy
@@ -11,15 +12,17 @@ from sqlalchemy import TIMESTAMP, Column, MetaData, String, Table, Text
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
-from sqlalchemy.schema import SetTableComment
 
 from yellow_dynamic.factory.causes import ADVICE, SCHEMAS, Cause, add_schemas, classify_error
 from yellow_dynamic.factory.database import postgres_driver
-from yellow_dynamic.factory.rules import EMPTIED_BY_MERGE, MADE_BY_BOOTSTRAP
+from yellow_dynamic.factory.rules import HISTORY, derive_name
 
 log = logging.getLogger(__name__)
 
 STREAM_KEY_CHARACTERS = 255
+#: The suffixes of the names of the functions that record changes, that keep the history append-only
+#: and that take back a stream's time that is over.
+RECORD, GUARD, SWITCH = "_record", "_append_only", "_switch"
 MERGE_CONNECT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT_SECONDS = 60
 #: For how long one attempt at a lock lets others queue behind it; Ctrl-C ends it as soon.
@@ -150,10 +153,17 @@ def advice(
         Cause.NO_ANSWER: "It was interrupted here, or cancelled in the database; run it again",
     }
     text = known.get(cause, "Check that the database is up and reachable, then run this again")
+    if writes and cause is Cause.NO_PERMISSION:
+        statements = query_best_effort(engine, find_foreign_functions, table)
+        if statements:
+            text = (
+                "The table was given to another role without the functions that record its "
+                f"changes. Let an administrator run {'; '.join(statements)}; then run this again"
+            )
     if cause is Cause.NO_TABLE:
-        text = add_schemas(text, query_best_effort(engine, SCHEMAS.format(name=":table"), table))
+        text = add_schemas(text, query_best_effort(engine, find_schemas, table))
     elif cause is Cause.LOCKED:
-        holders = ", ".join(query_best_effort(engine, HOLDERS, table)) or "nobody any more"
+        holders = ", ".join(query_best_effort(engine, find_holders, table)) or "nobody any more"
         text = (
             f"The table was locked for {LOCK_TIMEOUT_SECONDS} s, by {holders}. When that has "
             "ended, run this again"
@@ -173,15 +183,53 @@ ORDER BY 1
 """
 
 
-def query_best_effort(engine: sqlalchemy.Engine, query: str, table: str) -> list[str]:
-    """Return the result of a query about the table on a new connection, or nothing if it fails.
+#: What hands the functions of a table's triggers over to its owner.
+FOREIGN_FUNCTIONS = """\
+SELECT DISTINCT format('ALTER FUNCTION %s() OWNER TO %I', CAST(tgfoid AS regproc), owner.rolname)
+FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid JOIN pg_class ON pg_class.oid = tgrelid
+JOIN pg_roles AS owner ON owner.oid = relowner
+WHERE tgrelid IN (to_regclass(quote_ident(:table)), to_regclass(quote_ident(:history)))
+AND proname IN (SELECT json_array_elements_text(CAST(:functions AS json)))
+AND proowner <> relowner
+ORDER BY 1
+"""
+
+
+def find_holders(connection: Connection, table: str) -> list[str]:
+    """Return who holds a lock of the table of this name that a merge has to wait for."""
+    return list(connection.scalars(sqlalchemy.text(HOLDERS), {"table": table}))
+
+
+def find_schemas(connection: Connection, table: str) -> list[str]:
+    """Return the schemas with a table of this name that the role does not see."""
+    query = sqlalchemy.text(SCHEMAS.format(name=":table"))
+    return list(connection.scalars(query, {"table": table}))
+
+
+def find_foreign_functions(connection: Connection, table: str) -> list[str]:
+    """Return the statements that give the functions of the table's triggers to its owner.
+
+    ALTER TABLE ... OWNER TO leaves them with the former owner.
+    """
+    names = [derive_name(table, suffix) for suffix in (RECORD, GUARD, SWITCH)]
+    values = {
+        "table": table,
+        "history": derive_name(table, HISTORY),
+        "functions": json.dumps(names),
+    }
+    return list(connection.scalars(sqlalchemy.text(FOREIGN_FUNCTIONS), values))
+
+
+def query_best_effort(
+    engine: sqlalchemy.Engine, find: Callable[[Connection, str], list[str]], table: str
+) -> list[str]:
+    """Return what a query about the table finds on a new connection, or nothing if it fails.
 
     It completes the message of an error, which another error must not replace.
     """
     try:
         with engine.connect() as connection:
-            rows = connection.execute(sqlalchemy.text(query), {"table": table})
-            return [str(row[0]) for row in rows]
+            return find(connection, table)
     except SQLAlchemyError:
         return []
 
@@ -210,13 +258,11 @@ def create_config_table(connection: Connection, table: Table) -> None:
         quoted = quoted_name(connection, table)
         execute_locking(connection, f"ALTER TABLE {quoted} ALTER COLUMN config_json TYPE TEXT")
         log.info("Widened column config_json of table %r to TEXT.", table.name)
-    write_comment(connection, table)
 
 
 def create_in_current_schema(connection: Connection, table: Table) -> None:
     """Create the table in the first schema of the role's search_path."""
-    query = sqlalchemy.text(SCHEMAS.format(name=":table"))
-    others = [row[0] for row in connection.execute(query, {"table": table.name})]
+    others = find_schemas(connection, table.name)
     table.create(connection)
     schema = connection.scalar(sqlalchemy.text("SELECT current_schema()"))
     log.info("Created table %r in schema %r.", table.name, schema)
@@ -228,32 +274,3 @@ def create_in_current_schema(connection: Connection, table: Table) -> None:
             ", ".join(others),
             table.name,
         )
-
-
-# --- What the table says of itself ------------------------------------------------------------
-
-ABOUT = """\
-SELECT coalesce(obj_description(oid, 'pg_class'), ''), pg_has_role(relowner, 'USAGE')
-FROM pg_class WHERE oid = CAST(:name AS regclass)
-"""
-
-
-def write_comment(connection: Connection, table: Table, *, emptied: bool | None = None) -> bool:
-    """Let the table's comment say who made it, and whether a merge has emptied it.
-
-    A comment of the DBA's stays in front. Without `emptied`, what it says of that stays too.
-
-    Returns:
-        Whether it says so now; only the table's owner may write it.
-    """
-    name = {"name": quoted_name(connection, table)}
-    old, is_owner = connection.execute(sqlalchemy.text(ABOUT), name).one()
-    new = old.replace(f"; {EMPTIED_BY_MERGE}", "")
-    if MADE_BY_BOOTSTRAP not in new:
-        new = f"{new} {MADE_BY_BOOTSTRAP}".strip()
-    if emptied or (emptied is None and EMPTIED_BY_MERGE in old):
-        new += f"; {EMPTIED_BY_MERGE}"
-    if new != old and is_owner:
-        described = Table(table.name, MetaData(), comment=new)
-        connection.execute(SetTableComment(described))
-    return bool(new == old or is_owner)

@@ -78,10 +78,12 @@ from yellow_dynamic.platform_settings import (
     secrets_settings,
 )
 from yellow_dynamic.population import (
+    MAX_REMOVED,
     PLAN_FILE,
     Guards,
     MergeError,
     Population,
+    StoredRow,
     compare_rows,
     find_rows,
     lock_table,
@@ -144,7 +146,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         slackCredential: Credential | None = None,
         slackChannel: str | None = None,
         allowEmpty: bool = False,
-        maxRemoved: float = 0.25,
+        maxRemoved: float = MAX_REMOVED,
         factoryShards: int = 1,
         factoryFromPackage: bool = False,
         infrastructureSchedule: str | None = None,
@@ -470,9 +472,9 @@ def write_rows(
     """
     table = dp.getAirflowDAGTable()
     lock_table(connection, table)
-    _, population, problems = compare_with_table(connection, dp, rows)
+    old, population, problems = compare_with_table(connection, dp, rows)
     if planned := os.environ.get(PLAN_FILE):
-        problems += plan_problems(connection, Path(planned), dp.name, table.name, rows)
+        problems += plan_problems(connection, Path(planned), dp.name, table.name, old, rows)
     for problem in problems:
         tree.addProblem(problem)
     if tree.hasErrors():
@@ -497,20 +499,24 @@ def clear_transformers_of_base(connection: Connection, dp: YellowDynamicDataPlat
 
 def compare_with_table(
     connection: Connection, dp: YellowDynamicDataPlatform, rows: dict[str, str]
-) -> tuple[dict[str, Any], Population, list[str]]:
+) -> tuple[dict[str, StoredRow], Population, list[str]]:
     """Return the table's rows by stream key, what a merge would change, and the reasons against it.
 
     This is a read-only operation.
     """
     table = dp.getAirflowDAGTable()
     old = find_rows(connection, table)
-    population = compare_rows({key: row[1] for key, row in old.items()}, rows)
-    guards = Guards(dp.allowEmpty, dp.maxRemoved)
+    population = compare_rows({key: row.config_json for key, row in old.items()}, rows)
     problems = [
-        *guards.problems(dp.name, table.name, population),
+        *removal_guards(dp).problems(dp.name, table.name, population),
         *size_problems(connection, table, rows),
     ]
     return old, population, problems
+
+
+def removal_guards(dp: YellowDynamicDataPlatform) -> Guards:
+    """Return how many streams of the platform may be removed at once."""
+    return Guards(dp.allowEmpty, dp.maxRemoved)
 
 
 # --- Bootstrap --------------------------------------------------------------------------------

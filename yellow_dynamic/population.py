@@ -12,21 +12,23 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
 from yellow_dynamic import history
-from yellow_dynamic.factory.rules import ACTIVE, DISABLED
-from yellow_dynamic.merge_store import config_limit, execute_locking, quoted_name, write_comment
+from yellow_dynamic.factory.rules import ACTIVE, DISABLED, DISABLED_UNTIL, MERGE, is_disabled
+from yellow_dynamic.merge_store import config_limit, execute_locking, quoted_name
 
 log = logging.getLogger(__name__)
 
 #: So many streams may always go at once, however few there are.
 REMOVALS_ALWAYS_ALLOWED = 5
-#: Names how many streams one merge may remove, where that is more than its share.
+#: The share of a platform's streams that may go at once, unless its model says another.
+MAX_REMOVED = 0.25
+#: Names how many streams one merge or rollback may remove, where that is more than its share.
 ALLOWED_REMOVALS = "YELLOW_DYNAMIC_ALLOW_REMOVALS"
 
 
@@ -78,18 +80,20 @@ def compare_rows(old: Mapping[str, str | None], new: Mapping[str, str | None]) -
 
 @dataclass(frozen=True)
 class Guards:
-    """What a merge may do to a platform's table.
+    """What may be done to a platform's table at once.
 
     Attributes:
-        allow_empty: whether it may remove the last streams.
-        max_removed: the share of the streams that it may remove, from 0 to 1.
+        allow_empty: whether the last streams may be removed.
+        max_removed: the share of the streams that may be removed, from 0 to 1.
     """
 
-    allow_empty: bool
-    max_removed: float
+    allow_empty: bool = False
+    max_removed: float = MAX_REMOVED
 
-    def problems(self, platform: str, table: str, population: Population) -> Iterator[str]:
-        """Yield why the streams that go must not go."""
+    def problems(
+        self, platform: str, table: str, population: Population, command: str = MERGE
+    ) -> Iterator[str]:
+        """Yield why the streams that this command would remove must not go."""
         removed = len(population.removed)
         had = removed + len(population.changed) + len(population.unchanged)
         empties = removed == had and not population.added
@@ -102,11 +106,11 @@ class Guards:
         allowed = max(REMOVALS_ALWAYS_ALLOWED, int(self.max_removed * had))
         if removed > allowed and not empties and os.environ.get(ALLOWED_REMOVALS) != str(removed):
             yield (
-                f"The merge would remove {removed} of the {had} streams of platform {platform!r} "
-                f"from the table {table!r}, more than the {allowed} that it may remove at once"
-                f"{printable_keys(population.removed)}. Nothing is removed. If that is what you "
-                f"want, set {ALLOWED_REMOVALS}={removed} for this one merge; the platform's "
-                "argument maxRemoved is the share that every merge may remove."
+                f"The {command} would remove {removed} of the {had} streams of platform "
+                f"{platform!r} from the table {table!r}, more than the {allowed} that it may "
+                f"remove at once{printable_keys(population.removed)}. Nothing is removed. If that "
+                f"is what you want, set {ALLOWED_REMOVALS}={removed} for this one {command}; the "
+                "platform's argument maxRemoved is the share that every merge may remove."
             )
 
 
@@ -114,13 +118,18 @@ class Guards:
 PLAN_FILE = "YELLOW_DYNAMIC_PLAN"
 
 
-def rows_digest(rows: dict[str, str]) -> str:
-    """Return a text that is equal for equal rows only."""
+def rows_digest(rows: Mapping[str, Any]) -> str:
+    """Return a text that is equal for equal rows only, whatever JSON holds of each."""
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
 def plan_problems(
-    connection: Connection, file: Path, platform: str, table: str, rows: dict[str, str]
+    connection: Connection,
+    file: Path,
+    platform: str,
+    table: str,
+    old: Mapping[str, StoredRow],
+    rows: dict[str, str],
 ) -> list[str]:
     """Return why a merge of these rows would not be what was planned.
 
@@ -129,12 +138,16 @@ def plan_problems(
         file: what `yellow-dynamic plan --out` wrote.
         platform: the platform's name in the model.
         table: the name of its table.
+        old: the table's rows by stream key.
         rows: config_json by stream key, as the merge would write them.
     """
     anew = f"Nothing was changed. Make a plan anew, or unset {PLAN_FILE}."
     try:
         plans = json.loads(file.read_text(encoding="utf-8"))["platforms"]
-        planned = {plan["platform"]: (plan["revision"], plan["rows_digest"]) for plan in plans}
+        planned = {
+            plan["platform"]: (plan["revision"], plan["table_digest"], plan["rows_digest"])
+            for plan in plans
+        }
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = getattr(error, "strerror", None) or f"it is no plan ({type(error).__name__})"
         return [f"{PLAN_FILE} names the file {str(file)!r}, which cannot be read: {reason}. {anew}"]
@@ -143,13 +156,20 @@ def plan_problems(
         return [f"The plan {str(file)!r} is of {names}, and not of {platform!r}. {anew}"]
     if not history.is_readable(connection, table):
         return [history.no_history_message(table)]
-    (revision, digest), found = planned[platform], history.last_revision(connection, table)
+    revision, table_digest, digest = planned[platform]
+    found = history.last_revision(connection, table)
     problems = []
     if found != revision:
         problems.append(
             f"The plan {str(file)!r} was made at revision {revision} of table {table!r}, and the "
             f"table is at revision {found} now; yellow-dynamic history has what was changed. "
             f"{anew}"
+        )
+    elif table_digest != rows_digest(old):
+        problems.append(
+            f"The plan {str(file)!r} was made at revision {revision} of another table {table!r}: "
+            "in another database, or before this one was restored or failed over. The rows "
+            f"differ. {anew}"
         )
     if digest != rows_digest(rows):
         problems.append(
@@ -164,10 +184,27 @@ def lock_table(connection: Connection, table: Table) -> None:
     execute_locking(connection, f"LOCK TABLE {quoted_name(connection, table)} IN EXCLUSIVE MODE")
 
 
-def find_rows(connection: Connection, table: Table) -> dict[str, Any]:
-    """Return the table's rows by stream key, each with config_json and status."""
+class StoredRow(NamedTuple):
+    """What a row of the table says of its stream; `disabled_until` is as `is_disabled` takes it."""
+
+    config_json: str | None
+    status: str | None
+    disabled_until: str | None
+
+    @property
+    def status_now(self) -> str | None:
+        """The status, which is active again when its time is over."""
+        if self.status == DISABLED and not is_disabled(self.status, self.disabled_until):
+            return ACTIVE
+        return self.status
+
+
+def find_rows(connection: Connection, table: Table) -> dict[str, StoredRow]:
+    """Return the table's rows by stream key."""
+    until = DISABLED_UNTIL.format(table=quoted_name(connection, table))
     columns = (table.c.stream_key, table.c.config_json, table.c.status)
-    return {row[0]: row for row in connection.execute(sqlalchemy.select(*columns))}
+    query = sqlalchemy.select(*columns, sqlalchemy.literal_column(until))
+    return {key: StoredRow(*row) for key, *row in connection.execute(query)}
 
 
 def size_problems(connection: Connection, table: Table, rows: dict[str, str]) -> Iterator[str]:
@@ -202,10 +239,14 @@ FROM json_each(CAST(:rows AS json))
 UPDATE = """\
 UPDATE {table} AS old SET
     config_json = new.value,
-    status = coalesce(nullif(old.status, ''), '{active}'),
     created_at = coalesce(old.created_at, timezone('UTC', now())),
     updated_at = timezone('UTC', now())
 FROM json_each_text(CAST(:rows AS json)) AS new WHERE old.stream_key = new.key
+"""
+#: Apart from UPDATE, since a status that is set, to the same value too, is somebody's switch.
+COMPLETE = """\
+UPDATE {table} SET status = '{active}' WHERE coalesce(status, '') = ''
+AND stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:rows AS json))))
 """
 WRITTEN = """\
 SELECT stream_key, config_json FROM {table}
@@ -221,6 +262,8 @@ def write_difference(
     population: Population,
 ) -> None:
     """Write what differs between the table and these rows, and see that it is in the table.
+
+    What was changed before without a record is recorded first.
 
     Args:
         connection: one in a transaction that has locked the table.
@@ -238,6 +281,7 @@ def write_difference(
         text = sqlalchemy.text(statement.format(table=quoted, active=ACTIVE, disabled=DISABLED))
         return connection.execute(text, {"rows": json.dumps(parameter, ensure_ascii=False)})
 
+    history.record_missed(connection, table)
     disabled = {}
     if population.added and history.is_readable(connection, table.name):
         disabled = history.find_removed_while_disabled(connection, table.name, population.added)
@@ -249,6 +293,7 @@ def write_difference(
             {key: (rows[key], until and str(until)) for key, until in disabled.items()},
         ),
         (UPDATE, {key: rows[key] for key in population.changed}),
+        (COMPLETE, population.changed),
     ):
         if part:
             run(statement, part)
@@ -262,19 +307,4 @@ def write_difference(
             f"did not take what the merge wrote. It had {count} rows where {len(rows)} were to be, "
             f"and {len(wrong)} streams{printable_keys(wrong)} were not as written. A trigger, a "
             "rule or a row security policy of the table interferes; psql's \\d lists them."
-        )
-    # A merge that finds no row and writes none leaves it at what the one before said.
-    if rows and not population.unchanged:
-        note_whether_emptied(connection, table, emptied=False)
-    elif population.removed and not rows:
-        note_whether_emptied(connection, table, emptied=True)
-
-
-def note_whether_emptied(connection: Connection, table: Table, *, emptied: bool) -> None:
-    """Tell the factory files that an empty table is meant, or that it is no more."""
-    if not write_comment(connection, table, emptied=emptied) and emptied:
-        log.warning(
-            "The table %r belongs to another role, so it cannot say that this merge emptied it. "
-            "Airflow keeps the last streams for some hours, as for a table that was lost.",
-            table.name,
         )

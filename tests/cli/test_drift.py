@@ -121,3 +121,39 @@ def test_table_without_a_history_is_named_with_what_to_do(merged: Operator) -> N
     assert result.exit_code == 1
     assert "Table 'yellowlive_airflow_dsg' has no history that this role may read" in result.stderr
     assert "generatePlatformBootstrap with --ringLevel 1" in result.stderr
+
+
+def test_edit_that_no_trigger_saw_is_drift_all_the_same(merged: Operator) -> None:
+    merged.edit("Store1", note="recorded")
+    merged.site.sql(
+        "SET session_replication_role = replica; UPDATE {table} SET config_json = "
+        "(config_json::jsonb || '{{\"owner\": \"me\"}}')::text WHERE stream_key <> 'Pair_b'"
+    )
+
+    result = merged.on_dags("drift")
+
+    assert result.exit_code == 2
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert lines.count("while the triggers of the table were off; this is not on record") == 2
+    assert lines.count('+ owner = "me"') == 2
+    assert '+ note = "recorded"' in lines
+    found = drifted(merged, "--dags", merged.dags)
+    assert {key: (len(each["edits"]), each["unrecorded"]) for key, each in found.items()} == {
+        "Pair_a": (0, True),
+        "Store1": (1, True),
+    }
+
+
+def test_check_names_the_rows_that_no_trigger_saw(merged: Operator) -> None:
+    merged.site.sql(
+        "SET session_replication_role = replica; DELETE FROM {table} WHERE stream_key = 'Store1'"
+    )
+
+    result = merged.on_dags("check", "--python", f"{merged.python} -I -S")
+
+    [line] = [each for each in result.stdout.splitlines() if "changes are on record" in each]
+    assert "1 row of yellowlive_airflow_dsg" in line and "Store1" in line
+    merged.merge()
+    result = merged.on_dags("check", "--python", f"{merged.python} -I -S")
+    [line] = [each for each in result.stdout.splitlines() if "changes are on record" in each]
+    assert "by the database itself" in line

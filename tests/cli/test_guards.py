@@ -157,6 +157,50 @@ def test_plan_is_refused_once_the_table_has_changed(merged: Operator, planned: P
     assert merged.rows() == before
 
 
+def test_plan_of_one_database_is_refused_by_another(merged: Operator) -> None:
+    staging = f"{merged.site.database}_staging"
+    merged.site.postgres.execute(f'CREATE DATABASE "{staging}" TEMPLATE "{merged.site.database}"')
+    # Each has a revision 2 of its own.
+    there = {"DATASURFACE_POSTGRES_DATABASE": staging}
+    merged.process("disable", "Store1", "--dags", merged.dags, **there)
+    merged.site.insert("ByHand", "{}")
+    merged.commands = merged.write_model(
+        "[Store('Store1'), Store('Pair', ['a', 'b'], SINGLE), Store('New')]"
+    )
+    file = merged.site.folder / "plan.json"
+    planned = merged.process("plan", "--model", merged.model, "--out", file, **there)
+    assert planned.returncode == 2, planned.stderr
+    before = merged.rows()
+
+    done = merged.commands.merge(YELLOW_DYNAMIC_PLAN=str(file))
+
+    assert done.returncode == 1
+    assert shows_no_traceback(done)
+    assert (
+        "was made at revision 2 of another table 'yellowlive_airflow_dsg': in another database, or "
+        "before this one was restored or failed over. The rows differ. Nothing was changed."
+    ) in done.stderr
+    assert merged.rows() == before
+
+
+def test_plan_is_refused_after_a_failover_that_lost_its_revision(merged: Operator) -> None:
+    server, database = merged.site.postgres, merged.site.database
+    server.execute(f'CREATE DATABASE "{database}_standby" TEMPLATE "{database}"')
+    merged.edit("Pair_a", schedule_string="0 1 * * *")
+    file = merged.site.folder / "plan.json"
+    assert merged.on_model("plan", "--out", file).exit_code == 2
+    server.execute(f'ALTER DATABASE "{database}" RENAME TO "{database}_lost"')
+    server.execute(f'ALTER DATABASE "{database}_standby" RENAME TO "{database}"')
+    merged.site.insert("ByHand", "{}")
+    before = merged.rows()
+
+    done = merged.commands.merge(YELLOW_DYNAMIC_PLAN=str(file))
+
+    assert done.returncode == 1
+    assert "was made at revision 2 of another table" in done.stderr
+    assert merged.rows() == before
+
+
 def test_plan_is_refused_once_the_model_has_changed(merged: Operator, planned: Path) -> None:
     merged.commands = merged.write_model("[Store('Store1'), Store('Another')]")
     before = merged.rows()

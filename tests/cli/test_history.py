@@ -175,6 +175,7 @@ def test_old_changes_are_removed_on_demand_and_what_gives_the_rows_stays(
     assert brief(changes(merged)) == [
         (7, "changed", "Store1"),
         (6, "removed", "Pair_b"),
+        (6, "pruned", ""),
         (5, "disabled", "Pair_a"),
         (4, "changed", "Store1"),
         (1, "added", "Pair_a"),
@@ -186,6 +187,84 @@ def test_old_changes_are_removed_on_demand_and_what_gives_the_rows_stays(
     )
     assert merged.on_dags("rollback", 6, "--yes").exit_code == 0
     assert json.loads(merged.rows()["Store1"][1])["note"] == 2
+
+
+@pytest.fixture
+def pruned(merged: Operator) -> Operator:
+    """The change of Store1 in revision 1 was pruned; revisions 2 and 3 changed it again."""
+    for number in (1, 2):
+        merged.edit("Store1", note=number)
+    merged.site.sql("ALTER TABLE {table}_history DISABLE TRIGGER USER")
+    merged.site.sql("UPDATE {table}_history SET changed_at = '2020-01-01' WHERE revision < 3")
+    merged.site.sql("ALTER TABLE {table}_history ENABLE TRIGGER USER")
+    merged.site.sql("COMMENT ON TABLE {table}_history IS 'Owner: team data'")
+    done = merged.on_dags("history", "--prune", "--older-than", "400d", "--yes")
+    assert "Removed 1 change before" in done.stdout
+    return merged
+
+
+def test_prune_is_on_record_and_leaves_the_comment_to_the_dba(pruned: Operator) -> None:
+    [(comment,)] = pruned.site.sql("SELECT obj_description('{table}_history'::regclass)")
+
+    assert comment == "Owner: team data"
+    [prune] = [each for each in changes(pruned) if each["action"] == "pruned"]
+    assert (prune["revision"], prune["stream_key"]) == (2, "")
+    assert prune["about"]["command"] == "prune"
+    assert "the changes before this revision were pruned" in pruned.on_dags("history").stdout
+    shown = pruned.on_dags("history", 2)
+    assert shown.exit_code == 0 and "pruned" not in shown.stdout, shown.output
+
+
+def test_pruned_revision_stays_unknown_after_a_restore_without_comments(pruned: Operator) -> None:
+    server, restored = pruned.site.postgres, f"{pruned.site.database}_restored"
+    server.create_database(restored)
+    environment = {
+        **pruned.environment,
+        "PGHOST": server.address,
+        "PGUSER": server.user,
+        "PGPASSWORD": server.password,
+    }
+    dump = subprocess.run(
+        [server.programs / "pg_dump", "--no-comments", "-d", pruned.site.database],
+        env=environment, capture_output=True, check=True,
+    )  # fmt: skip
+    subprocess.run(
+        [server.programs / "psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", restored],
+        env=environment, input=dump.stdout, capture_output=True, check=True,
+    )  # fmt: skip
+
+    done = pruned.process(
+        "rollback", "1", "--yes", "--dags", pruned.dags, DATASURFACE_POSTGRES_DATABASE=restored
+    )
+
+    assert done.returncode == 1
+    assert "has the rows of the revisions 2 to 3 on record, and not those of 1" in done.stderr
+
+
+def test_second_prune_goes_on_from_the_first(pruned: Operator) -> None:
+    pruned.edit("Store1", note=3)
+    pruned.site.sql("ALTER TABLE {table}_history DISABLE TRIGGER USER")
+    pruned.site.sql("UPDATE {table}_history SET changed_at = '2020-01-01' WHERE revision = 3")
+    pruned.site.sql("ALTER TABLE {table}_history ENABLE TRIGGER USER")
+
+    pruned.on_dags("history", "--prune", "--older-than", "400d", "--yes")
+
+    assert [each["revision"] for each in changes(pruned) if each["action"] == "pruned"] == [3]
+    assert pruned.on_dags("rollback", 3, "--yes").exit_code == 0
+    assert json.loads(pruned.rows()["Store1"][1])["note"] == 2
+
+
+def test_comment_of_an_earlier_release_still_says_what_was_pruned(merged: Operator) -> None:
+    merged.edit("Store1", note=1)
+    merged.site.sql("COMMENT ON TABLE {table}_history IS 'Complete from revision 2'")
+    assert "revisions 2 to 2 on record" in refusal(merged, "rollback", 1, "--yes")
+
+    # A change of the functions is what an upgrade brings.
+    merged.site.sql("DROP FUNCTION {table}_switch CASCADE")
+    merged.site.bootstrap()
+    merged.site.sql("COMMENT ON TABLE {table}_history IS NULL")
+
+    assert "revisions 2 to 2 on record" in refusal(merged, "rollback", 1, "--yes")
 
 
 def test_prune_says_what_it_needs(merged: Operator) -> None:

@@ -151,6 +151,33 @@ def test_answer_for_programs_is_json_alone(changed: Operator) -> None:
     assert changed.write_model(TWO_STORES)
 
 
+def test_rollback_removes_no_more_than_a_merge_may(
+    merged: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged.write_model("[Store(f'S{n:02}') for n in range(12)]")
+    merged.merge()
+    merged.site.model.platformArguments = {"maxRemoved": 1.0}
+
+    said = refusal(merged, 1, "--yes")
+
+    assert "The rollback would remove 12 of the 12 streams of platform 'YellowLive'" in said
+    assert "set YELLOW_DYNAMIC_ALLOW_REMOVALS=12 for this one rollback" in said
+    monkeypatch.setenv("YELLOW_DYNAMIC_ALLOW_REMOVALS", "12")
+    assert merged.on_dags("rollback", 1, "--yes").exit_code == 0
+    assert set(merged.rows()) == {"Pair_a", "Pair_b", "Store1"}
+
+
+def test_share_of_the_model_counts_for_a_rollback_with_the_model(merged: Operator) -> None:
+    merged.site.model.platformArguments = {"maxRemoved": 1.0}
+    merged.write_model("[Store(f'S{n:02}') for n in range(12)]")
+    merged.merge()
+
+    result = merged.on_model("rollback", 1, "--yes")
+
+    assert result.exit_code == 0, result.output
+    assert set(merged.rows()) == {"Pair_a", "Pair_b", "Store1"}
+
+
 def test_row_that_is_none_does_not_keep_another_stream_from_going_back(changed: Operator) -> None:
     changed.site.insert("Mine", None)
 

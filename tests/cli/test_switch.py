@@ -97,8 +97,53 @@ def test_reason_and_who_stand_in_streams_show_status_and_history(
         "changes"
     ]
     assert change["about"]["reason"] == "source is down"
-    again = three.on_dags("disable", "Crm", "--reason", "another").stdout
+    again = three.on_dags("disable", "Crm", "--reason", "source is down").stdout
     assert "is disabled already, by alice" in again and "source is down" in again
+
+
+def test_new_reason_of_a_stream_that_is_off_is_on_record(three: Operator) -> None:
+    three.on_dags("disable", "Crm", "--reason", "source moves")
+    before = three.rows()
+
+    result = three.on_dags("disable", "Crm", "--reason", "do not enable")
+
+    assert "is disabled now; it was disabled" in result.stdout
+    assert ": do not enable" in three.on_dags("streams").stdout
+    assert [each["action"] for each in changes(three.site)][-2:] == ["disabled", "disabled"]
+    assert three.rows() == before
+
+
+def let_the_time_of_crm_be_over(operator: Operator) -> None:
+    operator.on_dags("disable", "Crm", "--until", "1h")
+    operator.site.sql(
+        "UPDATE {table} SET disabled_until = timezone('UTC', now()) - interval '1 minute' "
+        "WHERE stream_key = 'Crm'"
+    )
+
+
+@pytest.mark.parametrize("first", ["", "UPDATE {table} SET status = 'active'"])
+def test_status_set_by_sql_disables_a_stream_whose_time_is_over(
+    three: Operator, first: str
+) -> None:
+    let_the_time_of_crm_be_over(three)
+    assert "yellowlive__Crm_ingestion" in three.parse()
+    if first:
+        three.site.sql(first)
+
+    three.site.sql("UPDATE {table} SET status = 'disabled' WHERE stream_key = 'Crm'")
+
+    assert "yellowlive__Crm_ingestion" not in three.parse()
+    assert three.rows()["Crm"][-1] is None
+
+
+def test_stream_whose_time_is_over_is_active_for_plan_and_merge(three: Operator) -> None:
+    let_the_time_of_crm_be_over(three)
+    three.write_model(STORES.replace("'Crm',", "'Crm', trigger=None,"))
+
+    assert "stays 'disabled'" not in three.on_model("plan").stdout
+    three.merge()
+
+    assert "yellowlive__Crm_ingestion" in three.parse()
 
 
 def test_stream_is_active_by_itself_when_the_time_is_over(three: Operator) -> None:

@@ -53,7 +53,7 @@ def test_bootstrap_again_changes_nothing(installed: Site) -> None:
 
     installed.bootstrap()
 
-    assert len(before) == 7
+    assert len(before) == 9
     assert definition(installed) == before
     assert len(changes(installed)) == 1
 
@@ -182,3 +182,58 @@ def test_edits_of_different_rows_at_once_are_each_on_record(installed: Site) -> 
     revisions = [each["revision"] for each in changes(installed)]
     assert sorted(set(revisions)) == list(range(1, 23))
     assert unrecorded(installed) == {}
+
+
+def change_as_replica(site: Site, statement: str) -> None:
+    """Change rows as pg_restore, replication services and copying tools do: no trigger fires."""
+    site.sql(f"SET session_replication_role = replica; {statement}")
+
+
+def test_change_of_a_replica_is_recorded_before_the_next_merge(
+    installed: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    change_as_replica(installed, "UPDATE {table} SET config_json = '{{}}'")
+    assert len(changes(installed)) == 1
+
+    installed.merge_cleanly()
+
+    assert unrecorded(installed) == {}
+    missed, merged = changes(installed)[1:]
+    assert (missed["command"], missed["config_after"]) == ("unrecorded", "{}")
+    assert json.loads(missed["about"])["by"] == "unknown"
+    assert (merged["command"], merged["config_before"]) == ("merge", "{}")
+    assert json.loads(merged["about"])["command"] == "merge"
+    assert "1 rows of table 'yellowlive_airflow_dsg' were changed while its triggers were off" in (
+        caplog.text
+    )
+
+
+def test_ring_1_records_what_a_replica_changed(installed: Site) -> None:
+    change_as_replica(installed, "UPDATE {table} SET stream_key = 'Other'")
+
+    installed.bootstrap()
+
+    assert unrecorded(installed) == {}
+    assert [
+        (each["action"], each["stream_key"], each["command"]) for each in changes(installed)[1:]
+    ] == [
+        ("added", "Other", "unrecorded"),
+        ("removed", "Store1", "unrecorded"),
+    ]
+
+
+def test_merge_of_a_role_that_cannot_record_says_who_can(
+    installed: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    role = installed.create_role("merger", PASSWORD)
+    installed.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {{table}} TO {role}")
+    installed.sql(f"GRANT SELECT ON {{table}}_history TO {role}")
+    change_as_replica(installed, "UPDATE {table} SET status = 'disabled'")
+    owner = installed.postgres.user
+    installed.login(role, PASSWORD)
+    installed.model.stores.append(Store("Store2"))
+
+    installed.merge_cleanly()
+
+    assert f"are not on record, and only the role {owner} can record them" in caplog.text
+    assert set(rows(installed)) == {"Store1", "Store2"}

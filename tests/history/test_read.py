@@ -173,8 +173,8 @@ def test_pruning_removes_what_later_revisions_do_not_need(recorded: Site) -> Non
 
     # The first two of Store1.
     assert removed == 2
-    assert [(each.revision, each.stream_key, each.action) for each in kept] == [
-        (5, "Two", "changed"), (5, "One", "changed"), (4, "Two", "disabled"),
+    assert [(each.revision, each.stream_key, each.what) for each in kept] == [
+        (5, "Two", "changed"), (5, "One", "changed"), (4, "Two", "disabled"), (4, "", "pruned"),
         (3, "Two", "added"), (3, "One", "added"), (3, "Store1", "removed"),
     ]  # fmt: skip
 

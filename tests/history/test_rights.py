@@ -10,6 +10,8 @@ import pytest
 from conftest import Site
 from psycopg2 import errors
 from recorded import changes, unrecorded
+from sqlalchemy.exc import ProgrammingError
+from yellow_models import Store
 
 PASSWORD = "its password"
 Run = Callable[[str], None]
@@ -122,3 +124,65 @@ def test_who_reads_the_rows_reads_their_history_and_no_more(site: Site) -> None:
 
     assert ("PUBLIC", "DELETE") in held("yellowlive_airflow_dsg")
     assert held("yellowlive_airflow_dsg_history") == {("PUBLIC", "SELECT"), (role, "SELECT")}
+
+
+@pytest.fixture
+def handed_over(site: Site) -> Site:
+    """A platform whose tables were given to another role by ALTER TABLE, as scripts do.
+
+    That role logs in, and the model has one more stream.
+    """
+    admin, app = (site.create_role(start, PASSWORD) for start in ("admin", "app"))
+    for role in (admin, app):
+        site.sql(f"GRANT ALL ON SCHEMA public TO {role}")
+    site.login(admin, PASSWORD)
+    site.bootstrap()
+    site.merge_cleanly()
+    for (table,) in site.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+        site.sql(f"ALTER TABLE public.{table} OWNER TO {app}")
+    site.login(app, PASSWORD)
+    site.model.stores.append(Store("Store2"))
+    return site
+
+
+def advice_of(refused: pytest.ExceptionInfo[ProgrammingError]) -> str:
+    [note] = refused.value.__notes__
+    return note
+
+
+@pytest.mark.parametrize("step", [Site.merge_cleanly, Site.bootstrap])
+def test_owner_without_the_functions_is_told_the_statements(
+    handed_over: Site, step: Callable[[Site], None]
+) -> None:
+    with pytest.raises(ProgrammingError) as refused:
+        step(handed_over)
+
+    advice = advice_of(refused)
+    assert "Nothing was changed." in advice
+    assert "The table was given to another role without the functions" in advice
+    _, _, rest = advice.partition("Let an administrator run ")
+    statements, _, _ = rest.partition("; then run this again.")
+    assert statements.count("ALTER FUNCTION yellowlive_airflow_dsg_") == 3
+    handed_over.sql(statements)
+
+    handed_over.bootstrap()
+    handed_over.merge_cleanly()
+
+    assert unrecorded(handed_over) == {}
+
+
+def test_administrator_who_runs_ring_1_gives_the_functions_to_the_owner(handed_over: Site) -> None:
+    [app] = handed_over.sql(
+        "SELECT relowner::regrole::text FROM pg_class WHERE relname = %s", [handed_over.table]
+    )
+    handed_over.login(handed_over.postgres.user, handed_over.postgres.password)
+
+    handed_over.bootstrap()
+
+    owners = handed_over.sql(
+        "SELECT DISTINCT proowner::regrole::text FROM pg_proc WHERE proname LIKE 'yellowlive%%'"
+    )
+    assert owners == [app]
+    handed_over.login(app[0], PASSWORD)
+    handed_over.merge_cleanly()
+    assert unrecorded(handed_over) == {}

@@ -12,10 +12,17 @@ from pytest_mock import MockerFixture
 
 from yellow_dynamic import population
 from yellow_dynamic.merge_store import config_table
-from yellow_dynamic.population import Guards, Population, compare_rows, printable_keys
+from yellow_dynamic.population import (
+    Guards,
+    Population,
+    StoredRow,
+    compare_rows,
+    printable_keys,
+)
 
 TABLE = "yellowlive_airflow_dsg"
 ROWS = {"A": "{}"}
+OLD = {"A": StoredRow("[]", "active", None)}
 CONNECTION: Any = object()
 
 
@@ -37,12 +44,17 @@ def history(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def problems(plan: Path) -> list[str]:
-    return population.plan_problems(CONNECTION, plan, "YellowLive", TABLE, ROWS)
+    return population.plan_problems(CONNECTION, plan, "YellowLive", TABLE, OLD, ROWS)
 
 
 def write_plan(folder: Path, **changes: Any) -> Path:
     file = folder / "plan.json"
-    plan = {"platform": "YellowLive", "revision": 7, "rows_digest": population.rows_digest(ROWS)}
+    plan = {
+        "platform": "YellowLive",
+        "revision": 7,
+        "table_digest": population.rows_digest(OLD),
+        "rows_digest": population.rows_digest(ROWS),
+    }
     file.write_text(json.dumps({"platforms": [{**plan, **changes}]}))
     return file
 
@@ -81,6 +93,7 @@ def test_plan_of_these_rows_at_this_revision_is_carried_out(
     ("changes", "reason"),
     [
         ({"revision": 6}, "at revision 6 of table 'yellowlive_airflow_dsg', and the table is at"),
+        ({"table_digest": "other"}, "at revision 7 of another table 'yellowlive_airflow_dsg'"),
         ({"rows_digest": "other"}, "are not those of the plan"),
     ],
 )
@@ -137,31 +150,28 @@ def test_row_may_fill_its_column(
     )
 
 
-@pytest.mark.parametrize(
-    ("written", "emptied", "warns"),
-    [(True, True, False), (True, False, False), (False, True, True), (False, False, False)],
-)
-def test_table_of_another_role_cannot_say_that_it_is_meant_to_be_empty(
-    mocker: MockerFixture,
-    caplog: pytest.LogCaptureFixture,
-    written: bool,
-    emptied: bool,
-    warns: bool,
-) -> None:
-    write = mocker.patch.object(population, "write_comment", return_value=written)
-    table = config_table(TABLE)
-
-    population.note_whether_emptied(CONNECTION, table, emptied=emptied)
-
-    write.assert_called_once_with(CONNECTION, table, emptied=emptied)
-    assert (f"The table {TABLE!r} belongs to another role" in caplog.text) is warns
-
-
 def test_first_ten_keys_are_printed_and_none_forges_a_line() -> None:
     assert printable_keys([]) == ""
     assert printable_keys(["a\nb", "\u00fc"]) == " ('a\\nb', \u00fc)"
     assert printable_keys(list("abcdefghij")) == " (a, b, c, d, e, f, g, h, i, j)"
     assert printable_keys(list("abcdefghijk")) == " (a, b, c, d, e, f, g, h, i, j, ...)"
+
+
+@pytest.mark.parametrize(
+    ("status", "until", "now"),
+    [
+        ("active", None, "active"),
+        ("disabled", None, "disabled"),
+        ("disabled", "2999-01-01T00:00:00", "disabled"),
+        ("disabled", "2020-01-01T00:00:00", "active"),
+        ("paused", None, "paused"),
+        (None, None, None),
+    ],
+)
+def test_status_of_a_row_is_active_again_when_its_time_is_over(
+    status: str | None, until: str | None, now: str | None
+) -> None:
+    assert StoredRow("{}", status, until).status_now == now
 
 
 def guarded(removed: int, kept: int = 0, added: int = 0, **guards: Any) -> list[str]:
@@ -209,3 +219,15 @@ def test_removals_are_allowed_by_their_exact_number(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("YELLOW_DYNAMIC_ALLOW_REMOVALS", "11")
     assert guarded(11, 30) == []
     assert len(guarded(12, 30)) == 1
+
+
+def test_rollback_may_remove_what_a_merge_may() -> None:
+    removed = Population([], [], [f"S{number}" for number in range(6)], [])
+
+    [problem] = Guards(allow_empty=False).problems("YellowLive", TABLE, removed, "rollback")
+    assert "leaves platform" in problem
+    removed.unchanged.append("Kept")
+    [problem] = Guards().problems("YellowLive", TABLE, removed, "rollback")
+
+    assert "The rollback would remove 6 of the 7 streams" in problem
+    assert "set YELLOW_DYNAMIC_ALLOW_REMOVALS=6 for this one rollback" in problem

@@ -18,7 +18,6 @@ from yellow_dynamic.factory.causes import Cause
 from yellow_dynamic.factory.constants import UNREGISTERED
 from yellow_dynamic.factory.database import QueryResult, Row, TableUnreadableError
 from yellow_dynamic.factory.installed import register_dags, register_infrastructure
-from yellow_dynamic.factory.rules import MADE_BY_BOOTSTRAP
 from yellow_dynamic.factory.snapshot import DRAINING
 from yellow_dynamic.rendering import FROM_PACKAGE, render_factory
 
@@ -52,7 +51,7 @@ class Parses:
     def _read(self, *_: object) -> QueryResult:
         if self.table is None:
             raise TableUnreadableError("The database is away.", Cause.NO_CONNECTION)
-        return QueryResult(self.table, bool(self.table), MADE_BY_BOOTSTRAP, "public", [])
+        return QueryResult(self.table, bool(self.table), "public", ["public"])
 
     def _has_run(self, dag_id: str) -> bool:
         if self.running is None:

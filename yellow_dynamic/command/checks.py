@@ -186,6 +186,7 @@ class Checks:
                 table = config_table(installation.table)
                 limit = config_limit(connection, table)
                 recorded = history.is_recorded(connection, table)
+                missed = history.find_unrecorded(connection, installation.table)
         except SQLAlchemyError as error:
             cause = classify_error(getattr(error, "orig", None))
             yield Check("table is there", False, format_error(error), self._table_remedy(cause))
@@ -200,14 +201,7 @@ class Checks:
             yield Check("table is there", False, detail, self._ring1)
         else:
             yield Check("table is there", True, where)
-        yield Check(
-            "changes are on record",
-            recorded,
-            "by the database itself"
-            if recorded
-            else f"{installation.table} has no history, or a change of it would be missed",
-            "" if recorded else self._ring1,
-        )
+        yield self._is_on_record(recorded, sorted(missed))
         problems = [
             problem for row in self.rows for problem in find_row_problems(row, installation)
         ]
@@ -221,6 +215,19 @@ class Checks:
         yield self._has_streams(self.rows)
         if installation.model is not None:
             yield self._as_the_model_says()
+
+    def _is_on_record(self, recorded: bool, missed: list[str]) -> Check:
+        name, table = "changes are on record", self.installation.table
+        if not recorded:
+            detail = f"{table} has no history, or a change of it would be missed"
+            return Check(name, False, detail, self._ring1)
+        if missed:
+            detail = (
+                f"{counted(len(missed), 'row')} of {table} were changed while its triggers were "
+                f"off: {shortened(missed)}. Ring 1 records this, and so does the next merge"
+            )
+            return Check(name, False, detail, self._ring1)
+        return Check(name, True, "by the database itself")
 
     def _has_streams(self, rows: list[StreamRow]) -> Check:
         model = self.installation.model

@@ -30,6 +30,7 @@ from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.rows import StreamRow, find_row_problems
 from yellow_dynamic.monitoring.text import counted, format_time, shortened
 from yellow_dynamic.population import (
+    Guards,
     MergeError,
     compare_rows,
     find_rows,
@@ -54,6 +55,8 @@ def describe_change(change: Change) -> str:
         return ": ".join(str(each) for each in (until, reason) if each)
     if change.action == "changed":
         return ", ".join(key.key for key in changed_keys(change)) or "the same values, written anew"
+    if change.is_prune:
+        return "the changes before this revision were pruned"
     if change.action == "added" and change.status_after != ACTIVE:
         return f"status {change.status_after}"
     return ""
@@ -86,7 +89,7 @@ class HistoryReport:
                     format_time(change.changed_at),
                     change.who,
                     change.how,
-                    change.action,
+                    change.what,
                     change.stream_key,
                     describe_change(change),
                 ]
@@ -174,7 +177,7 @@ def read_revision(installation: Installation, revision: int) -> tuple[Installati
     with installation.transaction("read the history of") as connection:
         require_history(connection, installation)
         found = history.find_changes(connection, changes, changes.c.revision == revision)
-        return installation, found[::-1]
+        return installation, [each for each in found[::-1] if not each.is_prune]
 
 
 def build_revision_report(
@@ -350,7 +353,8 @@ def wanted_rows(
     now = current_revision(connection, installation)
     past = past_rows(connection, installation, revision)
     table = config_table(installation.table)
-    today = {key: (row[1], row[2]) for key, row in find_rows(connection, table).items()}
+    found = find_rows(connection, table)
+    today: Rows = {key: (row.config_json, row.status_now) for key, row in found.items()}
     if stream is not None:
         past = with_one_stream(installation, today, past, stream, revision)
     configs = {key: config_json for key, (config_json, _) in past.items()}
@@ -364,7 +368,10 @@ def wanted_rows(
         )
     ]
     problems += size_problems(connection, table, rows)
-    if population.removed and not rows:
+    if rows:
+        guards = installation.model.guards if installation.model else Guards()
+        problems += guards.problems(installation.name, table.name, population, history.ROLLBACK)
+    elif population.removed:
         problems.append(f"revision {revision} has no stream")
     if problems:
         raise OperationError(
@@ -372,9 +379,11 @@ def wanted_rows(
             f"{shortened(problems)}. Nothing was changed."
         )
     streams = list_changes(today, rows, population)
-    return Plan(
-        installation.name, installation.table, streams, population, now, rows_digest(rows)
-    ), rows
+    plan = Plan(
+        installation.name, installation.table, streams, population, now, rows_digest(found),
+        rows_digest(rows),
+    )  # fmt: skip
+    return plan, rows
 
 
 Rows = dict[str, tuple[str | None, str | None]]

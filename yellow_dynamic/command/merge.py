@@ -61,7 +61,8 @@ class Plan:
         streams: those that differ.
         population: their keys.
         revision: the one that the plan starts from, or None for a table without a history.
-        rows_digest: what the rows are to be, in a short form.
+        table_digest: the rows that the plan starts from, in a short form.
+        rows_digest: what the rows are to be, likewise.
         problems: why a merge would be refused.
         selected: how many streams, of the table and of the model, it is about.
     """
@@ -71,6 +72,7 @@ class Plan:
     streams: list[StreamChange]
     population: Population
     revision: int | None
+    table_digest: str
     rows_digest: str
     problems: list[str] = field(default_factory=list)
     selected: int = 0
@@ -166,7 +168,7 @@ def plan_merge(
         # Before the rows, so that a change in between is noticed by the merge of the plan.
         based_on = current_revision(connection, installation)
         found, population, problems = model.compare_with_table(connection)
-        old = {key: (row.config_json, row.status) for key, row in found.items()}
+        old = {key: (row.config_json, row.status_now) for key, row in found.items()}
         if revision is not None:
             old = past_rows(connection, installation, revision)
             population = compare_rows({key: text for key, (text, _) in old.items()}, rows)
@@ -185,6 +187,7 @@ def plan_merge(
         ],
         population=population,
         revision=based_on,
+        table_digest=rows_digest(found),
         rows_digest=rows_digest(rows),
         problems=problems,
         selected=len(selected),
@@ -277,12 +280,14 @@ class StreamDrift:
         stream_key: the row's.
         action: "added", "changed" or "removed", by hand.
         edits: the edits since, newest first.
+        unrecorded: whether the newest edit is not on record.
         keys: the keys in which the row (`new`) differs from what was written (`old`).
     """
 
     stream_key: str
     action: str
     edits: list[HandEdit]
+    unrecorded: bool
     keys: list[KeyChange] = field(default_factory=list)
 
     def show(self) -> None:
@@ -290,6 +295,8 @@ class StreamDrift:
         print_line(f"  {sign} stream {self.stream_key} was {self.action} by hand:", style=colour)
         for edit in self.edits:
             print_line(f"      {edit.at} UTC, revision {edit.revision}: {edit.who}, {edit.how}")
+        if self.unrecorded:
+            print_line("      while the triggers of the table were off; this is not on record")
         for key in self.keys:
             print_key_change(key)
 
@@ -337,14 +344,18 @@ def find_drift(installation: Installation) -> list[StreamDrift]:
     with installation.transaction("read") as connection:
         require_history(connection, installation)
         edited = history.find_manual_edits(connection, installation.table)
+        unrecorded = history.find_unrecorded(connection, installation.table)
     found = []
-    for key, edits in sorted(edited.items()):
-        meant, now = edits[-1].config_before, edits[0].config_after
+    for key in sorted({*edited, *unrecorded}):
+        edits = edited.get(key, [])
+        known, now = unrecorded.get(key) or (None, edits[0].config_after)
+        meant = edits[-1].config_before if edits else known
         if now in (meant, model.get(key, "")):
             continue
         action = "added" if meant is None else "removed" if now is None else "changed"
         keys = compare_configs(meant, now) if action == "changed" else []
-        found.append(StreamDrift(key, action, [hand_edit(edit) for edit in edits], keys))
+        by_hand = [hand_edit(edit) for edit in edits]
+        found.append(StreamDrift(key, action, by_hand, key in unrecorded, keys))
     return found
 
 

@@ -18,8 +18,13 @@ from datasurface.md.model_loader import loadEcosystemFromEcoModule
 from yellow_dynamic.datasurface_adapter import DATASURFACE
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.platform_settings import platform_settings
-from yellow_dynamic.plugin import YellowDynamicDataPlatform, compare_with_table, factory_text
-from yellow_dynamic.population import Population
+from yellow_dynamic.plugin import (
+    YellowDynamicDataPlatform,
+    compare_with_table,
+    factory_text,
+    removal_guards,
+)
+from yellow_dynamic.population import Guards, Population, StoredRow
 from yellow_dynamic.stream_configs import config_rows, stream_configs
 
 
@@ -44,6 +49,11 @@ class ModelPlatform:
         """The text of the factory file that bootstrap would write."""
         return factory_text(self.platform, self.eco)
 
+    @property
+    def guards(self) -> Guards:
+        """How many streams may be removed at once."""
+        return removal_guards(self.platform)
+
     @cached_property
     def rows(self) -> dict[str, str]:
         """config_json by stream key as a merge writes it.
@@ -66,7 +76,7 @@ class ModelPlatform:
 
     def compare_with_table(
         self, connection: Connection
-    ) -> tuple[dict[str, Any], Population, list[str]]:
+    ) -> tuple[dict[str, StoredRow], Population, list[str]]:
         """Return the table's rows by stream key, what a merge would change now, and why not.
 
         Raises:

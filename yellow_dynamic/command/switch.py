@@ -37,8 +37,11 @@ class Switch:
 
     def changes(self, row: StreamRow) -> bool:
         """Return whether the row is to be written."""
-        return row.status != self.status or (row.disabled_until or None) != (
-            self.until and self.until.isoformat()
+        until = self.until and self.until.isoformat()
+        return (
+            row.status != self.status
+            or row.disabled_until != until
+            or bool(self.reason and self.reason != row.reason)
         )
 
 
@@ -164,6 +167,7 @@ def write_status(installation: Installation, keys: list[str], switch: Switch) ->
         # A merge holds the table, and an UPDATE that has waited for it might miss its rows.
         lock = f"LOCK TABLE {quoted_name(connection, table)} IN ROW EXCLUSIVE MODE"
         execute_locking(connection, lock)
+        history.record_missed(connection, table)
         kept = history.is_readable(connection, installation.table)
         if not kept and (switch.reason or switch.until):
             raise OperationError(

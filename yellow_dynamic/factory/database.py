@@ -27,7 +27,10 @@ from yellow_dynamic.factory.platform import Platform
 from yellow_dynamic.factory.rules import (
     BATCH_COLUMNS,
     DISABLED_UNTIL,
-    MADE_BY_BOOTSTRAP,
+    HISTORY,
+    MERGE,
+    ROLLBACK,
+    derive_name,
     is_disabled,
 )
 
@@ -73,16 +76,16 @@ class QueryResult(NamedTuple):
     Attributes:
         rows: in the order of their keys.
         any_row: whether the table has a row at all, of this shard or not.
-        comment: the table's comment, or an empty text.
         schema: where the table is that the role sees.
-        others: other schemas with a table of the name that bootstrap made.
+        histories: the schemas with a history of such a table, which bootstrap creates beside it.
+        emptied: whether a merge has removed the last row, as far as the history says.
     """
 
     rows: list[Row]
     any_row: bool
-    comment: str
     schema: str
-    others: list[str]
+    histories: list[str]
+    emptied: bool = False
 
 
 def read_table(platform: Platform, condition: Condition) -> QueryResult:
@@ -184,12 +187,10 @@ def table_unreadable(
 QUERY = """\
 SELECT NULL, json_build_object(
     'any_row', EXISTS (SELECT FROM {table}),
-    'comment', coalesce(obj_description(own.oid, 'pg_class'), ''),
     'schema', own.relnamespace::regnamespace::text,
-    'others', ARRAY(
+    'histories', ARRAY(
         SELECT relnamespace::regnamespace::text FROM pg_class
-        WHERE relname = own.relname AND oid <> own.oid
-        AND obj_description(oid, 'pg_class') LIKE {mark}
+        WHERE relname = {history} AND relkind IN ('r', 'p')
     )
 )::text, NULL, NULL, NULL
 FROM pg_class AS own WHERE own.oid = {name}::regclass
@@ -234,18 +235,14 @@ NEWEST_BATCH = "SELECT {columns} FROM {table} WHERE key = {key} ORDER BY batch_i
 
 def query_batch(platform: Platform, key: str, user: str, password: str) -> dict[str, Any] | None:
     """Return the newest row of a key in the table of batches, over a connection of its own."""
-    driver, sql = import_driver()
+    _, sql = import_driver()
     select = sql.SQL(NEWEST_BATCH).format(
         columns=sql.SQL(", ").join(map(sql.Identifier, BATCH_COLUMNS.values())),
         table=sql.Identifier(platform.settings["batch_metrics_table"]),
         key=sql.Literal(key),
     )
     with connect(platform, user, password) as connection:
-        cursor = connection.cursor()
-        cursor.execute(sql.SQL(SESSION) + select)
-        while driver.__name__ == "psycopg" and cursor.nextset():
-            pass
-        row = cursor.fetchone()
+        row = execute_in_session(connection.cursor(), select).fetchone()
     return dict(zip(BATCH_COLUMNS, row)) if row else None
 
 
@@ -266,12 +263,12 @@ def query_table(platform: Platform, condition: Condition, user: str, password: s
             columns=sql.SQL(", ").join(map(sql.Identifier, Row._fields[:-1])),
             disabled_until=sql.SQL(DISABLED_UNTIL).format(table=table),
             name=sql.Literal(table.as_string(connection)),
-            mark=sql.Literal(f"%{MADE_BY_BOOTSTRAP}%"),
+            history=sql.Literal(derive_name(name, HISTORY)),
         )
         cursor = connection.cursor()
         return_text_as_bytes(driver, cursor)
         try:
-            cursor.execute(sql.SQL(SESSION) + select)
+            execute_in_session(cursor, select)
         except driver.Error as error:
             if classify_error(error) is not Cause.NO_TABLE:
                 raise
@@ -280,11 +277,36 @@ def query_table(platform: Platform, condition: Condition, user: str, password: s
             schemas = [schema for (schema,) in plain]
             what = describe_table(platform)
             raise table_unreadable(platform, what, error, password, schemas) from None
-        while driver.__name__ == "psycopg" and cursor.nextset():
-            pass
         (_, about, *_), *found = cursor
         rows = [Row._make(map(to_text, row)) for row in found]
-        return QueryResult(rows, **json.loads(to_text(about)))
+        result = QueryResult(rows, **json.loads(to_text(about)))
+        if result.any_row:
+            return result
+        return result._replace(emptied=was_emptied(connection, derive_name(name, HISTORY)))
+
+
+NEWEST_CHANGE = """\
+SELECT action = 'removed' AND command IN ({commands}) FROM {history}
+ORDER BY revision DESC, number DESC LIMIT 1
+"""
+
+
+def was_emptied(connection: Any, history: str) -> bool:
+    """Return whether a merge removed the last row of a table, which has none.
+
+    The history says so, if there is one that the role may read.
+    """
+    driver, sql = import_driver()
+    newest = sql.SQL(NEWEST_CHANGE).format(
+        commands=sql.SQL(", ").join(map(sql.Literal, (MERGE, ROLLBACK))),
+        history=sql.Identifier(history),
+    )
+    try:
+        found = execute_in_session(connection.cursor(), newest).fetchone()
+    except driver.Error as error:
+        log.info("The history %r cannot be read: %s", history, one_line(str(error)))
+        return False
+    return bool(found and found[0])
 
 
 # Sent in one message with the query, which the server takes for one transaction: LOCAL to it, so
@@ -296,6 +318,15 @@ SET LOCAL row_security = off;
 SELECT set_config('client_encoding', 'SQL_ASCII', true)
 WHERE current_setting('server_encoding') = 'SQL_ASCII';
 """
+
+
+def execute_in_session(cursor: Any, query: Any) -> Any:
+    """Execute a query in a session that is bounded, and return the cursor with its result."""
+    driver, sql = import_driver()
+    cursor.execute(sql.SQL(SESSION) + query)
+    while driver.__name__ == "psycopg" and cursor.nextset():
+        pass
+    return cursor
 
 
 def return_text_as_bytes(driver: Any, cursor: Any) -> None:

@@ -18,7 +18,6 @@ from yellow_dynamic.factory.database import (
 from yellow_dynamic.factory.files import snapshot_path
 from yellow_dynamic.factory.logs import log
 from yellow_dynamic.factory.platform import Platform
-from yellow_dynamic.factory.rules import EMPTIED_BY_MERGE, MADE_BY_BOOTSTRAP
 from yellow_dynamic.factory.shards import Shard
 from yellow_dynamic.factory.snapshot import read_snapshot, write_snapshot
 
@@ -79,14 +78,14 @@ def load_rows(platform: Platform, condition: Condition) -> Reading:
 
 def reject_suspect_read(platform: Platform, found: QueryResult) -> None:
     """Raise TableUnreadableError where a read that succeeded shows less than there is."""
-    if MADE_BY_BOOTSTRAP not in found.comment and found.others:
+    if found.histories and found.schema not in found.histories:
         raise TableUnreadableError(
             f"{describe_table(platform)} is not the one in schema {found.schema!r} that this role "
-            f"sees: bootstrap made the one in schema {', '.join(map(repr, found.others))}. Drop "
+            f"sees: bootstrap made the one in schema {', '.join(map(repr, found.histories))}. Drop "
             "the former, or set the role's search_path.",
             Cause.NO_TABLE,
         )
-    if found.any_row or EMPTIED_BY_MERGE in found.comment or not read_snapshot(platform):
+    if found.any_row or found.emptied or not read_snapshot(platform):
         return
     if time.time() - snapshot_path(platform).stat().st_mtime < EMPTY_DOUBTED_SECONDS:
         raise TableUnreadableError(

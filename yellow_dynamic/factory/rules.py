@@ -15,9 +15,12 @@ from croniter import croniter
 from yellow_dynamic.factory.keys import KEYS
 
 ACTIVE, DISABLED = "active", "disabled"
-# Stand in the comment of the table: who made it, and whether a merge has removed its last row.
-MADE_BY_BOOTSTRAP = "Configuration table of yellow_dynamic"
-EMPTIED_BY_MERGE = "emptied by a merge"
+# The end of the name of a table's history.
+HISTORY = "_history"
+# PostgreSQL truncates longer names.
+NAME_BYTES = 63
+# The commands that write the rows that are wanted, as the history has them.
+MERGE, ROLLBACK = "merge", "rollback"
 # Far above any real stream: a store of 100 datasets takes about 4,000 characters.
 MAX_CONFIG_CHARACTERS = 1_000_000
 AIRFLOW_ID_CHARACTERS = 250
@@ -85,6 +88,15 @@ def build_dag_id(platform_name: str, stream_key: str) -> str:
     """Return the id of a stream's DAG; `platform_name` is its name in Airflow."""
     end = "" if stream_key.endswith(TRANSFORMER_END) else INGESTION_END
     return f"{platform_name}__{stream_key}{end}"
+
+
+def derive_name(table: str, suffix: str) -> str:
+    """Return a table's name with a suffix, shortened where PostgreSQL would truncate it."""
+    if len(f"{table}{suffix}".encode()) <= NAME_BYTES:
+        return f"{table}{suffix}"
+    digest = hashlib.sha256(table.encode()).hexdigest()[:8]
+    start = table.encode()[: NAME_BYTES - len(suffix) - len(digest) - 1].decode(errors="ignore")
+    return f"{start}_{digest}{suffix}"
 
 
 def parse_dag_id(platform_name: str, dag_id: str) -> str | None:

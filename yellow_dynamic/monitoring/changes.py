@@ -58,7 +58,7 @@ def change_as_json(change: Change) -> dict[str, Any]:
         "login": change.login,
         "application": change.application,
         "about": change.audit_metadata,
-        "action": change.action,
+        "action": change.what,
         "stream_key": change.stream_key,
         "status": [change.status_before, change.status_after],
         "disabled_until": change.disabled_until,

@@ -16,7 +16,7 @@ from yellow_dynamic.factory.secrets import role_secret_keys
 from yellow_dynamic.merge_store import store_url, table_transaction
 from yellow_dynamic.monitoring import OperationError, airflow_python
 from yellow_dynamic.monitoring.in_airflow import FactoryFile, LoadedFactory
-from yellow_dynamic.population import Population
+from yellow_dynamic.population import Guards, Population, StoredRow
 
 
 class PlatformModel(Protocol):
@@ -31,12 +31,16 @@ class PlatformModel(Protocol):
         """The text of the factory file that bootstrap would write."""
 
     @property
+    def guards(self) -> Guards:
+        """How many streams may be removed at once."""
+
+    @property
     def rows(self) -> dict[str, str]:
         """The config_json that a merge would write, by stream key."""
 
     def compare_with_table(
         self, connection: Connection
-    ) -> tuple[dict[str, Any], Population, list[str]]:
+    ) -> tuple[dict[str, StoredRow], Population, list[str]]:
         """Return the rows of the table, what a merge would change, and why it would be refused."""
 
 

@@ -57,8 +57,12 @@ class StreamRow:
         if until:
             over = "" if self.is_disabled else ", which is over"
             words.append(f"until {until.replace('T', ' ')} UTC{over}")
-        reason = change and change.audit_metadata.get("reason")
-        return f"{', '.join(words)}{f': {reason}' if reason else ''}"
+        return f"{', '.join(words)}{f': {self.reason}' if self.reason else ''}"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was disabled, as the history has it."""
+        return self.disabled_by.audit_metadata.get("reason") if self.disabled_by else None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -89,7 +93,7 @@ class StreamRow:
             "until": self.disabled_until,
             "by": change and change.who,
             "at": change and change.changed_at.isoformat(timespec="seconds"),
-            "reason": change and change.audit_metadata.get("reason"),
+            "reason": self.reason,
         }
 
 

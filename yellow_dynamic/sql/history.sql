@@ -7,7 +7,7 @@
 
 -- record_changes --
 -- Record how the rows {old} became the rows {new}. The expressions are in the order of the
--- columns of the history.
+-- columns of the history. A command with a reason is on record though the row stays as it is.
 INSERT INTO {history} (
 {columns}
 )
@@ -27,7 +27,11 @@ SELECT
     stream_key, o.config_json, o.status, n.config_json, n.status,
     CASE WHEN n.stream_key IS NULL THEN o.disabled_until ELSE n.disabled_until END
 FROM {old} AS o FULL JOIN {new} AS n USING (stream_key)
-WHERE o.stream_key IS NULL OR n.stream_key IS NULL
+WHERE {differs}
+    OR CAST(nullif(current_setting('{setting}', true), '') AS json) ->> 'reason' IS NOT NULL
+
+-- differs --
+o.stream_key IS NULL OR n.stream_key IS NULL
     OR (o.config_json, o.status, o.disabled_until)
         IS DISTINCT FROM (n.config_json, n.status, n.disabled_until)
 
@@ -37,6 +41,9 @@ WHERE o.stream_key IS NULL OR n.stream_key IS NULL
 -- have the name of a variable.
 --
 -- Nobody else may attach a function to a table of their own, so EXECUTE is revoked.
+--
+-- Whoever sets the status alone disables the stream from now on: a time that is over would let it
+-- run.
 CREATE OR REPLACE FUNCTION {record}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $body$
 #variable_conflict use_variable
@@ -81,7 +88,19 @@ BEGIN
     RETURN NULL;
 END
 $body$;
-REVOKE ALL ON FUNCTION {guard}() FROM PUBLIC
+REVOKE ALL ON FUNCTION {guard}() FROM PUBLIC;
+CREATE OR REPLACE FUNCTION {switch}() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $body$
+BEGIN
+    IF NEW.status = 'disabled' AND NEW.disabled_until <= timezone('UTC', now())
+        AND NEW.disabled_until IS NOT DISTINCT FROM OLD.disabled_until
+    THEN
+        NEW.disabled_until := NULL;
+    END IF;
+    RETURN NEW;
+END
+$body$;
+REVOKE ALL ON FUNCTION {switch}() FROM PUBLIC
 
 -- create_triggers --
 DROP TRIGGER IF EXISTS {inserted} ON {table};
@@ -99,13 +118,21 @@ FOR EACH STATEMENT EXECUTE FUNCTION {record}();
 DROP TRIGGER IF EXISTS {truncated} ON {table};
 CREATE TRIGGER {truncated} BEFORE TRUNCATE ON {table}
 FOR EACH STATEMENT EXECUTE FUNCTION {record}();
+DROP TRIGGER IF EXISTS {switched} ON {table};
+CREATE TRIGGER {switched} BEFORE UPDATE OF status ON {table}
+FOR EACH ROW EXECUTE FUNCTION {switch}();
 DROP TRIGGER IF EXISTS {append_only} ON {history};
 CREATE TRIGGER {append_only} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {history}
 FOR EACH STATEMENT EXECUTE FUNCTION {guard}()
 
 -- is_complete --
-SELECT EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:record) AND prosrc = :record_body)
+-- What records the changes runs with the privileges of its owner, which has to own the history.
+SELECT EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:record) AND prosrc = :record_body
+        AND proowner = (SELECT relowner FROM pg_class WHERE oid = to_regclass(:history)))
     AND EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:guard) AND prosrc = :guard_body)
+    AND EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:switch) AND prosrc = :switch_body)
+    AND EXISTS (SELECT FROM pg_trigger
+        WHERE tgrelid = to_regclass(:table) AND tgfoid = to_regproc(:switch) AND tgenabled <> 'D')
     AND (SELECT count(*) FROM pg_trigger
         WHERE tgrelid = to_regclass(:table) AND tgfoid = to_regproc(:record) AND tgenabled <> 'D'
     ) = 4
@@ -146,6 +173,22 @@ SELECT stream_key, config_after AS config_json, status_after AS status, disabled
     ORDER BY stream_key, revision DESC, number DESC
 ) AS newest WHERE action <> 'removed'
 
+-- has_disabled_until --
+SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(:table)
+    AND attname = 'disabled_until' AND NOT attisdropped)
+
+-- unrecorded --
+-- The rows that differ from what the history has of them. A look at the newest change of each
+-- stream is faster than one at all changes.
+SELECT streams.stream_key, o.config_json, n.config_json
+FROM (SELECT stream_key FROM {table} UNION SELECT stream_key FROM {history}) AS streams
+LEFT JOIN {table} AS n ON n.stream_key = streams.stream_key
+LEFT JOIN LATERAL (
+    SELECT stream_key, config_after AS config_json, status_after AS status, disabled_until, action
+    FROM {history} WHERE stream_key = streams.stream_key ORDER BY revision DESC, number DESC LIMIT 1
+) AS o ON o.action <> 'removed'
+WHERE coalesce(o.stream_key, n.stream_key) IS NOT NULL AND ({differs})
+
 -- removed_while_disabled --
 SELECT stream_key, disabled_until FROM (
     SELECT DISTINCT ON (stream_key) * FROM {history}
@@ -163,3 +206,24 @@ DELETE FROM {history} AS old WHERE changed_at < :before AND EXISTS (
         AND (newer.revision, newer.number) > (old.revision, old.number)
         AND (newer.action IN ('disabled', 'enabled')) = (old.action IN ('disabled', 'enabled'))
 )
+
+-- mark_pruned --
+-- The triggers count the changes of a revision from 1: number 0 says that the rows of earlier
+-- revisions are not on record any more.
+DELETE FROM {history} WHERE stream_key = '' AND number = 0;
+INSERT INTO {history} (
+    revision, number, transaction_id, changed_at, login, application, command, about, action,
+    stream_key
+) SELECT
+    {first_revision}, 0, txid_current(), timezone('UTC', clock_timestamp()), session_user,
+    current_setting('application_name'),
+    CAST(nullif(current_setting('{setting}', true), '') AS json) ->> 'command',
+    nullif(current_setting('{setting}', true), ''), 'removed', ''
+
+-- first_revision --
+-- Earlier releases kept it in the comment of the history alone.
+SELECT greatest(
+    1, max(revision),
+    CAST(substring(obj_description(CAST(:name AS regclass), 'pg_class')
+        FROM '^Complete from revision (\d+)') AS bigint)
+) FROM {history} WHERE stream_key = '' AND number = 0
