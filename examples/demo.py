@@ -32,6 +32,7 @@ from typing import IO, Any, NamedTuple
 try:
     import yaml
     from psycopg2 import sql
+    from psycopg2.errors import QueryCanceled
     from rich.console import Console
     from rich.table import Table
 
@@ -210,7 +211,7 @@ def start_services(services: ExitStack) -> Demo:
             env={
                 "KUBECONFIG": str(kube.kubeconfig),
                 "PGHOSTADDR": postgres.address,
-                # A role that can read the two configuration tables and nothing else.
+                # A role that can only read what the factory files and the page Streams need.
                 "postgres_USER": "airflow_reader",
                 "postgres_PASSWORD": logins["airflow_reader"],
             },
@@ -233,8 +234,12 @@ def load_source(demo: Demo) -> None:
             statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, NULL 'NA')").format(
                 sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
             )
-            with connection, connection.cursor() as cursor:
-                cursor.copy_expert(statement, rows)
+            try:
+                with connection, connection.cursor() as cursor:
+                    cursor.copy_expert(statement, rows)
+            except QueryCanceled:
+                # What psycopg2 makes of Ctrl-C while it reads the file.
+                raise KeyboardInterrupt from None
     demo.postgres.execute(
         "GRANT SELECT ON ALL TABLES IN SCHEMA public TO source_reader;"
         "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO source_reader",
@@ -340,6 +345,21 @@ def check_as_operator(demo: Demo) -> None:
         console.print(done.stdout + done.stderr, markup=False, highlight=False)
 
 
+def check_page(demo: Demo, expected: set[str]) -> None:
+    """Check that Airflow's page Streams shows each stream as healthy, and no problem."""
+
+    def is_well() -> None:
+        found = demo.airflow.get("/yellow-dynamic/api/streams", limit=100)
+        states = {stream["dag_id"]: stream["state"] for stream in found["streams"]}
+        problems = [each for platform in found["platforms"] for each in platform["problems"]]
+        if problems or states != dict.fromkeys(expected, "healthy"):
+            raise NotYetError(f"The page Streams shows {states}, and the problems {problems}.")
+
+    with step("Looking at Airflow's page Streams"):
+        wait_until(is_well, seconds=60, every=1)
+    demo.check(f"the page Streams shows {len(expected)} streams, all healthy, and no problem", True)
+
+
 def write_login(demo: Demo) -> None:
     """Write a file for a shell to source, after which the commands of an operator work."""
     variables = {
@@ -437,6 +457,7 @@ def second_day(demo: Demo) -> None:
     check_merge_stores(demo, FACTS_AFTER)
     check_history(demo)
     check_as_operator(demo)
+    check_page(demo, expected)
     demo.check(
         "no file in Airflow's DAG folder was touched, by sha256 and modification time",
         dag_folder_state() == dag_files,
@@ -453,10 +474,23 @@ def dag_ids(facts: Iterable[str]) -> set[str]:
 
 
 def grant_to_airflow(demo: Demo) -> None:
-    """Let Airflow's role read the two tables of stream configurations."""
-    tables = [sql.Identifier(f"{platform.lower()}_airflow_dsg") for platform in PLATFORMS]
-    statement = sql.SQL("GRANT SELECT ON {} TO airflow_reader").format(sql.SQL(", ").join(tables))
-    demo.postgres.execute(statement, database=MERGE)
+    """Give Airflow's role what it needs, by the file that bootstrap wrote for each platform."""
+    environment = clean_environment(
+        PGHOSTADDR=demo.postgres.address,
+        PGHOST=demo.postgres.address,
+        PGPORT=str(demo.postgres.port),
+        PGUSER=demo.postgres.user,
+        PGPASSWORD=demo.postgres.password,
+    )
+    psql = [str(demo.postgres.programs / "psql"), "--no-psqlrc", "--quiet", "--dbname", MERGE]
+    for platform in PLATFORMS:
+        file = FOLDER / "output" / platform / f"{platform.lower()}-airflow-reader.sql"
+        argv = [*psql, "--file", str(file)]
+        process = ChildProcess(file.name, argv, env=environment, log=FOLDER / "psql.log")
+        try:
+            process.wait(60)
+        finally:
+            process.stop()
 
 
 def change_model() -> None:

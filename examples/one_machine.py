@@ -675,7 +675,7 @@ class Airflow(Service):
             process.raise_if_ended()
 
     def get(self, path: str, **params: Any) -> Any:
-        """Return the decoded answer of GET /api/v2/`path`.
+        """Return the decoded answer of GET `path`, or of /api/v2/`path` without a slash in front.
 
         Raises:
             ServiceError: When Airflow refuses.
@@ -794,7 +794,8 @@ class Airflow(Service):
                 login = {"username": self.user, "password": self.password}
                 token = self._http.post("/auth/token", json=login).raise_for_status().json()
                 self._http.headers["Authorization"] = f"Bearer {token['access_token']}"
-            answer = self._http.request(method, f"/api/v2/{path}", **content)
+            address = path if path.startswith("/") else f"/api/v2/{path}"
+            answer = self._http.request(method, address, **content)
             answer.raise_for_status()
         except httpx.HTTPStatusError as error:
             refusal = error.response

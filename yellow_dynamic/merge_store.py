@@ -41,6 +41,7 @@ def config_table(name: str) -> Table:
         Column("status", String(length=50)),
         Column("created_at", TIMESTAMP()),
         Column("updated_at", TIMESTAMP()),
+        comment="Configuration table of yellow_dynamic",
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,6 +95,24 @@ def test_order_of_rows_and_further_columns_do_not_change_the_hash(
         "CREATE TABLE merged AS SELECT 7 AS batch, * FROM t ORDER BY column1 DESC", database=source
     )
     assert demo.content(postgres, source, "merged", "t") == demo.content(postgres, source, "t", "t")
+
+
+def test_ctrl_c_while_the_source_is_loaded_is_no_error(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "SOURCE", "demo_interrupted")
+    monkeypatch.setattr(demo, "MERGE", "demo_interrupted_merge")
+    monkeypatch.setattr(demo, "open_csv", lambda table: nullcontext(Interrupted(b"carrier,name\n")))
+    for role in ("merge_writer", "source_reader"):
+        postgres.create_role(role, "secret")
+    running = demo.Demo(postgres, kube=None, airflow=None, logins={})  # type: ignore[arg-type]
+
+    with pytest.raises(KeyboardInterrupt):
+        demo.load_source(running)
 
 
 @pytest.mark.slow
