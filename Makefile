@@ -102,10 +102,7 @@ test-scheduler-airflow2: $(VENV2)/.dev  ## The same on Airflow 2.11, without the
 		$(WHOLE_PLATFORM) -rs $(ARGS)
 
 faults: $(VENV)/.dev  ## Inject every fault for real, and print what survived and what was lost
-	$(VENV)/$(PYTEST) tests/reliability tests/embedded/test_job_process.py::test_killed_anywhere_the_job_does_nothing_or_everything \
-		tests/factory/test_one_pod.py tests/factory/test_policies.py tests/factory/test_doubtful_reads.py \
-		tests/factory/test_ending.py tests/factory/test_places.py tests/plugin/test_advice.py \
-		tests/cli/test_faults_stay_apart.py tests/cli/test_terminals.py $(ARGS)
+	$(VENV)/$(PYTEST) -m "(from_the_field or injects_faults) and not scheduler" $(ARGS)
 
 mutants: $(VENV)/.dev  ## Change the modules in one place at a time, and see that a test notices; NAMES="*rules*" for some
 	PYTHONPATH=examples:tests $(VENV)/bin/python tests/mutants.py $(NAMES:%='%')

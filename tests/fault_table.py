@@ -1,12 +1,15 @@
 """The table of injected faults: tests record what each fault did, and the run ends with all.
 
 `tests/conftest.py` registers this module as a plugin. Each worker of a parallel run has a table of
-its own; they are added up where the run is controlled.
+its own; they are added up where the run is controlled. A test that docs/reliability.md names under
+a kind of fault counts as one injection of it.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +110,26 @@ def _table_of(config: pytest.Config) -> FaultTable:
 def faults(request: pytest.FixtureRequest) -> FaultTable:
     """The table of injected faults, which is printed when all tests have run."""
     return _table_of(request.config)
+
+
+def kinds_by_test() -> dict[str, str]:
+    """Return the kind of fault under which docs/reliability.md names a test, by the test's name."""
+    page = Path(__file__).parents[1] / "docs" / "reliability.md"
+    bullets = re.findall(
+        r"^- \*\*(.+?)\*\*: (.+(?:\n  .+)*)", page.read_text("utf-8"), re.MULTILINE
+    )
+    return {name: kind for kind, text in bullets for name in re.findall(r"`(test_\w+)`", text)}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests whose faults the table counts."""
+    kinds = kinds_by_test()
+    for item in items:
+        if "faults" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.injects_faults)
+        elif kind := kinds.get(getattr(item, "originalname", "")):
+            item.add_marker(pytest.mark.from_the_field(kind))
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
