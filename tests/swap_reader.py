@@ -36,7 +36,8 @@ def main(factory_file: str, stop: Path) -> None:
             platform = factory["BUILDER"].platform
             shard = factory["current_shard"](platform)
             reads[digest(factory["load_shard"](platform, shard).rows)] += 1
-            snapshots[digest(factory["read_snapshot"](platform) or [])] += 1
+            snapshot = factory["read_snapshot"](platform)
+            snapshots[digest(snapshot.rows if snapshot else [])] += 1
             if stop.exists():
                 break
     print(json.dumps({"reads": reads, "snapshots": snapshots, "parses": parses}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from typing import Any
@@ -15,17 +14,6 @@ pytestmark = pytest.mark.from_the_field("a read that shows less than there is")
 
 DAG_ID = "yellowlive__Store1_ingestion"
 PASSWORD = "reads-only-7"
-
-
-@pytest.fixture(params=["psycopg2", "psycopg"])
-def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The driver that the factory file finds."""
-    if request.param == "psycopg":
-        find = importlib.util.find_spec
-        monkeypatch.setattr(
-            importlib.util, "find_spec", lambda name: None if name == "psycopg2" else find(name)
-        )
-    return str(request.param)
 
 
 def become_reader(site: Site, *, search_path: str = "") -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import shutil
+import time
 from typing import Any
 
 import pytest
@@ -67,7 +71,52 @@ def test_stream_that_ends_keeps_its_dag_while_it_has_a_run(
 
     assert DAG_ID not in parse(installed, set())
     assert DAG_ID not in parse(installed, runs)
-    assert not (installed.snapshots / "yellowlive.ended.json").exists()
+    assert json.loads((installed.snapshots / "yellowlive.ended.json").read_text()) == {}
+
+
+@pytest.mark.parametrize("end", [end_by_disabling, end_by_merge])
+def test_new_disk_keeps_the_dag_of_a_stream_that_has_just_ended(
+    installed: Site, runs: set[str], end: Any
+) -> None:
+    parse(installed, runs)
+    end(installed)
+    parse(installed, runs)
+    shutil.rmtree(installed.snapshots)
+
+    for _ in range(2):
+        assert "ending" in parse(installed, runs)[DAG_ID].tags
+    assert DAG_ID not in parse(installed, set())
+
+
+def test_history_is_read_by_either_driver(installed: Site, driver: str) -> None:
+    end_by_disabling(installed)
+    module: Any = import_file(installed.factory_file, UNREGISTERED)
+
+    [(key, since)] = module.read_ended(module.BUILDER.platform).items()
+
+    assert (key, 0 <= time.time() - since < 600) == ("Store1", True)
+
+
+def test_new_disk_asks_for_no_stream_that_was_removed_long_ago(
+    installed: Site, runs: set[str]
+) -> None:
+    end_by_merge(installed)
+    installed.sql(
+        "SET session_replication_role = replica;"
+        "UPDATE {table}_history SET changed_at = changed_at - interval '8 days'"
+    )
+
+    assert DAG_ID not in parse(installed, runs)
+
+
+def test_table_without_a_history_says_which_streams_are_disabled(
+    installed: Site, runs: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    end_by_disabling(installed)
+    installed.sql("DROP TABLE {table}_history")
+
+    assert "ending" in parse(installed, runs)[DAG_ID].tags
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_stream_that_comes_back_has_its_own_dag_again(installed: Site, runs: set[str]) -> None:
@@ -132,12 +181,14 @@ def test_tasks_of_an_ended_stream_find_their_dag(installed: Site, end: Any) -> N
 def test_dag_processor_is_asked_for_unfinished_tasks(
     installed: Site, monkeypatch: pytest.MonkeyPatch, count: int, stays: bool
 ) -> None:
-    from airflow.sdk.execution_time import comms, task_runner
+    from airflow.sdk.execution_time import task_runner
+    from pydantic import TypeAdapter
 
     class Supervisor:
         """The other end of the processor's pipe."""
 
-        body_decoder: Any = "its own"
+        body_decoder: Any = TypeAdapter(int)
+        _thread_lock = None
 
         def send(self, message: Any) -> Any:
             assert (message.dag_id, "null" in message.states) == (DAG_ID, True)
@@ -151,5 +202,3 @@ def test_dag_processor_is_asked_for_unfinished_tasks(
     dags = installed.parse()
 
     assert (DAG_ID in dags) == stays
-    assert supervisor.body_decoder == "its own"
-    assert comms.TICount(count=count).count == count

@@ -10,7 +10,7 @@ from conftest import DAG
 from units.conftest import SETTINGS, row
 
 from yellow_dynamic.factory.dag import DagBuilder
-from yellow_dynamic.factory.files import owned_by_us, snapshot_path, write_atomic
+from yellow_dynamic.factory.files import read_own, snapshot_path, write_atomic
 from yellow_dynamic.factory.platform import Platform
 
 
@@ -44,7 +44,8 @@ def test_file_is_replaced_whole_and_private(tmp_path: Path) -> None:
         assert path.read_text() == text
     assert path.stat().st_mode & 0o777 == 0o600
     assert [each.name for each in path.parent.iterdir()] == ["note.json"]
-    assert owned_by_us(path)
+    own = read_own(path)
+    assert own and own.text == "two"
 
 
 def test_platforms_in_one_process_share_nothing(platform: Platform, tmp_path: Path) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from airflow_names import DAG, IS_AIRFLOW_2, AirflowException
 from units.conftest import SETTINGS, row
 
 from yellow_dynamic import __version__
-from yellow_dynamic.factory import draining, rows
+from yellow_dynamic.factory import draining, registration, rows, snapshot
 from yellow_dynamic.factory.causes import Cause
 from yellow_dynamic.factory.constants import UNREGISTERED
 from yellow_dynamic.factory.database import QueryResult, Row, TableUnreadableError
@@ -35,6 +38,8 @@ class Parses:
         self.table: list[Row] | None = []
         #: The DAGs that have a run; None while Airflow does not answer.
         self.running: set[str] | None = set()
+        #: The DAGs that Airflow was asked about.
+        self.asked: list[str] = []
         monkeypatch.setattr(rows, "read_table", self._read)
         monkeypatch.setattr(draining, "has_active_run", self._has_run)
         monkeypatch.setattr(draining, "can_take_out_of_service", lambda: True)
@@ -54,6 +59,7 @@ class Parses:
         return QueryResult(self.table, bool(self.table), "public", ["public"])
 
     def _has_run(self, dag_id: str) -> bool:
+        self.asked.append(dag_id)
         if self.running is None:
             raise OSError("no answer")
         return dag_id in self.running
@@ -147,7 +153,7 @@ def test_ended_stream_keeps_its_dag_while_it_has_a_run(parses: Parses) -> None:
     assert list(json.loads(parses.note.read_text())) == ["A"]
     parses.running = set()
     assert list(parses.dags()) == [dag_id("B")]
-    assert not parses.note.exists()
+    assert json.loads(parses.note.read_text()) == {}
 
 
 def test_ended_streams_whose_runs_have_ended_are_forgotten(parses: Parses) -> None:
@@ -180,12 +186,121 @@ def test_note_that_cannot_be_written_costs_no_dag(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(draining, "write_atomic", refuse)
+    monkeypatch.setattr(draining, "write_draining", refuse)
     with caplog.at_level(logging.WARNING):
         dags = parses.dags()
 
     assert set(dags) == {dag_id("B"), dag_id("C")}
     assert "cannot be written: No space left on device." in caplog.text
+
+
+def test_full_disk_costs_no_dag_of_a_stream_that_has_ended(
+    parses: Parses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parses.table, parses.running = [row("A"), row("B")], {dag_id("A")}
+    parses()
+    parses.table = [row("B")]
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshot, "write_atomic", refuse)
+
+    for _ in range(2):
+        assert set(parses.dags()) == {dag_id("A"), dag_id("B")}
+
+
+def test_parse_asks_a_bounded_number_of_times_and_then_of_the_others(parses: Parses) -> None:
+    many = draining.MOST_QUESTIONS
+    keys = [f"S{number:03}" for number in range(many + 2)]
+    parses.table = [row(key) for key in (*keys, "Stays")]
+    parses.running = set(map(dag_id, keys))
+    parses()
+    parses.table = [row("Stays")]
+
+    first = parses.dags()
+    asked = list(parses.asked)
+    second = parses.dags()
+
+    assert set(first) == set(second) == {dag_id("Stays"), *parses.running}
+    assert len(asked) == len(parses.asked) - many == many
+    assert set(parses.asked) == set(map(dag_id, keys))
+
+
+def test_question_without_an_answer_does_not_keep_a_parse(
+    parses: Parses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parses.table = [row("A"), row("B")]
+    parses()
+    parses.table = [row("B")]
+    answered = threading.Event()
+    monkeypatch.setattr(draining, "has_active_run", lambda _: answered.wait())
+    monkeypatch.setattr(draining, "ASKING_SECONDS", 0.01)
+
+    found = set(parses.dags())
+    answered.set()
+
+    assert found == {dag_id("A"), dag_id("B")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"A": "yesterday"}', "[" * 100_000, "\udcff"],
+    ids=["empty", "cut", "foreign JSON", "no time", "deep", "no text"],
+)
+def test_damaged_note_counts_as_none(
+    parses: Parses, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    off = row("A")._replace(status="disabled")
+    parses.table, parses.running = [row("A"), row("B")], {dag_id("A")}
+    parses()
+    parses.table = [off, row("B")]
+    parses()
+    parses.note.write_text(text, errors="surrogateescape")
+
+    with caplog.at_level(logging.WARNING):
+        dags = parses.dags()
+
+    assert "ending" in dags[dag_id("A")].tags
+    warnings = [it.getMessage() for it in caplog.records if it.levelno >= logging.WARNING]
+    [warning] = warnings
+    assert warning.startswith(f"The note {parses.note} of streams that have ended is ignored: ")
+    assert list(json.loads(parses.note.read_text())) == ["A"]
+
+
+def test_damaged_note_stays_until_the_table_can_be_read(parses: Parses) -> None:
+    off = row("A")._replace(status="disabled")
+    parses.table, parses.running = [off, row("B")], {dag_id("A")}
+    parses()
+    parses.note.write_text("{")
+    parses.table = None
+
+    assert "ending" in parses.dags()[dag_id("A")].tags
+    assert parses.note.read_text() == "{"
+
+
+def test_deep_snapshot_is_a_damaged_one(parses: Parses) -> None:
+    parses.table = [row("A")]
+    parses()
+    (parses.note.parent / "yellowlive.json").write_text("[" * 100_000)
+
+    assert list(parses.dags()) == [dag_id("A")]
+
+
+def test_static_file_that_goes_while_it_is_looked_for_costs_no_dag(
+    parses: Parses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parses.table = [row("A")]
+    static = parses.file.with_name(f"{dag_id('A')}.py")
+    static.write_text("A")
+
+    def find(*_: object, **__: object) -> list[str]:
+        static.unlink()
+        return [str(static)]
+
+    monkeypatch.setattr(registration, "find_dag_file_paths", find)
+
+    assert list(parses.dags()) == [dag_id("A")]
 
 
 def test_dag_of_an_ended_stream_that_airflow_refuses_costs_no_other(
@@ -306,3 +421,38 @@ def test_infrastructure_failure_passes_a_file_that_cannot_be_imported(
 @pytest.mark.skipif(IS_AIRFLOW_2, reason="any program of Airflow 2 may ask its database")
 def test_only_the_dag_processor_drains() -> None:
     assert not draining.can_take_out_of_service()
+
+
+@pytest.mark.skipif(IS_AIRFLOW_2, reason="Airflow 2 is asked by its database")
+def test_late_answer_is_not_taken_for_that_to_another_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from airflow.dag_processing.processor import ToDagProcessor
+    from airflow.sdk.execution_time import comms, task_runner
+    from pydantic import TypeAdapter
+
+    ours, theirs = socket.socketpair()
+    ready = threading.Event()
+    supervisor: Any = comms.CommsDecoder(socket=ours, body_decoder=TypeAdapter[Any](ToDagProcessor))
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    monkeypatch.setattr(draining, "ASKING_SECONDS", 0.01)
+
+    def manage() -> None:
+        """Answer one question after the other, as the DAG processor's manager does."""
+        for answer in (
+            {"type": "TICount", "count": 1},
+            {"type": "VariableResult", "key": "wanted", "value": "right"},
+        ):
+            length = int.from_bytes(theirs.recv(4, socket.MSG_WAITALL), "big")
+            number, *_ = msgspec.msgpack.decode(theirs.recv(length, socket.MSG_WAITALL))
+            ready.wait()
+            theirs.sendall(comms._ResponseFrame(id=number, body=answer).as_bytes())
+
+    manager = threading.Thread(target=manage)
+    manager.start()
+    with ours, theirs:
+        assert draining.ask_for_runs([dag_id("A")]) == {}
+        threading.Timer(0.01, ready.set).start()
+
+        assert supervisor.send(comms.GetVariable(key="wanted")).value == "right"
+        manager.join()

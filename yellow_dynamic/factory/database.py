@@ -103,12 +103,27 @@ def read_newest_batch(platform: Platform, key: str | None) -> dict[str, Any] | N
     """
     if key is None:
         return None
-    what = describe_table(platform, "batch_metrics_table", "table of batches")
+    what = describe_table(platform, platform.settings["batch_metrics_table"], "table of batches")
     try:
         return run_with_deadline(platform, what, functools.partial(query_batch, platform, key))
     except TableUnreadableError as error:
         log.warning("What the job brought is not known. %s", error)
         return None
+
+
+def read_ended(platform: Platform) -> dict[str, float]:
+    """Return the streams that were disabled or removed lately, and when, the last one first.
+
+    Returns:
+        An empty dict too where the table has no history, or this role may not read it.
+    """
+    what = describe_table(platform, history_name(platform), "history")
+    try:
+        found = run_with_deadline(platform, what, functools.partial(query_ended, platform))
+    except TableUnreadableError:
+        # It is there for people, and the streams run without it.
+        return {}
+    return dict(found)
 
 
 def run_with_deadline(platform: Platform, what: str, query: Callable[[str, str], Any]) -> Any:
@@ -241,9 +256,33 @@ def query_batch(platform: Platform, key: str, user: str, password: str) -> dict[
         table=sql.Identifier(platform.settings["batch_metrics_table"]),
         key=sql.Literal(key),
     )
+    rows = fetch_rows(platform, select, user, password)
+    return dict(zip(BATCH_COLUMNS, rows[0])) if rows else None
+
+
+# The streams whose newest changes made them other than active, among a bounded number of changes.
+ENDED = """\
+SELECT stream_key, extract(epoch FROM max(changed_at) AT TIME ZONE 'UTC')::float8 FROM (
+    SELECT stream_key, status_after, changed_at FROM {history}
+    ORDER BY revision DESC, number DESC LIMIT 10000
+) AS newest
+WHERE status_after IS DISTINCT FROM 'active' AND stream_key <> ''
+AND changed_at > timezone('UTC', now()) - interval '7 days'
+GROUP BY stream_key ORDER BY max(changed_at) DESC LIMIT 1000
+"""
+
+
+def query_ended(platform: Platform, user: str, password: str) -> list[tuple[str, float]]:
+    """Return the streams of `read_ended` over a connection of its own."""
+    _, sql = import_driver()
+    history = sql.Identifier(history_name(platform))
+    return fetch_rows(platform, sql.SQL(ENDED).format(history=history), user, password)
+
+
+def fetch_rows(platform: Platform, select: Any, user: str, password: str) -> list[tuple[Any, ...]]:
+    """Return what a SELECT gives over a connection of its own."""
     with connect(platform, user, password) as connection:
-        row = execute_in_session(connection.cursor(), select).fetchone()
-    return dict(zip(BATCH_COLUMNS, row)) if row else None
+        return list(execute_in_session(connection.cursor(), select).fetchall())
 
 
 def query_table(platform: Platform, condition: Condition, user: str, password: str) -> QueryResult:
@@ -263,7 +302,7 @@ def query_table(platform: Platform, condition: Condition, user: str, password: s
             columns=sql.SQL(", ").join(map(sql.Identifier, Row._fields[:-1])),
             disabled_until=sql.SQL(DISABLED_UNTIL).format(table=table),
             name=sql.Literal(table.as_string(connection)),
-            history=sql.Literal(derive_name(name, HISTORY)),
+            history=sql.Literal(history_name(platform)),
         )
         cursor = connection.cursor()
         return_text_as_bytes(driver, cursor)
@@ -282,7 +321,7 @@ def query_table(platform: Platform, condition: Condition, user: str, password: s
         result = QueryResult(rows, **json.loads(to_text(about)))
         if result.any_row:
             return result
-        return result._replace(emptied=was_emptied(connection, derive_name(name, HISTORY)))
+        return result._replace(emptied=was_emptied(connection, history_name(platform)))
 
 
 NEWEST_CHANGE = """\
@@ -363,12 +402,17 @@ def table_address(platform: Platform) -> tuple[str, str, str]:
     )
 
 
+def history_name(platform: Platform) -> str:
+    """Return the name of the history of the platform's table."""
+    return derive_name(platform.settings["config_table"], HISTORY)
+
+
 def describe_table(
-    platform: Platform, setting: str = "config_table", title: str = "configuration table"
+    platform: Platform, name: str | None = None, title: str = "configuration table"
 ) -> str:
     """Return which table of which platform, and where it is, as errors name it."""
     host, port, database = table_address(platform)
     return one_line(
-        f"The {title} {platform.settings[setting]!r} of platform "
+        f"The {title} {name or platform.settings['config_table']!r} of platform "
         f"{platform.label!r} (database {database!r} on {host}:{port})"
     )

@@ -7,51 +7,86 @@ gone stays, without a schedule, for as long as it has a run.
 from __future__ import annotations
 
 import functools
-import json
+import threading
 import time
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
 
 from yellow_dynamic.factory.acceptance import format_reason, validated
 from yellow_dynamic.factory.compat import DAG
 from yellow_dynamic.factory.dag import DagBuilder
-from yellow_dynamic.factory.files import snapshot_path, write_atomic
+from yellow_dynamic.factory.database import read_ended
+from yellow_dynamic.factory.files import describe_disk_error, snapshot_path
 from yellow_dynamic.factory.logs import log
 from yellow_dynamic.factory.platform import Platform
+from yellow_dynamic.factory.rows import Reading
 from yellow_dynamic.factory.rules import build_dag_id
-from yellow_dynamic.factory.snapshot import DRAINING, read_draining
+from yellow_dynamic.factory.shards import Shard
+from yellow_dynamic.factory.snapshot import DRAINING, write_draining
 
 # For how long at most a stream that has ended keeps its DAG where Airflow does not say whether it
 # has a run.
 DRAINING_SECONDS = 24 * 60 * 60
-# How long a parse asks Airflow for runs.
+# How long a parse asks Airflow for runs, and how often.
 ASKING_SECONDS = 5
+MOST_QUESTIONS = 50
+# Of so many streams at most a parse looks up that they have ended.
+MOST_ENDED = 200
 UNFINISHED = ("null", "scheduled", "queued", "running", "restarting", "deferred")
 
 
-def draining_dags(builder: DagBuilder) -> dict[str, DAG]:
-    """Return the DAGs of the noted streams that have a run, and forget the others."""
-    platform = builder.platform
-    noted = read_draining(platform)
-    if not (noted and can_take_out_of_service()):
+def draining_dags(builder: DagBuilder, reading: Reading, shard: Shard) -> dict[str, DAG]:
+    """Return the DAGs of the streams that have ended and have a run, and forget the others.
+
+    Where Airflow does not say whether a stream has a run, it keeps its DAG.
+    """
+    noted = reading.ended
+    if noted == {} or not can_take_out_of_service():
         return {}
-    ids = {build_dag_id(platform.name, key): key for key in noted}
-    running = {ids[dag_id] for dag_id in dags_with_active_runs(ids, noted)}
-    if running != noted.keys():
-        forget_drained(platform, {key: noted[key] for key in running})
-    return build_draining_dags(
-        builder, {dag_id: key for dag_id, key in ids.items() if key in running}
-    )
+    if noted is None:
+        noted = find_ended(builder.platform, reading, shard)
+    ids = {key: build_dag_id(builder.platform.name, key) for key in noted}
+    answers = ask_for_runs(ids.values())
+    oldest = time.time() - DRAINING_SECONDS
+    unknown = [key for key in noted if ids[key] not in answers and noted[key] > oldest]
+    running = [key for key in noted if answers.get(ids[key])]
+    # Those of which nothing is known are the first of the next parse.
+    left = {key: noted[key] for key in [*unknown, *running]}
+    keep_noted(builder.platform, reading, left)
+    return build_draining_dags(builder, {ids[key]: key for key in left})
 
 
-def forget_drained(platform: Platform, running: dict[str, float]) -> None:
-    """Note only these streams as ended, with a warning where that cannot be written."""
-    path = snapshot_path(platform, DRAINING)
+def find_ended(platform: Platform, reading: Reading, shard: Shard) -> dict[str, float]:
+    """Return the streams that have ended, and since when, where there is no note of them.
+
+    The note is lost with the disk of Airflow's DAG processor. The table and its history have the
+    streams that were disabled; the history also those that were removed.
+    """
+    ended = read_ended(platform) if reading.age is None else {}
+    for row in reading.rows:
+        if row.is_off:
+            ended.setdefault(row.stream_key, time.time())
+    active = {row.stream_key for row in reading.rows if not row.is_off}
+    own = [key for key in ended if key not in active and shard.has(key)]
+    return {key: ended[key] for key in own[:MOST_ENDED]}
+
+
+def keep_noted(platform: Platform, reading: Reading, left: dict[str, float]) -> None:
+    """Note these streams alone as ended, with a warning where that cannot be written."""
+    was_known = reading.ended is not None
+    if was_known and list(left) == list(reading.ended or ()):
+        return
+    if not was_known and reading.age is not None:
+        # The history is asked when the database is back.
+        return
     try:
-        if running:
-            write_atomic(path, json.dumps(running))
-        else:
-            path.unlink()
+        write_draining(platform, left)
     except OSError as error:
-        log.warning("The note %s cannot be written: %s.", path, error.strerror or error)
+        # Where there was no note, the same has been said of the snapshot.
+        if was_known:
+            path = snapshot_path(platform, DRAINING)
+            log.warning("The note %s cannot be written: %s.", path, describe_disk_error(error))
 
 
 def build_draining_dags(builder: DagBuilder, ids: dict[str, str]) -> dict[str, DAG]:
@@ -80,14 +115,26 @@ def can_take_out_of_service() -> bool:
     return hasattr(task_runner, "SUPERVISOR_COMMS")
 
 
-def dags_with_active_runs(ids: dict[str, str], noted: dict[str, float]) -> set[str]:
-    """Return which of the DAGs have a run that has not ended, as far as Airflow says."""
+def ask_for_runs(dag_ids: Iterable[str]) -> dict[str, bool]:
+    """Return whether the DAGs have a run that has not ended, as far as Airflow says in time."""
+    answers: dict[str, bool] = {}
     until = time.monotonic() + ASKING_SECONDS
-    try:
-        return {dag_id for dag_id in ids if time.monotonic() > until or has_active_run(dag_id)}
-    except Exception as error:  # noqa: BLE001 - whatever is asked, the DAGs are registered
-        log.info("Airflow does not say whether %s have a run: %r.", ", ".join(ids), error)
-    return {dag_id for dag_id, key in ids.items() if time.time() - noted[key] < DRAINING_SECONDS}
+
+    def ask() -> None:
+        try:
+            for dag_id in list(dag_ids)[:MOST_QUESTIONS]:
+                if time.monotonic() < until:
+                    answers[dag_id] = has_active_run(dag_id)
+        except Exception as error:  # noqa: BLE001 - whatever is asked, the DAGs are registered
+            log.info("Airflow does not say whether %s has a run: %r.", dag_id, error)
+
+    # A thread, because neither Airflow's client nor its database has a timeout.
+    thread = threading.Thread(target=ask, name="yellow-dynamic-runs", daemon=True)
+    thread.start()
+    thread.join(ASKING_SECONDS)
+    if thread.is_alive():
+        log.info("Airflow does not say within %d s which streams have a run.", ASKING_SECONDS)
+    return dict(answers)
 
 
 def has_active_run(dag_id: str) -> bool:
@@ -96,19 +143,37 @@ def has_active_run(dag_id: str) -> bool:
         from airflow.sdk.execution_time import comms, task_runner
     except ImportError:  # Airflow 2
         return has_active_run_in_database(dag_id)
-    from airflow.dag_processing.processor import ToManager
-    from pydantic import TypeAdapter
-
-    if "GetTICount" not in str(ToManager):
-        raise LookupError("its DAG processor has no answer to this question")
     supervisor = task_runner.SUPERVISOR_COMMS
-    # Airflow 3.3 answers, and then does not know its own answer.
-    known, supervisor.body_decoder = supervisor.body_decoder, TypeAdapter(comms.TICount)
-    try:
-        answer = supervisor.send(comms.GetTICount(dag_id=dag_id, states=list(UNFINISHED)))
-    finally:
-        supervisor.body_decoder = known
+    accept_counts(supervisor)
+    answer = supervisor.send(comms.GetTICount(dag_id=dag_id, states=list(UNFINISHED)))
     return bool(answer.count)
+
+
+def accept_counts(supervisor: Any) -> None:
+    """Let the client of Airflow's DAG processor know the answer to our question.
+
+    Airflow 3.3 answers, and then does not know its own answer. It stays known, as it may come after
+    the parse has gone on: until then the client's lock keeps other questions back, so that no
+    answer is taken for that to another question.
+
+    Raises:
+        LookupError: this release does not answer, or has no such lock.
+    """
+    from airflow.dag_processing.processor import ToManager
+    from airflow.sdk.execution_time.comms import TICount
+
+    known = supervisor.body_decoder
+    if hasattr(known, "counts"):
+        return
+    if "GetTICount" not in str(ToManager) or not hasattr(supervisor, "_thread_lock"):
+        raise LookupError("its DAG processor has no answer to this question")
+
+    def validate_python(body: Any) -> Any:
+        if body.get("type") == "TICount":
+            return TICount(**body)
+        return known.validate_python(body)
+
+    supervisor.body_decoder = SimpleNamespace(validate_python=validate_python, counts=True)
 
 
 def has_active_run_in_database(dag_id: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from yellow_dynamic.factory.environment import snapshot_folder
 from yellow_dynamic.factory.platform import Platform
@@ -37,7 +38,7 @@ def snapshot_path(platform: Platform, suffix: str = "") -> Path:
 
 def write_atomic(path: Path, text: str) -> None:
     """Replace a private file: a reader finds the old text or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_folder(path.parent)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -49,6 +50,48 @@ def write_atomic(path: Path, text: str) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def owned_by_us(path: Path) -> bool:
-    """Return whether the file is there and this process's user owns it."""
-    return path.exists() and path.stat().st_uid == os.geteuid()
+def make_private_folder(folder: Path) -> None:
+    """Make a folder that only its owner can use: root makes it for the owner of the folder above.
+
+    Airflow's own user could not use it otherwise, once an administrator has parsed the file.
+    """
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if os.geteuid() == 0:
+        above = folder.parent.stat()
+        os.chown(folder, above.st_uid, above.st_gid, follow_symlinks=False)
+
+
+class OwnFile(NamedTuple):
+    """A file of this process's user: its text, and when it was written or confirmed."""
+
+    text: str
+    modified: float
+
+
+def read_own(path: Path) -> OwnFile | None:
+    """Return a file of this process's user, or None where there is none.
+
+    Raises:
+        OSError: it cannot be read, or it belongs to another user.
+        ValueError: it is no text.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            about = os.fstat(file.fileno())
+            if about.st_uid != os.geteuid():
+                raise PermissionError("it belongs to another user")
+            return OwnFile(file.read(), about.st_mtime)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def describe_disk_error(error: Exception) -> str:
+    """Return why a file of the snapshot's folder cannot be used, and whose it must be instead."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if not isinstance(error, PermissionError):
+        return reason
+    if os.geteuid() == 0:
+        return f"{reason}; parse as Airflow's own user and not as root"
+    return f"{reason}; as root, run chown -R {os.geteuid()} {snapshot_folder()}"

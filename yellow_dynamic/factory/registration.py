@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from airflow.utils.file import find_dag_file_paths
@@ -45,7 +46,7 @@ def shard_dags(builder: DagBuilder) -> dict[str, DAG]:
     platform = builder.platform
     shard = current_shard(platform)
     reading = load_shard(platform, shard)
-    draining, own = draining_dags(builder), builder.build_dags(reading.rows)
+    draining, own = draining_dags(builder, reading, shard), builder.build_dags(reading.rows)
     dags = exclude_static(platform, draining | own)
     if draining:
         ids = ", ".join(draining)
@@ -114,15 +115,23 @@ def static_dag_ids(platform: Platform) -> set[str]:
         parsed = set(map(str, files))
     ids = set()
     for file, key in files.items():
-        if str(file) in parsed and key in file.read_text("utf-8", "replace"):
+        if str(file) in parsed and has_text(file, key):
             ids.add(file.stem)
         else:
             log.warning(
-                "The static file %s gives Airflow no DAG: it is ignored, or does not name it. The "
-                "DAG comes from the table; delete the file.",
+                "The static file %s gives Airflow no DAG: it is ignored, cannot be read, or does "
+                "not name it. The DAG comes from the table; delete the file.",
                 file,
             )
     return ids
+
+
+def has_text(file: Path, text: str) -> bool:
+    """Return whether a file can be read, and has this text."""
+    try:
+        return text in file.read_text("utf-8", "replace")
+    except OSError:
+        return False
 
 
 def report_parse(

@@ -19,17 +19,24 @@ from yellow_dynamic.factory.files import snapshot_path
 from yellow_dynamic.factory.logs import log
 from yellow_dynamic.factory.platform import Platform
 from yellow_dynamic.factory.shards import Shard
-from yellow_dynamic.factory.snapshot import read_snapshot, write_snapshot
+from yellow_dynamic.factory.snapshot import read_draining, read_snapshot, write_snapshot
 
 # For how long a table that is empty, and that no merge has emptied, counts as unreadable.
 EMPTY_DOUBTED_SECONDS = 24 * 60 * 60
 
 
 class Reading(NamedTuple):
-    """Rows in the order of their keys, and the age of the snapshot in seconds if it served."""
+    """What a parse read.
+
+    Attributes:
+        rows: in the order of their keys.
+        age: that of the snapshot in seconds if it served, else None.
+        ended: the streams that are noted as ended, and since when; None where that is not known.
+    """
 
     rows: list[Row]
     age: float | None
+    ended: dict[str, float] | None = None
 
 
 def load_shard(platform: Platform, shard: Shard) -> Reading:
@@ -40,10 +47,10 @@ def load_shard(platform: Platform, shard: Shard) -> Reading:
     """
     reading = load_rows(platform, shard.condition())
     if reading.age is None:
-        write_snapshot(platform, reading.rows, shard)
+        return reading._replace(ended=write_snapshot(platform, reading.rows, shard))
     # The rows of a snapshot are all registered, whatever the shard is by now: while the database
     # is away, no other file could take them over.
-    return reading
+    return reading._replace(ended=read_draining(platform))
 
 
 def load_rows(platform: Platform, condition: Condition) -> Reading:
@@ -59,11 +66,11 @@ def load_rows(platform: Platform, condition: Condition) -> Reading:
         reading = Reading(found.rows, None)
     except TableUnreadableError as error:
         state.update(cause=error.cause, reason=str(error))
-        rows = read_snapshot(platform)
-        if rows is None:
+        snapshot = read_snapshot(platform)
+        if snapshot is None:
             reason = f"{error} There is no snapshot to serve instead."
             raise TableUnreadableError(reason, error.cause) from None
-        confirmed = snapshot_path(platform).stat().st_mtime
+        confirmed = snapshot.confirmed
         at = datetime.fromtimestamp(confirmed, timezone.utc).isoformat(timespec="seconds")
         reason = (
             f"{error} Serving the snapshot in {snapshot_path(platform)}, last confirmed by the "
@@ -71,7 +78,7 @@ def load_rows(platform: Platform, condition: Condition) -> Reading:
         )
         state.update(reason=reason)
         log.warning("%s", reason)
-        reading = Reading(rows, max(0.0, time.time() - confirmed))
+        reading = Reading(snapshot.rows, max(0.0, time.time() - confirmed))
     state.update(source="database" if reading.age is None else "snapshot", age=reading.age)
     return reading
 
@@ -85,9 +92,10 @@ def reject_suspect_read(platform: Platform, found: QueryResult) -> None:
             "the former, or set the role's search_path.",
             Cause.NO_TABLE,
         )
-    if found.any_row or found.emptied or not read_snapshot(platform):
+    if found.any_row or found.emptied:
         return
-    if time.time() - snapshot_path(platform).stat().st_mtime < EMPTY_DOUBTED_SECONDS:
+    snapshot = read_snapshot(platform)
+    if snapshot and snapshot.rows and time.time() - snapshot.confirmed < EMPTY_DOUBTED_SECONDS:
         raise TableUnreadableError(
             f"{describe_table(platform)} has no row, and no merge has emptied it; was the database "
             "rebuilt? Run handleModelMerge, which fills it. If it is meant to be empty: the "
