@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from airflow_database import create_airflow_database
 from airflow_names import IS_AIRFLOW_2
 from conftest import Site, drop_database
+from sqlalchemy.orm import Session
 from static_files import write_static_files
 from yellow_models import Store
 
@@ -200,3 +202,37 @@ def test_stream_with_a_static_file_beside_the_factory_file_is_left_to_it(
 
     (site.folder / "yellowlive__Old_ingestion.py").unlink()
     assert len(site.parse()) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("airflow_pauses", [True, False])
+@pytest.mark.parametrize("word", [None, True, False])
+def test_new_dag_is_paused_as_airflow_says_unless_the_model_does(
+    site: Site, metadata: Metadata, airflow_pauses: bool, word: bool | None
+) -> None:
+    metadata.environment["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] = str(airflow_pauses)
+    site.model.platformArguments = {"pausedAtCreation": word}
+    site.bootstrap()
+    install_factory(site)
+
+    metadata.sync()
+
+    expected = airflow_pauses if word is None else word
+    assert metadata.sql("SELECT DISTINCT is_paused FROM dag") == [(expected,)]
+
+
+@pytest.mark.slow
+def test_page_reads_the_time_zone_of_the_schedules(site: Site, metadata: Metadata) -> None:
+    from yellow_dynamic.page.metadata import read_airflow_view
+
+    metadata.environment["AIRFLOW__CORE__DEFAULT_TIMEZONE"] = "Europe/Berlin"
+    install_factory(site)
+    metadata.sync()
+    engine = sqlalchemy.create_engine(metadata.postgres.url(metadata.database))
+
+    with Session(engine) as session:
+        view = read_airflow_view(session, "yellowlive", {})
+        nobody = read_airflow_view(session, "other", {})
+    engine.dispose()
+
+    assert (view.time_zone, nobody.time_zone) == ("Europe/Berlin", None)

@@ -12,9 +12,11 @@ from conftest import Site, import_file, registered_dags
 from pod_runs import Cluster, pod_of, run_job
 from static_files import write_static_files
 from stream_kinds import PLATFORMS, STREAMS, comparable
-from yellow_models import SINGLE, Model
+from yellow_models import SINGLE, Model, Store
 
+from datasurface.md import CronTrigger
 from yellow_dynamic.datasurface_adapter import DATASURFACE
+from yellow_dynamic.monitoring.airflow_python import both_sides
 
 pytestmark = pytest.mark.embedded
 
@@ -77,6 +79,27 @@ def test_factory_builds_the_static_dags(
             static, dynamic = ([form(d[i]) for i in ids] for d in (pair.static, pair.dynamic))
             record(kind, column, verdict(static, dynamic))
             assert static == dynamic
+
+
+@pytest.mark.slow
+def test_schedules_are_in_the_time_zone_of_the_static_dags(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.model.stores = [Store("Daily", trigger=CronTrigger("Daily", "0 6 * * *"))]
+    site.bootstrap()
+    site.merge_cleanly()
+    write_static_files(site, site.folder / "static")
+    monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TIMEZONE", "Europe/Berlin")
+
+    sides = both_sides(str(site.folder / "static"), str(site.folder), "yellowlive", "")
+
+    [static], [dynamic] = (
+        [dag.form["dag"] for dag in side.values() if dag.form]
+        for side in (sides.static, sides.dynamic)
+    )
+    assert static["timezone"] == dynamic["timezone"] == "Europe/Berlin"
+    for key in ("timetable", "start_date"):
+        assert static[key] == dynamic[key]
 
 
 @pytest.mark.slow

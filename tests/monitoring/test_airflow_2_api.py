@@ -72,7 +72,7 @@ def address() -> Iterator[str]:
 def test_dags_and_errors_of_the_platform_are_read_page_by_page(address: str) -> None:
     view = AirflowApi(address, "admin", "secret-4", "").view("yellowlive")
 
-    assert view.version == "2.11.2"
+    assert (view.version, view.time_zone) == ("2.11.2", "UTC")
     found = {dag.dag_id: (dag.stale, dag.paused) for dag in view.dags.values()}
     assert found == {
         "yellowlive__Pair_a_ingestion": (False, True),

@@ -22,6 +22,14 @@ def load(file: Path, python: str | None = None) -> LoadedFactory:
     return load_factory("yellowlive", python, path=str(file), text=None)
 
 
+def test_time_zone_of_schedules_is_that_of_airflow(
+    installed: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TIMEZONE", "Europe/Berlin")
+
+    assert load(installed.factory_file, "").time_zone == "Europe/Berlin"
+
+
 def test_metadata_of_good_and_bad_streams_is_read(site: Site) -> None:
     site.model.stores = [Store("Good1")]
     site.bootstrap()

@@ -18,6 +18,29 @@ def due(config: dict[str, Any], **others: dict[str, Any]) -> datetime | None:
 
 
 @pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (datetime(2026, 7, 10, 5, 30), datetime(2026, 7, 8, 4)),
+        (datetime(2026, 12, 10, 5, 30), datetime(2026, 12, 8, 5)),
+        # Summer time ends on October 25.
+        (datetime(2026, 10, 26, 6), datetime(2026, 10, 24, 4)),
+    ],
+    ids=["summer", "winter", "change"],
+)
+def test_schedule_is_in_the_time_zone_of_airflow(now: datetime, expected: datetime) -> None:
+    daily = {"It": {"schedule_string": "0 6 * * *"}}
+
+    assert due_since("It", daily, now, "Europe/Berlin") == expected
+
+
+def test_unknown_time_zone_is_utc() -> None:
+    daily = {"It": {"schedule_string": "0 6 * * *"}}
+
+    for zone in ("Nowhere/Atlantis", "", "../etc/passwd"):
+        assert due_since("It", daily, NOW, zone) == datetime(2026, 11, 24, 6)
+
+
+@pytest.mark.parametrize(
     ("schedule", "expected"),
     [
         ("@hourly", datetime(2026, 11, 26, 9)),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
+
 import pytest
 
 from yellow_dynamic.factory.rules import compute_revision
 from yellow_dynamic.monitoring.airflow import AirflowView, DagView
+from yellow_dynamic.monitoring.batches import Batch, Delivery
 from yellow_dynamic.monitoring.in_airflow import Facts
 from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.rows import StreamRow
@@ -45,3 +49,29 @@ def test_dag_out_of_service_is_missing_and_a_paused_one_paused() -> None:
 
     assert status_with(good, stale=True) is State.MISSING
     assert status_with(good, paused=True) is State.PAUSED
+
+
+@pytest.mark.parametrize(
+    ("zone", "state"),
+    [("Europe/Berlin", State.LATE), ("UTC", State.HEALTHY), (None, State.HEALTHY)],
+)
+def test_stream_is_late_by_the_time_zone_that_airflow_has(zone: str | None, state: State) -> None:
+    config = json.dumps({"store_name": "Store1", "schedule_string": "0 6 * * *"})
+    row = StreamRow("Store1", config, "active", None, None)
+    ended = datetime(2026, 7, 1, 12)
+    batch = Batch(1, "committed", 1, 0, 0, 1, ended, ended)
+    dag_id = "yellowlive__Store1_ingestion"
+    facts = Facts("Store1", compute_revision(config), None)
+    view = DagView(dag_id, False, False, False, "file.py", "2026-01-01", facts)
+    sources = Sources(
+        PLATFORM,
+        {"Store1": row},
+        airflow=AirflowView("3.3.2", {dag_id: view}, {}, zone),
+        deliveries={"Store1": Delivery(batch, batch)},
+        # In Berlin it is half past six, and the delivery of today is due.
+        now=datetime(2026, 7, 4, 4, 30),
+    )
+
+    [stream] = platform_status(sources).streams
+
+    assert stream.state is state

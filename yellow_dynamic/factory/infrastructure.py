@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ class Infrastructure:
             dag_id=f"{name}_infrastructure",
             description="Merges the model, makes its views, and checks the streams",
             schedule=self.settings["schedule"],
-            start_date=datetime(2025, 1, 1, tzinfo=timezone.utc),
+            # Without a zone, as the streams have it.
+            start_date=datetime(2025, 1, 1),
             catchup=False,
             max_active_runs=1,
             is_paused_upon_creation=False,

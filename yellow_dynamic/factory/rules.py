@@ -24,7 +24,8 @@ MERGE, ROLLBACK = "merge", "rollback"
 # Far above any real stream: a store of 100 datasets takes about 4,000 characters.
 MAX_CONFIG_CHARACTERS = 1_000_000
 AIRFLOW_ID_CHARACTERS = 250
-START_DATE = datetime(2025, 1, 1, tzinfo=timezone.utc)
+# Without a zone, as in DataSurface's own DAGs: schedules are in Airflow's default time zone.
+START_DATE = datetime(2025, 1, 1)
 # The columns of the table of batches, besides its times, by what they are called here.
 BATCH_COLUMNS = {
     "number": "batch_id",

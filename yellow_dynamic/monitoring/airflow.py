@@ -58,11 +58,12 @@ class DagView:
 
 @dataclass
 class AirflowView:
-    """The DAGs of one platform, and the import errors of its factory files."""
+    """The DAGs of one platform, the import errors of its factory files, and their time zone."""
 
     version: str
     dags: dict[str, DagView]
     import_errors: dict[str, str]
+    time_zone: str | None = None
 
 
 def dag_id_prefix(airflow_name: str) -> str:

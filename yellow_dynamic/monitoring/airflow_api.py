@@ -133,7 +133,7 @@ class AirflowApi:
             for error in self._list("importErrors", "import_errors")
             if is_factory_file(airflow_name, str(error["filename"]))
         }
-        return AirflowView(self.version, views, errors)
+        return AirflowView(self.version, views, errors, self._time_zone(views))
 
     def dag_ids(self, start: str) -> list[str]:
         """Return the ids of the DAGs in service that contain this text."""
@@ -241,6 +241,14 @@ class AirflowApi:
             return Facts(parse_dag_id(airflow_name, dag["dag_id"]), revision, problem=None)
         page = self._get(f"dags/{dag['dag_id']}/details")["doc_md"]
         return parse_facts(page) if page else None
+
+    def _time_zone(self, views: dict[str, DagView]) -> str | None:
+        """Return the time zone of the DAGs' schedules; None where no DAG is in service."""
+        for view in views.values():
+            if not view.stale:
+                zone: str | None = self._get(f"dags/{view.dag_id}/details").get("timezone")
+                return zone
+        return None
 
     def _list(self, path: str, key: str = "", **params: str) -> list[dict[str, Any]]:
         """Return the entries of all pages of a list."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import sqlalchemy
 from croniter import croniter
@@ -241,49 +242,64 @@ def find_batches(
 # --- When a stream is late --------------------------------------------------------------------
 
 
-def due_since(key: str, configs: dict[str, dict[str, Any]], now: datetime) -> datetime | None:
+def due_since(
+    key: str, configs: dict[str, dict[str, Any]], now: datetime, time_zone: str = "UTC"
+) -> datetime | None:
     """Return the time since which a stream must have delivered, or None if it has no schedule.
 
     Args:
         key: the stream's.
         configs: the configurations of its platform's rows, by key.
         now: in UTC.
+        time_zone: that of the schedules.
 
     Returns:
         The third time before now (UTC) at which it was due. A stream that others start is due as
         often as the slowest of them.
     """
-    return find_due(key, configs, now, frozenset())
+    return find_due(key, configs, now.replace(second=0, microsecond=0), time_zone, frozenset())
 
 
 def find_due(
-    key: str, configs: dict[str, dict[str, Any]], now: datetime, asked: frozenset[str]
+    key: str,
+    configs: dict[str, dict[str, Any]],
+    now: datetime,
+    time_zone: str,
+    asked: frozenset[str],
 ) -> datetime | None:
     config = configs.get(key)
     if config is None:
         return None
     starters = config.get("started_by")
     if isinstance(starters, list) and key not in asked:
-        dues = [find_due(each, configs, now, asked | {key}) for each in starters]
+        dues = [find_due(each, configs, now, time_zone, asked | {key}) for each in starters]
         known = [due for due in dues if due is not None]
         return min(known) if known and len(known) == len(dues) else None
     schedule = config.get("schedule_string", DEFAULT_SCHEDULE)
     if schedule in NO_SCHEDULE or not isinstance(schedule, str):
         return None
-    return time_before(CRON_OF_PRESET.get(schedule, schedule), now.replace(second=0, microsecond=0))
+    return time_before(CRON_OF_PRESET.get(schedule, schedule), now, time_zone)
 
 
 @lru_cache(maxsize=1000)
-def time_before(schedule: str, now: datetime) -> datetime | None:
+def time_before(schedule: str, now: datetime, time_zone: str) -> datetime | None:
     """Return the MISSED-th time of a schedule before now, or None for a schedule without times."""
     # "@once" and "@continuous" have no times.
     if schedule in PRESETS:
         return None
     try:
-        times = croniter(schedule, now.replace(tzinfo=UTC))
+        times = croniter(schedule, now.replace(tzinfo=UTC).astimezone(find_zone(time_zone)))
         for _ in range(MISSED):
             found: datetime = times.get_prev(datetime)
     except (ValueError, KeyError):
         # The check of the row reports a schedule that is not valid.
         return None
-    return found.replace(tzinfo=None)
+    return found.astimezone(UTC).replace(tzinfo=None)
+
+
+def find_zone(name: str) -> tzinfo:
+    """Return the time zone of this name, or UTC for one that is not known here."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, KeyError, OSError):
+        return UTC

@@ -109,6 +109,7 @@ class LoadedFactory:
         error: why it cannot be imported, or None.
         reading: what it read.
         dags: its DAGs by id.
+        time_zone: that of their schedules; None where there is no DAG.
         guessed_folder: where it looked for the snapshot, as nothing says where Airflow's are; None
             where that is known.
     """
@@ -120,6 +121,7 @@ class LoadedFactory:
     error: str | None
     reading: FactoryReading
     dags: dict[str, BuiltDag]
+    time_zone: str | None = None
     guessed_folder: str | None = None
 
     @classmethod
@@ -289,6 +291,8 @@ def factory_dags(
             for key, dag in bag.dags.items()
         }
 
+        zones = [str(dag.timezone.name) for bag in bags for dag in bag.dags.values()]
+
         def in_place(said: str | None) -> str | None:
             return said.replace(folder, str(own)) if said else None
 
@@ -302,6 +306,7 @@ def factory_dags(
             error=in_place(errors[0]) if errors else None,
             reading=reading,
             dags=dags,
+            time_zone=next(iter(zones), None),
             guessed_folder=None if known else str(own),
         )
 

@@ -153,6 +153,12 @@ class Sources:
         """The configuration of each row by its key."""
         return {key: row.config for key, row in (self.rows or {}).items()}
 
+    @property
+    def time_zone(self) -> str:
+        """The time zone of the schedules, as Airflow has it; UTC where Airflow was not asked."""
+        zones = [source.time_zone for source in (self.airflow, self.factory) if source]
+        return next(filter(None, zones), "UTC")
+
 
 def read_sources(
     installation: Installation,
@@ -405,7 +411,9 @@ def diagnose_delivery(sources: Sources, row: StreamRow) -> Iterator[Finding]:
     if newest and newest.status == FAILED_BATCH:
         reason = f"its batch {newest.number} failed at {format_time(newest.ended)}"
         yield Finding(State.FAILING, reason)
-    due = sources.late_after or batches.due_since(row.stream_key, sources.configs, sources.now)
+    due = sources.late_after or batches.due_since(
+        row.stream_key, sources.configs, sources.now, sources.time_zone
+    )
     since = good.ended if good else row.created_at
     if due and since and since < due:
         text = f"no good batch since {format_time(since)}"

@@ -106,7 +106,16 @@ def read_airflow_view(session: Session, airflow_name: str, errors: dict[str, str
             views[dag_id].failure = failure
     add_reasons(session, [view for view in views.values() if view.failure])
     own = {file: why for file, why in errors.items() if is_factory_file(airflow_name, file)}
-    return AirflowView(str(airflow_version), views, own)
+    return AirflowView(str(airflow_version), views, own, find_time_zone(session, views))
+
+
+def find_time_zone(session: Session, views: dict[str, DagView]) -> str | None:
+    """Return the time zone of the DAGs' schedules; None where no DAG is in service."""
+    ids = [view.dag_id for view in views.values() if not view.stale][:1]
+    if not ids:
+        return None
+    found = SerializedDagModel.get_latest_serialized_dags(dag_ids=ids, session=session)
+    return next((str((each.data or {}).get("dag", {}).get("timezone")) for each in found), None)
 
 
 def dag_views(session: Session, airflow_name: str) -> Iterator[DagView]:

@@ -103,7 +103,7 @@ class CronTrigger(StepTrigger):
 
     Args:
         name: Name of the trigger.
-        cron: Cron expression of five fields, in UTC.
+        cron: Cron expression of five fields, in the default time zone of Airflow.
     """
 
     def __init__(self, name: str, cron: str) -> None:
