@@ -36,6 +36,7 @@ class DynamicPlatform(Protocol):
     slackChannel: str | None
     factoryShards: int
     factoryFromPackage: bool
+    pausedAtCreation: bool | None
     assets: bool
     onFailure: SlackWebhook | EMail | None
     runs: RunSettings

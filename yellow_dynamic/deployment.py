@@ -241,6 +241,7 @@ def infrastructure_settings(
         values: see `unit_values`.
     """
     unit = values["unit"]
+    paused = {each.get("paused_at_creation") for each in platforms}
     environment = {
         **values["job_environment"],
         "DATASURFACE_USER": f"{unit.infrastructure_name}_infrastructure",
@@ -260,6 +261,7 @@ def infrastructure_settings(
         "name": unit.infrastructure_name,
         "namespace": values["namespace"],
         "notifies": any(key.startswith(ON_FAILURE) for each in platforms for key in each),
+        "paused_at_creation": paused.pop() if len(paused) == 1 else None,
         "plugin_version": platforms[0]["plugin_version"],
         "schedule": values["schedule"],
         "secrets": {name: (secret, key) for name, secret, key in values["job_secrets"]},

@@ -34,6 +34,8 @@ def platform_settings(dp: DynamicPlatform, eco: Ecosystem) -> dict[str, Any]:
     }
     if dp.slackChannel is not None:
         settings["slack_channel_name"] = dp.slackChannel
+    if dp.pausedAtCreation is not None:
+        settings["paused_at_creation"] = dp.pausedAtCreation
     if dp.assets:
         settings["assets"] = True
     if dp.factoryFromPackage:

@@ -129,6 +129,8 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
             a DAG file holds all its code, and Airflow's image needs nothing of yellow-dynamic.
         infrastructureSchedule: the cron expression or preset on which Airflow merges the model.
             If None, trigger the infrastructure DAG, or start the Job, yourself.
+        pausedAtCreation: whether Airflow pauses the DAGs of new streams; DataSurface's own DAGs say
+            False. If None, Airflow's `[core] dags_are_paused_at_creation` decides.
         assets: make each dataset an Airflow Asset (2.11: Dataset),
             `datasurface://{platform}/{store}/{dataset}`, with an event when a job has committed
             a batch and has no more to do.
@@ -150,6 +152,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         factoryShards: int = 1,
         factoryFromPackage: bool = False,
         infrastructureSchedule: str | None = None,
+        pausedAtCreation: bool | None = None,
         assets: bool = False,
         onFailure: SlackWebhook | EMail | None = None,
         runs: RunSettings | None = None,
@@ -164,6 +167,7 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
         self.factoryShards = factoryShards
         self.factoryFromPackage = factoryFromPackage
         self.infrastructureSchedule = infrastructureSchedule
+        self.pausedAtCreation = pausedAtCreation
         self.assets = assets
         self.onFailure = onFailure
         self.runs = RunSettings() if runs is None else runs
@@ -252,6 +256,11 @@ def validate_arguments(dp: YellowDynamicDataPlatform) -> Iterator[str]:
     for name in ("assets", "factoryFromPackage"):
         if not isinstance(value := getattr(dp, name), bool):
             yield f"{name} of platform {dp.name!r} is {value!r:.100}; it must be True or False."
+    if dp.pausedAtCreation not in (None, True, False):
+        yield (
+            f"pausedAtCreation of platform {dp.name!r} is {dp.pausedAtCreation!r:.100}; it must be "
+            "True, False or None."
+        )
     yield from validate_notification(dp)
     yield from validate_run_settings(dp)
     rule = KEYS["schedule_string"]

@@ -123,6 +123,16 @@ def test_share_that_is_none_is_a_problem_of_the_model(operator: Operator, share:
     assert "maxRemoved of platform 'YellowLive' is" in result.stderr
 
 
+def test_word_about_new_dags_that_is_none_is_a_problem_of_the_model(operator: Operator) -> None:
+    operator.site.model.platformArguments = {"pausedAtCreation": "no"}
+    operator.write_model("[Store('Store1')]")
+
+    result = operator.on_model("plan")
+
+    assert result.exit_code == 1
+    assert "pausedAtCreation of platform 'YellowLive' is 'no'" in result.stderr
+
+
 @pytest.fixture
 def planned(merged: Operator) -> Path:
     """The file with a plan that adds the stream New to those of the platform."""

@@ -53,7 +53,7 @@ def test_dag_merges_then_makes_views_then_checks(site: Site) -> None:
         "check": set(),
     }
     assert schedule_of(dag) is None
-    assert (dag.catchup, dag.max_active_runs, dag.is_paused_upon_creation) == (False, 1, False)
+    assert (dag.catchup, dag.max_active_runs, dag.is_paused_upon_creation) == (False, 1, None)
     check_as_airflow_does(dag)
     DagSerialization.to_dict(dag)
 

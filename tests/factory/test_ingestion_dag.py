@@ -31,7 +31,7 @@ def test_active_row_becomes_the_plans_dag(installed: Site) -> None:
 
     assert list(dags) == [DAG_ID]
     dag = dags[DAG_ID]
-    assert (dag.catchup, dag.max_active_runs, dag.is_paused_upon_creation) == (False, 1, False)
+    assert (dag.catchup, dag.max_active_runs, dag.is_paused_upon_creation) == (False, 1, None)
     assert set(dag.tags) == {"datasurface", "ingestion", "yellowlive", "Store1"}
     downstream = {task.task_id: set(task.downstream_task_ids) for task in dag.tasks}
     assert downstream == {

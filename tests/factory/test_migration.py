@@ -59,6 +59,7 @@ class Metadata:
             YELLOW_DYNAMIC_SNAPSHOT_DIR=str(site.snapshots),
             AIRFLOW_HOME=str(site.folder / "airflow"),
             AIRFLOW__CORE__LOAD_EXAMPLES="False",
+            AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="False",
             AIRFLOW__CORE__DAGS_FOLDER=str(site.folder / "dags"),
             # Else Airflow does not look at a DAG again that it has just stored.
             AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL="0",

@@ -64,6 +64,7 @@ OF_THE_FACTORY_ALONE = {
     "on_failure_mail_connection",
     "on_failure_mail_to",
     "on_failure_slack_connection",
+    "paused_at_creation",
     "plugin_version",
     "services_provider",
     "weight_rule",

@@ -198,7 +198,6 @@ model.priority = "HIGH"
         assert form(after.get_task(our_task)) == form(before.get_task(their_task)), dag_id
         assert after.max_active_runs == before.max_active_runs
         assert after.catchup is before.catchup
-        assert after.is_paused_upon_creation is before.is_paused_upon_creation
     for dag_id in ("yellowlive__Each_ingestion", "yellowlive__Store1_ingestion"):
         assert ours[dag_id].schedule_interval == theirs[dag_id].schedule_interval
     output = ours["yellowlive__Totals_dt_ingestion"].get_task("snapshot_merge_job")

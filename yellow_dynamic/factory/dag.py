@@ -266,7 +266,8 @@ class DagBuilder:
             start_date=START_DATE,
             catchup=False,
             max_active_runs=1,
-            is_paused_upon_creation=False,
+            # None leaves it to Airflow's configuration.
+            is_paused_upon_creation=self.platform.settings.get("paused_at_creation"),
             default_args=DEFAULT_ARGS,
             tags=["datasurface", *tags, *(name[:AIRFLOW_TAG_CHARACTERS] for name in names if name)],
             on_failure_callback=self.on_failure,

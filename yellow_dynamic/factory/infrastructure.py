@@ -121,7 +121,7 @@ class Infrastructure:
             start_date=datetime(2025, 1, 1),
             catchup=False,
             max_active_runs=1,
-            is_paused_upon_creation=False,
+            is_paused_upon_creation=self.settings.get("paused_at_creation"),
             on_failure_callback=self.notify_failure if self.settings["notifies"] else None,
             default_args={"owner": "datasurface", "depends_on_past": False, "retries": 0},
             tags=["datasurface", "infrastructure", name[:100]],
