@@ -28,7 +28,8 @@ pytestmark = pytest.mark.scheduler
 
 TIMES = int(os.getenv("YELLOW_DYNAMIC_TIMES", "1"))
 FILLED, KILLED, CLEARED, DISABLED, REMOVED = "Filled", "Killed", "Cleared", "Disabled", "Removed"
-ALL = (FILLED, KILLED, CLEARED, DISABLED, REMOVED)
+CUT = "Cut"
+ALL = (FILLED, KILLED, CLEARED, DISABLED, REMOVED, CUT)
 
 #: In the half of the year that is over, minute by minute; and when somebody asks.
 TRIGGERS = dict.fromkeys(ALL, "ExternallyTriggered('By hand')") | {
@@ -41,7 +42,7 @@ while [ "$1" != --store-name ]; do shift; done
 cd {state}
 trap 'rmdir "running-$2"; exit 143' TERM
 mkdir "running-$2" 2>/dev/null || touch "overlap-$2"
-case $2 in Killed) n=8;; Cleared) n=20;; Disabled|Removed) n=25;; *) n=0.2;; esac
+case $2 in Killed) n=8;; Cleared) n=20;; Disabled|Removed) n=25;; Cut) n=600;; *) n=0.2;; esac
 sleep $n & wait $!
 rmdir "running-$2"
 echo "DATASURFACE_RESULT_CODE=0"
@@ -217,6 +218,28 @@ def test_cleared_run_waits_for_its_own_ending_pod(busy: Installation, faults: Fa
     assert_no_overlap(busy, CLEARED, most)
     assert states(busy, CLEARED) == {"success": 1}
     faults.record(f"running run cleared, Airflow {AIRFLOW_VERSION}", injected=TIMES, survived=TIMES)
+
+
+@pytest.mark.skipif(IS_AIRFLOW_2, reason="Airflow 2 has no API server.")
+def test_task_that_airflow_ends_without_api_server_says_what_may_have_ended_it(
+    busy: Installation,
+) -> None:
+    busy.airflow.trigger(dag_id(CUT))
+    running_job(busy, CUT)
+
+    def gone() -> None:
+        for pod in busy.kubernetes.list_namespaced_pod(NAMESPACE).items:
+            if f"-{CUT.lower()}-job-" in pod.metadata.name:
+                raise NotYetError("The job's pod is still there.")
+
+    with busy.airflow.without("api-server"):
+        wait_until(gone, seconds=240, every=0.5)
+    all_ended(busy, CUT, 1, 180)
+
+    [run] = busy.runs(CUT)
+    log = busy.log(run, "snapshot_merge_job")
+    why = log.index("it could not send its heartbeats to Airflow's API server")
+    assert why < log.index("Deleting pod ")
 
 
 @pytest.mark.parametrize("stream", [DISABLED, REMOVED])

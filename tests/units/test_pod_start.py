@@ -1,4 +1,4 @@
-"""What a job's task makes of a pod whose start the provider gives up."""
+"""What a job's task makes of a pod whose start the provider gives up, and of its own end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from kubernetes.client import (
     V1ContainerStateTerminated,
     V1ContainerStateWaiting,
     V1ContainerStatus,
+    V1ObjectMeta,
     V1Pod,
     V1PodStatus,
 )
@@ -116,3 +117,16 @@ def test_pod_whose_time_is_over_is_not_looked_at_again(
 
     with pytest.raises(AirflowException, match="Image cannot be pulled"):
         job.await_pod_start(pod())
+
+
+def test_killed_task_logs_what_may_have_ended_it(
+    job: Any, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    mocker.patch.object(job, "process_pod_deletion")
+    job.pod = V1Pod(metadata=V1ObjectMeta(name="store1-job-abc"))
+
+    job.on_kill()
+
+    assert "so the job's pod store1-job-abc is removed" in caplog.text
+    assert "could not send its heartbeats to Airflow's API server" in caplog.text
+    job.process_pod_deletion.assert_called_once_with(job.pod, reraise=False)

@@ -61,6 +61,14 @@ POD_OPTIONS: dict[str, Any] = {
     "deferrable": False,
 }
 
+# Airflow does not say in the task's log that its worker was stopped or had no API server.
+KILLED = (
+    "Airflow ends this task before its job has ended, so the job's pod {} is removed. If no line "
+    "above says why (a timeout; the task was marked or cleared by hand), the task's worker was "
+    "stopped, or it could not send its heartbeats to Airflow's API server: the worker's own log "
+    "says so. For outages of the API server, run two of them, or raise [workers] "
+    "max_failed_heartbeats. The next run goes on where this one ended."
+)
 # Since when this task knows, by their uids, of pods that have ended and were not its own.
 SEEN_ENDED: dict[str, float] = {}
 
@@ -223,9 +231,10 @@ class JobPodOperator(KubernetesPodOperator):
                 time.sleep(10)
 
     def on_kill(self) -> None:
-        """Remove the pod of a task that is ended by hand."""
+        """Remove the pod of a task that is ended from outside, and log what may have ended it."""
         self._killed = True
         if self.pod is not None:
+            log.warning("%s", KILLED.format(self.pod.metadata.name))
             self.process_pod_deletion(self.pod, reraise=False)
 
     def process_pod_deletion(self, pod: k8s.V1Pod, *, reraise: bool = True) -> bool:
