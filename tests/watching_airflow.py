@@ -52,6 +52,11 @@ class WatchingAirflow(Airflow):
         """Pause a DAG, or let it run again."""
         self._request("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
 
+    def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement in Airflow's own database."""
+        postgres, database = self._database
+        return list(postgres.execute(statement, values, database=database))
+
     def set_pool(self, name: str, **values: Any) -> None:
         """Make a pool, or change the one of the name."""
         known = {pool["name"] for pool in self.get("pools", limit=100)["pools"]}

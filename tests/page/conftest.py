@@ -14,11 +14,13 @@ import pytest
 from batch_rows import write_batch
 from conftest import Site
 from datasurface_host import python_path
+from typer.testing import CliRunner
 from watching_airflow import WatchingAirflow
 from yellow_models import Store
 
 from datasurface.md import CronTrigger
 from one_machine import NotYetError, wait_until
+from yellow_dynamic.command.app import app
 
 HOURLY = CronTrigger("Hourly", "0 * * * *")
 STATES = {
@@ -88,13 +90,42 @@ class Pages:
 
     def forget_records(self) -> None:
         """Let no run have said what it ran with."""
-        statement = "DELETE FROM xcom WHERE key = 'ran_with'"
-        self.site.postgres.execute(statement, database=f"airflow_of_{self.site.database}")
+        self.airflow.sql("DELETE FROM xcom WHERE key = 'ran_with'")
+
+    def keep_elsewhere(self, dag: str, run_id: str, task_id: str, key: str, value: Any) -> str:
+        """Keep an XCom as Airflow's backend of object storage does, and return what it leaves."""
+        from airflow.providers.common.io.xcom.backend import XComObjectStorageBackend
+
+        settings = {"PATH": f"file://{self.site.folder}/xcoms", "THRESHOLD": "0"}
+        with pytest.MonkeyPatch.context() as environment:
+            for name, setting in settings.items():
+                environment.setenv(f"AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_{name}", setting)
+            left = XComObjectStorageBackend.serialize_value(
+                value, key=key, task_id=task_id, dag_id=dag, run_id=run_id
+            )
+        self.airflow.sql(
+            "INSERT INTO xcom (dag_run_id, task_id, map_index, key, dag_id, run_id, value, "
+            "timestamp) SELECT id, %s, -1, %s, dag_id, run_id, to_jsonb(%s::text), now() "
+            "FROM dag_run WHERE dag_id = %s AND run_id = %s",
+            *(task_id, key, left, dag, run_id),
+        )
+        return str(left)
 
     @property
     def passwords(self) -> dict[str, str]:
         found: dict[str, str] = json.loads((self.airflow.home / "passwords.json").read_text())
         return found
+
+    def command_says(self) -> dict[str, tuple[str, str]]:
+        """Return the state of each stream, and why, as the command `status` has them."""
+        words = ["--dags", str(self.site.folder / "dags"), "--airflow-url", self.airflow.address]
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("AIRFLOW_API_USER", "admin")
+            environment.setenv("AIRFLOW_API_PASSWORD", self.passwords["admin"])
+            result = CliRunner().invoke(app, ["status", *words, "--json"])
+        assert result.exit_code == 2, result.output
+        [platform] = json.loads(result.stdout)["platforms"]
+        return {it["stream_key"]: (it["state"], it["reason"]) for it in platform["streams"]}
 
     def get(self, path: str, user: str | None = "admin") -> httpx.Response:
         """Ask the page's server as a user of Airflow, or as nobody."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -14,10 +13,8 @@ import pytest
 from browsing import Browser, browser_of, require_browser
 from processors import IS_AIRFLOW_2
 from statsd_server import StatsD
-from typer.testing import CliRunner
 
 from one_machine import Airflow, NotYetError, wait_until
-from yellow_dynamic.command.app import app
 
 from .conftest import PASSWORD, STATES, Pages, dag_id
 
@@ -56,16 +53,30 @@ def test_each_stream_has_its_last_change_and_who_made_it(pages: Pages) -> None:
     assert streams["Off"]["last_change"]["how"] == "by hand"
 
 
-def test_page_and_command_say_the_same(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_API_USER", "admin")
-    monkeypatch.setenv("AIRFLOW_API_PASSWORD", pages.passwords["admin"])
-    words = ["--dags", str(pages.site.folder / "dags"), "--airflow-url", pages.airflow.address]
+def test_page_and_command_say_the_same(pages: Pages) -> None:
+    said = pages.command_says()
 
-    result = CliRunner().invoke(app, ["status", *words, "--json"])
-
-    [platform] = json.loads(result.stdout)["platforms"]
-    said = {each["stream_key"]: (each["state"], each["reason"]) for each in platform["streams"]}
     assert {key: (it["state"], it["reason"]) for key, it in pages.streams().items()} == said
+
+
+def test_path_in_an_object_store_is_no_reason(pages: Pages) -> None:
+    late, task = dag_id("Late"), "check_result"
+    run = pages.airflow.trigger(late)
+    left = pages.keep_elsewhere(late, run, task, "failure", "The source is on fire.")
+    pages.airflow._request(
+        "PATCH", f"dags/{late}/dagRuns/{run}/taskInstances/{task}", json={"new_state": "failed"}
+    )
+    pages.airflow.end_run(late, run, "failed")
+    try:
+        reason = pages.wait_for_states(Late="failing")["Late"]["reason"]
+        said = pages.command_says()
+    finally:
+        pages.airflow.end_run(late, run, "success")
+        pages.wait_for_states()
+
+    assert left.startswith("file://")
+    assert reason.endswith(f": see the log of its task {task}")
+    assert said["Late"] == ("failing", reason)
 
 
 def test_stream_has_its_newest_batches_and_changes(pages: Pages) -> None:
@@ -190,7 +201,7 @@ def test_during_an_outage_the_page_has_what_was_read_last_and_says_so(pages: Pag
 
     assert "could not read table 'yellowlive_airflow_dsg' in database" in platform["outage"]
     assert "It was read here last at 2" in platform["outage"]
-    assert "no run has said yet where its row came from" in platform["outage"]
+    assert "where the newest runs had their rows from is not known" in platform["outage"]
     assert PASSWORD not in platform["outage"]
     # What is failing stays so, and what was healthy is not said to be.
     expected = STATES | {"Healthy": "served from snapshot"}
@@ -213,6 +224,21 @@ def test_run_says_where_airflow_has_its_rows_from_during_an_outage(pages: Pages)
         pages.forget_records()
 
     assert "had its row from: snapshot, last confirmed by the database at 03:00 UTC" in outage
+
+
+def test_record_in_an_object_store_does_not_cost_the_page_during_an_outage(pages: Pages) -> None:
+    run = pages.airflow.trigger(dag_id("Late"))
+    said = {"stream": "Late", "row": "snapshot"}
+    left = pages.keep_elsewhere(dag_id("Late"), run, "snapshot_merge_job", "ran_with", said)
+    pages.airflow.end_run(dag_id("Late"), run, "success")
+    try:
+        with pages.outage():
+            outage = pages.platform()["outage"]
+    finally:
+        pages.forget_records()
+
+    assert "where the newest runs had their rows from is not known" in outage
+    assert left not in outage
 
 
 def test_missing_right_on_the_batches_costs_only_them(pages: Pages) -> None:

@@ -45,6 +45,9 @@ def test_reason_is_airflows_own_where_no_task_has_pushed_one() -> None:
 
     assert failure_reason(context("x", lambda **_: None)) == "task_failure"
     assert failure_reason(context("x", fail)) == "task_failure"
+    # What an XCom backend returns whose object is gone.
+    lost = "file:///xcoms/x/manual__1/check_result/1.json"
+    assert failure_reason(context("x", lambda **_: [lost])) == "task_failure"
 
 
 def test_run_id_is_quoted_in_the_link(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from yellow_dynamic.factory.rules import (
     get_batch_key,
     is_disabled,
     overlay_config,
+    parse_failure,
     size_problem,
     value_problems,
 )
@@ -171,3 +172,21 @@ def test_keys_of_a_row_fit_each_other(changes: dict[str, Any], problem: str | No
     found = across_keys(**{"platform_name": "yellowlive", **changes})
 
     assert [text.startswith(problem) for text in found] == [True] if problem else found == []
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("The job reported an error: no.", "The job reported an error: no."),
+        ("s3://bucket/xcom/yellowlive__Store1_ingestion/manual__1/snapshot_merge_job/1.json", None),
+        ("s3://conn@bucket/a run of mine/1.json", None),
+        ("xcom_gs://bucket/1.json", None),
+        ("gAAAAABnQ", None),
+        ({"path": "1.json"}, None),
+        (None, None),
+    ],
+)
+def test_what_an_xcom_backend_keeps_in_place_of_a_reason_is_none(
+    value: Any, reason: str | None
+) -> None:
+    assert parse_failure(value) == reason

@@ -12,7 +12,7 @@ from airflow.configuration import conf
 from yellow_dynamic.factory.compat import AirflowException
 from yellow_dynamic.factory.logs import log, one_line
 from yellow_dynamic.factory.platform import Platform
-from yellow_dynamic.factory.rules import FAILURE, ON_FAILURE, parse_dag_id
+from yellow_dynamic.factory.rules import FAILURE, ON_FAILURE, parse_dag_id, parse_failure
 
 # What a row or a job says is data to Airflow's notifier: its template is only these two.
 MESSAGE_TEMPLATE, SUBJECT_TEMPLATE = "{{ failure_message }}", "{{ failure_subject }}"
@@ -82,7 +82,7 @@ def failure_reason(context: Any) -> str:
             reasons = list(found or ())
     except Exception as error:  # noqa: BLE001 - the notification is sent all the same
         log.warning("Airflow does not say why the run %s failed: %r.", context["run_id"], error)
-    return next(filter(None, reasons), str(context.get("reason")))
+    return next(filter(None, map(parse_failure, reasons)), str(context.get("reason")))
 
 
 def run_link(dag_id: str, run_id: str) -> Iterator[str]:

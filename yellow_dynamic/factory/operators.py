@@ -128,7 +128,9 @@ class IngestionPodOperator(JobPodOperator):
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
         """Go on when the triggerer has waited for the job, as if this task itself had waited."""
-        self.ran_with = pull_xcom(context["ti"], self.task_id, RAN_WITH) or self.ran_with
+        found = pull_xcom(context["ti"], self.task_id, RAN_WITH)
+        # An XCom backend that has lost the value returns its address.
+        self.ran_with = found if isinstance(found, dict) else self.ran_with
         return self.run_and_record(context, functools.partial(self.resume, event=event))
 
     def resume(self, context: Any, event: dict[str, Any]) -> Any:

@@ -39,6 +39,8 @@ BATCH_COLUMNS = {
 COMMITTED_BATCH, FAILED_BATCH = "committed", "failed"
 # The XComs of a run: what its job ran with, and why a task of it failed.
 RAN_WITH, FAILURE = "ran_with", "failure"
+# How the values begin that an XCom backend leaves in place of what it keeps elsewhere.
+URL = re.compile(r"[\w.+-]+://")
 # The start of the settings that name the recipients of notifications.
 ON_FAILURE = "on_failure_"
 DEFAULT_SCHEDULE = "@hourly"
@@ -83,6 +85,15 @@ def is_disabled(status: str | None, disabled_until: str | None) -> bool:
         return status == DISABLED
     # Compared as texts, which tells "infinity" too.
     return disabled_until > datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def parse_failure(value: Any) -> str | None:
+    """Return the reason that a task pushed as FAILURE, or None for a value that is no sentence.
+
+    Airflow's database has what the XCom backend made of it: an address, or what it encrypted.
+    """
+    is_sentence = isinstance(value, str) and " " in value and not URL.match(value)
+    return value if is_sentence else None
 
 
 def build_dag_id(platform_name: str, stream_key: str) -> str:

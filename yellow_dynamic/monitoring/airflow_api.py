@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
-from yellow_dynamic.factory.rules import FAILURE, parse_dag_id
+from yellow_dynamic.factory.rules import FAILURE, parse_dag_id, parse_failure
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.airflow import (
     FAILED,
@@ -213,8 +213,8 @@ class AirflowApi:
         failure.reason = default_failure_reason(task)
         answer = self._send("GET", f"{self._path}/{run}/{task}/xcomEntries/{FAILURE}")
         # A task that was killed pushes none, and not every user may read XComs.
-        if answer.is_success:
-            failure.reason = str(answer.json()["value"])
+        if answer.is_success and (said := parse_failure(answer.json()["value"])):
+            failure.reason = said
 
     def _with_stale(self) -> dict[str, str]:
         return {"only_active": "false"} if self._path == "/api/v1" else {"exclude_stale": "false"}

@@ -16,7 +16,7 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import case, func, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from yellow_dynamic.factory.rules import FAILURE, RAN_WITH, parse_dag_id
+from yellow_dynamic.factory.rules import FAILURE, RAN_WITH, parse_dag_id, parse_failure
 from yellow_dynamic.monitoring.airflow import (
     FAILED,
     REASONS,
@@ -192,7 +192,8 @@ def said_by_tasks(
         tuple_(XComModel.dag_id, XComModel.run_id).in_(runs), XComModel.key == FAILURE
     )
     for record in session.scalars(records):
-        yield (record.dag_id, record.run_id), str(XComModel.deserialize_value(record))
+        if said := parse_failure(XComModel.deserialize_value(record)):
+            yield (record.dag_id, record.run_id), said
 
 
 def find_newest_record(session: Session, airflow_name: str) -> RunRecord | None:
@@ -213,4 +214,7 @@ def find_newest_record(session: Session, airflow_name: str) -> RunRecord | None:
     )
     record: Any = session.scalar(query)
     said = XComModel.deserialize_value(record) if record else None
-    return RunRecord(str(said["row"]), format_time(record.timestamp)) if said else None
+    # An XCom backend that keeps values elsewhere leaves an address here.
+    if not (isinstance(said, dict) and "row" in said):
+        return None
+    return RunRecord(str(said["row"]), format_time(record.timestamp))

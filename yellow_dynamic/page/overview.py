@@ -187,7 +187,7 @@ def about_outage(reason: str, table: Table | None, record: metadata.RunRecord | 
     read = (
         f"It was read here last at {format_time(table.at)}" if table else "It was not read here yet"
     )
-    runs = "no run has said yet where its row came from"
+    runs = "where the newest runs had their rows from is not known"
     if record:
         runs = f"the newest run that says so, at {record.at}, had its row from: {record.row}"
     return (
