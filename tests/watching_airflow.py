@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 from airflow_database import create_airflow_database
@@ -52,10 +54,47 @@ class WatchingAirflow(Airflow):
         """Pause a DAG, or let it run again."""
         self._request("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
 
+    def pause_after_failures(self, dag_id: str) -> None:
+        """Pause a DAG by the code by which the scheduler does so after failed runs."""
+        program = (
+            "from airflow.models.dagrun import DagRun\n"
+            "from airflow.utils.session import create_session\n"
+            "with create_session() as session:\n"
+            f"    [run] = DagRun.find(dag_id={dag_id!r}, state='failed', session=session)\n"
+            f"    run._check_last_n_dagruns_failed({dag_id!r}, 1, session)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=self.env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run a statement in Airflow's own database."""
         postgres, database = self._database
         return list(postgres.execute(statement, values, database=database))
+
+    def let_wait(self, dag_id: str, run_id: str, task_id: str, **columns: Any) -> None:
+        """Let a run be under way, and a task of it wait with these columns of its row."""
+        self.sql(
+            "UPDATE dag_run SET state = 'running', start_date = now() "
+            "WHERE dag_id = %s AND run_id = %s",
+            *(dag_id, run_id),
+        )
+        values = ", ".join(f"{column} = %s" for column in columns)
+        self.sql(
+            f"UPDATE task_instance SET {values} "  # noqa: S608 - columns of the tests
+            "WHERE dag_id = %s AND run_id = %s AND task_id = %s",
+            *(*columns.values(), dag_id, run_id, task_id),
+        )
+
+    def make_trigger(self, ago: str) -> int:
+        """Make a trigger that no triggerer has taken, as old as that, and return its ID."""
+        [(made,)] = self.sql(
+            "INSERT INTO trigger (classpath, kwargs, created_date) "
+            "VALUES ('a.Trigger', '{}', now() - %s::interval) RETURNING id",
+            ago,
+        )
+        return int(made)
 
     def set_pool(self, name: str, **values: Any) -> None:
         """Make a pool, or change the one of the name."""

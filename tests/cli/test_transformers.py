@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from batch_rows import write_batch
 from transforming import KEYS, OUTPUT, TRANSFORMER, transform
+
+from datasurface.md import CronTrigger
 
 from .conftest import Operator
 from .test_verify_parity import verify
@@ -67,6 +70,60 @@ def test_transformer_is_switched_off_and_drifts_as_others_do(transforming: Opera
     assert [stream["stream_key"] for stream in platform["streams"]] == [OUTPUT]
     transforming.merge()
     assert transforming.rows()[TRANSFORMER][2] == "disabled"
+
+
+def test_disable_says_which_streams_stop_with_it(transforming: Operator) -> None:
+    transforming.merge()
+    line = (
+        "Streams of platform YellowLive that wait for what is disabled do not start either: "
+        f"{TRANSFORMER}; {OUTPUT}."
+    )
+
+    asked = transforming.on_model("disable", "Store*", "Each_*")
+    one = transforming.on_model("disable", "Store1")
+    as_json = transforming.on_model("disable", "Store1", "--json")
+    last = transforming.on_model("disable", OUTPUT)
+    again = transforming.on_model("enable", "Store1")
+
+    # Before it asks.
+    assert (asked.exit_code, line in asked.stderr) == (1, True)
+    assert line in one.stdout
+    assert json.loads(as_json.stdout)["stopped"] == {"YellowLive": [TRANSFORMER, OUTPUT]}
+    assert "do not start either" not in last.stdout + again.stdout
+
+
+def test_status_says_for_which_disabled_stream_another_one_waits(transforming: Operator) -> None:
+    transforming.merge()
+    transforming.on_model("disable", "Store1")
+
+    result = transforming.on_model("status", "--json")
+
+    assert result.exit_code == 2, result.output
+    [platform] = json.loads(result.stdout)["platforms"]
+    found = {each["stream_key"]: (each["state"], each["reason"]) for each in platform["streams"]}
+    waits = "waits for the stream Store1, which is disabled"
+    assert found["Each_x"] == ("healthy", "")
+    assert found[TRANSFORMER] == ("waiting", f"it {waits}")
+    assert found[OUTPUT] == ("waiting", f"it waits for the stream {TRANSFORMER}, which {waits}")
+
+
+def test_transformer_with_a_cron_that_never_ran_is_late(operator: Operator) -> None:
+    daily = CronTrigger("Daily", "0 6 * * *")
+    transform(operator.site.model, trigger=daily)
+    also = (
+        "from datasurface.md import CronTrigger\nfrom transforming import transform\n"
+        "transform(model, trigger=CronTrigger('Daily', '0 6 * * *'))"
+    )
+    operator.commands = type(operator.commands)(operator.model, operator.site.model, also=also)
+    operator.merge()
+    operator.site.sql("UPDATE {table} SET created_at = created_at - interval '30 days'")
+
+    result = operator.on_model("status", TRANSFORMER)
+
+    assert result.exit_code == 2, result.output
+    assert f"late {TRANSFORMER}: no good run yet, and its row is there since 2" in result.stdout
+    write_batch(operator.site, "Totals", 1)
+    assert operator.on_model("status", TRANSFORMER).exit_code == 0
 
 
 @pytest.mark.slow

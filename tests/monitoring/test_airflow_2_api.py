@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,10 @@ ANSWERS = json.loads(Path(__file__).with_name("airflow_2_11.json").read_text(enc
 LOGIN = f"Basic {base64.b64encode(b'admin:secret-4').decode()}"
 
 
+#: What the role of the login may not read.
+FORBIDDEN: set[str] = set()
+
+
 class Recorded(BaseHTTPRequestHandler):
     """Answers as Airflow 2.11 did, one DAG or import error a page."""
 
@@ -27,7 +32,9 @@ class Recorded(BaseHTTPRequestHandler):
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
         if path not in ANSWERS:
             self.answer(404, "<html>", "text/html")
-        elif path != "/api/v1/version" and self.headers.get("Authorization") != LOGIN:
+        elif path in FORBIDDEN or (
+            path != "/api/v1/version" and self.headers.get("Authorization") != LOGIN
+        ):
             self.answer(403, '{"title": "Forbidden"}', "application/problem+json")
         else:
             offset = int(query.get("offset", ["0"])[0])
@@ -89,6 +96,35 @@ def test_dags_and_errors_of_the_platform_are_read_page_by_page(address: str) -> 
     assert view.import_errors == {
         "/opt/airflow/dags/yellowlive_factory_dag.py": "RuntimeError: half"
     }
+
+
+def test_who_paused_a_dag_and_what_a_task_waits_for_are_read(address: str) -> None:
+    dags = AirflowApi(address, "admin", "secret-4", "").view("yellowlive").dags
+
+    pair_a, store1 = (dags[f"yellowlive__{key}_ingestion"] for key in ("Pair_a", "Store1"))
+    assert pair_a.paused_by_airflow == "2026-11-27 01:00:00 UTC"
+    assert pair_a.obstacle is None
+    assert str(store1.obstacle).startswith(
+        "the task snapshot_merge_job of its run manual__2026-11-27T01:10:00+00:00 cannot start in "
+        "the pool 'gone': Airflow has no such pool"
+    )
+
+
+def test_what_a_login_may_not_read_is_said_to_be_unknown(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, log = "/api/v1/dags/~/dagRuns/~/taskInstances", "/api/v1/eventLogs"
+    monkeypatch.setattr(sys.modules[__name__], "FORBIDDEN", {tasks, log})
+
+    view = AirflowApi(address, "admin", "secret-4", "").view("yellowlive")
+
+    pair_a = view.dags["yellowlive__Pair_a_ingestion"]
+    assert pair_a.paused_by_airflow is None
+    assert pair_a.pause_unknown == "this login cannot read Airflow's audit log"
+    assert view.problems == [
+        f"Why tasks of the platform wait is not known: Airflow at {address} refuses this login its "
+        "task instances or pools. Let its role read both."
+    ]
 
 
 def test_pools_are_listed_and_made(address: str) -> None:

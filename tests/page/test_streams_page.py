@@ -59,6 +59,78 @@ def test_page_and_command_say_the_same(pages: Pages) -> None:
     assert {key: (it["state"], it["reason"]) for key, it in pages.streams().items()} == said
 
 
+def test_stream_that_airflow_itself_paused_is_failing(pages: Pages) -> None:
+    refused = dag_id("Refused")
+    before = pages.wait_for_states()["Refused"]["reason"]
+    pages.airflow.pause_after_failures(refused)
+    try:
+        pages.wait_for(lambda _: "paused" in pages.streams()["Refused"]["reason"])
+        reason = pages.wait_for_states()["Refused"]["reason"]
+        unprivileged = pages.streams("auditor")["Refused"]["reason"]
+        said = pages.command_says()
+    finally:
+        pages.airflow.pause(refused, False)
+
+    assert reason.startswith("Airflow itself paused it at 2")
+    assert reason.endswith(f"airflow dags unpause {refused}); {before}")
+    assert said["Refused"] == ("failing", reason)
+    assert unprivileged.startswith("Airflow itself paused it at 2")
+    assert "The source refused" not in unprivileged
+    # A user paused this one.
+    assert said["Paused"] == ("paused", "it is paused in Airflow")
+
+
+def test_stream_that_a_user_paused_after_a_failure_is_failing(pages: Pages) -> None:
+    refused = dag_id("Refused")
+    pages.airflow.pause(refused, True)
+    try:
+        pages.wait_for(lambda _: "paused" in pages.streams()["Refused"]["reason"])
+        reason = pages.wait_for_states()["Refused"]["reason"]
+        said = pages.command_says()
+    finally:
+        pages.airflow.pause(refused, False)
+
+    assert reason.startswith("it is paused in Airflow, so no run follows (correct the cause, then:")
+    assert said["Refused"] == ("failing", reason)
+
+
+def test_run_whose_pool_is_gone_says_so(pages: Pages) -> None:
+    airflow, healthy = pages.airflow, dag_id("Healthy")
+    run = airflow.trigger(healthy)
+    airflow.let_wait(healthy, run, "snapshot_merge_job", state="scheduled", pool="erp")
+    try:
+        reason = pages.wait_for_states(Healthy="waiting")["Healthy"]["reason"]
+        said = pages.command_says()
+        airflow.set_pool("erp", slots=1)
+        pages.wait_for_states()
+    finally:
+        airflow.end_run(healthy, run, "success")
+        airflow.remove_pools()
+
+    assert reason.startswith(
+        f"the task snapshot_merge_job of its run {run} cannot start in the pool 'erp': Airflow has "
+        "no such pool"
+    )
+    assert said["Healthy"] == ("waiting", reason)
+
+
+def test_run_that_no_triggerer_waits_for_says_so(pages: Pages) -> None:
+    airflow, healthy = pages.airflow, dag_id("Healthy")
+    run, trigger = airflow.trigger(healthy), airflow.make_trigger("5 min")
+    airflow.let_wait(healthy, run, "snapshot_merge_job", state="deferred", trigger_id=trigger)
+    try:
+        reason = pages.wait_for_states(Healthy="waiting")["Healthy"]["reason"]
+        said = pages.command_says()
+    finally:
+        airflow.end_run(healthy, run, "success")
+        pages.wait_for_states()
+
+    assert reason.startswith(
+        f"no triggerer of Airflow waits for the task snapshot_merge_job of its run {run}, deferred "
+    )
+    assert said["Healthy"] == ("waiting", reason)
+
+
 def test_path_in_an_object_store_is_no_reason(pages: Pages) -> None:
     late, task = dag_id("Late"), "check_result"
     run = pages.airflow.trigger(late)

@@ -535,8 +535,9 @@ def disable(
 
     The rows stay, with the status `disabled`, which merges keep, also where one drops the stream
     and a later one brings it back. A run that has begun goes on to its end. With --until, Airflow
-    takes the stream as active from that time on by itself. More than one stream is asked about
-    first. Needs a login that may UPDATE the table; Airflow's own may only read it.
+    takes the stream as active from that time on by itself. Streams that wait for it do not start
+    either; they are listed. More than one stream is asked about first. Needs a login that may
+    UPDATE the table; Airflow's own may only read it.
 
     Example: yellow-dynamic disable 'Erp_*' --reason "source is down" --until 12h --model model
     """
@@ -721,12 +722,13 @@ def status(
 
     healthy: the row, the DAG and Airflow agree, to the revision of the configuration, and the data
     comes.
-    failing: its last run in Airflow, or its last batch, failed. late: no good batch for longer than
-    three times its schedule.
+    failing: its last run in Airflow, or its last batch, failed, or Airflow paused it for that.
+    late: no good batch, or no good run of a transformer, for longer than three times its schedule.
     disabled, paused: switched off by a person, in the table or in Airflow.
     ending: disabled or removed, and its DAG stays until its last run has ended.
     served from snapshot: the factory file cannot read the table, and the last good rows serve.
-    waiting: Airflow has not parsed the last change yet. not merged: the model is ahead of the row.
+    waiting: Airflow has not parsed the last change yet, a task of its run can never start or end,
+    or it waits for a stream that is off. not merged: the model is ahead of the row.
     broken: with the reason. missing: it should have a DAG and has none. left over: a DAG without a
     row. static file: an old file of its own still defines the DAG.
 

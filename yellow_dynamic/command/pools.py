@@ -9,7 +9,8 @@ from typing import Any
 from rich.text import Text
 
 from yellow_dynamic.command.printing import print_line, print_table
-from yellow_dynamic.monitoring.airflow_api import AirflowApi, Pool
+from yellow_dynamic.monitoring.airflow import Pool, pool_problem
+from yellow_dynamic.monitoring.airflow_api import AirflowApi
 from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.rows import StreamRow, read_rows
 from yellow_dynamic.monitoring.text import counted
@@ -33,14 +34,9 @@ class PoolDemand:
 
     def problem(self, pool: Pool | None) -> str | None:
         """Return why jobs cannot run by the pool that Airflow has, or None."""
-        if pool is None:
-            return "Airflow has no such pool, so none of its jobs runs"
-        if 0 <= pool.slots < self.most_slots:
-            return (
-                f"it has {counted(pool.slots, 'slot')}, and a job takes {self.most_slots}, so that "
-                "job never runs"
-            )
-        if self.deferrable and pool.include_deferred is False:
+        if problem := pool_problem(pool, self.most_slots):
+            return problem
+        if self.deferrable and pool and pool.include_deferred is False:
             return "it does not count the jobs that the triggerer waits for, so it bounds them not"
         return None
 

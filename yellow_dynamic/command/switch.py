@@ -17,9 +17,9 @@ from yellow_dynamic.factory.rules import DISABLED
 from yellow_dynamic.merge_store import config_table, execute_locking, quoted_name
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.installation import Installation
-from yellow_dynamic.monitoring.rows import StreamRow
+from yellow_dynamic.monitoring.rows import StreamRow, find_dependents, read_rows
 from yellow_dynamic.monitoring.selection import Selection
-from yellow_dynamic.monitoring.text import format_error
+from yellow_dynamic.monitoring.text import format_error, shortened
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,20 @@ class Switched:
 
 @dataclass
 class SwitchReport:
-    """What became of some streams."""
+    """What became of some streams.
+
+    Attributes:
+        streams: those that were selected.
+        stopped: by platform, the streams that wait for those that were disabled.
+    """
 
     streams: list[Switched]
+    stopped: dict[str, list[str]]
     differs: bool = field(default=False, init=False)
 
     def as_json(self) -> dict[str, Any]:
         return {
+            "stopped": self.stopped,
             "streams": [
                 {
                     "platform": each.platform,
@@ -88,12 +95,14 @@ class SwitchReport:
                     "reason": each.reason,
                 }
                 for each in self.streams
-            ]
+            ],
         }
 
     def show(self) -> None:
         for each in self.streams:
             each.show()
+        for line in stopped_lines(self.stopped):
+            print_line(line)
 
 
 def switch_streams(
@@ -120,13 +129,36 @@ def switch_streams(
     found = find_selected(installations, selection)
     written = [(each, [row for row in rows if switch.changes(row)]) for each, rows in found]
     count = sum(len(rows) for _, rows in written)
+    stopped = find_stopped(found) if switch.status == DISABLED else {}
     if count > 1:
         for each, rows in written:
             for row in rows:
                 print_line(f"  {row.stream_key} of platform {each.name}, {row.status}", err=True)
+        for line in stopped_lines(stopped):
+            print_line(line, err=True)
         confirm(f"Make these {count} streams {switch.status}?")
     write_each(written, switch)
-    return SwitchReport([report for each, rows in found for report in reports(each, rows, switch)])
+    switched = [report for each, rows in found for report in reports(each, rows, switch)]
+    return SwitchReport(switched, stopped)
+
+
+def stopped_lines(stopped: dict[str, list[str]]) -> Iterator[str]:
+    """Yield for each platform which streams do not start while others are disabled."""
+    for platform, keys in stopped.items():
+        yield (
+            f"Streams of platform {platform} that wait for what is disabled do not start either: "
+            f"{shortened(keys)}."
+        )
+
+
+def find_stopped(disabled: PlatformRows) -> dict[str, list[str]]:
+    """Return by platform the streams that wait for one that is disabled."""
+    found = {
+        each.name: find_dependents([row.stream_key for row in rows], read_rows(each))
+        for each, rows in disabled
+        if rows
+    }
+    return {name: keys for name, keys in found.items() if keys}
 
 
 def write_each(written: PlatformRows, switch: Switch) -> None:

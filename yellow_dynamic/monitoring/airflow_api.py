@@ -5,25 +5,32 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from os.path import commonprefix
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from yellow_dynamic.factory.rules import FAILURE, parse_dag_id, parse_failure
+from yellow_dynamic.factory.rules import FAILURE, TRANSFORMER_END, parse_dag_id, parse_failure
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.airflow import (
     FAILED,
+    PAUSE_EVENTS,
     REASONS,
     SUCCESS,
+    WAITING_STATES,
     AirflowView,
     DagView,
     Failure,
+    Pool,
+    WaitingTask,
+    add_obstacles,
     dag_id_prefix,
     default_failure_reason,
     is_factory_file,
     parse_revision,
+    paused_by_airflow,
 )
 from yellow_dynamic.monitoring.in_airflow import Facts, last_line, parse_facts
 from yellow_dynamic.monitoring.text import format_time
@@ -31,19 +38,8 @@ from yellow_dynamic.monitoring.text import format_time
 TIMEOUT_SECONDS = 30
 PAGE = 100
 REQUESTS_AT_ONCE = 8
-
-
-@dataclass
-class Pool:
-    """A pool of Airflow.
-
-    Attributes:
-        slots: how many tasks of one slot run at once; a number below 0 is no limit.
-        include_deferred: whether it counts deferred tasks.
-    """
-
-    slots: int
-    include_deferred: bool
+#: So many of the tasks that wait are read, of which thousands may only wait for their turn.
+WAITING_TASKS = 1000
 
 
 @dataclass
@@ -52,6 +48,10 @@ class Triggered:
 
     run_id: str | None
     reason: str | None
+
+
+class RefusedError(OperationError):
+    """Airflow refuses the login, or what it asks for."""
 
 
 def is_out_of_service(dag: dict[str, Any]) -> bool:
@@ -66,6 +66,26 @@ def startup_obstacle(dag: dict[str, Any] | None) -> str | None:
     if is_out_of_service(dag):
         return "its DAG is out of service"
     return "it is paused in Airflow" if dag["is_paused"] else None
+
+
+def parse_time(text: str) -> datetime:
+    """Return a time that Airflow gives, in UTC."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def parse_waiting_task(answer: dict[str, Any]) -> WaitingTask:
+    trigger, job = answer.get("trigger") or {}, answer.get("triggerer_job") or {}
+    deferred, seen = trigger.get("created_date"), job.get("latest_heartbeat")
+    return WaitingTask(
+        answer["dag_id"],
+        answer["dag_run_id"],
+        answer["task_id"],
+        answer["state"],
+        answer["pool"],
+        answer["pool_slots"],
+        deferred and parse_time(deferred),
+        seen and parse_time(seen),
+    )
 
 
 def parse_pool(answer: dict[str, Any]) -> Pool:
@@ -128,12 +148,17 @@ class AirflowApi:
             for dag_id, failure in failures:
                 views[dag_id].failure = failure
             list(pool.map(lambda it: self._add_reason(*it), failures[:REASONS]))
+            served = [view for view in views.values() if not view.stale]
+            list(pool.map(self._add_pause, [view for view in served if view.paused]))
+            transformers = [view for view in served if view.dag_id.endswith(TRANSFORMER_END)]
+            list(pool.map(self._add_good_run, transformers))
+        problems = self._add_obstacles(start, views)
         errors = {
             str(error["filename"]): last_line(error["stack_trace"])
             for error in self._list("importErrors", "import_errors")
             if is_factory_file(airflow_name, str(error["filename"]))
         }
-        return AirflowView(self.version, views, errors, self._time_zone(views))
+        return AirflowView(self.version, views, errors, problems, self._time_zone(views))
 
     def dag_ids(self, start: str) -> list[str]:
         """Return the ids of the DAGs in service that contain this text."""
@@ -200,8 +225,8 @@ class AirflowApi:
         runs = self._get(path, order_by="-end_date", state=ended, limit="1")["dag_runs"]
         if not runs or runs[0]["state"] != FAILED:
             return None
-        at = datetime.fromisoformat(runs[0]["end_date"]).astimezone(UTC)
-        return dag_id, Failure(runs[0]["dag_run_id"], format_time(at))
+        at = format_time(parse_time(runs[0]["end_date"]))
+        return dag_id, Failure(runs[0]["dag_run_id"], at)
 
     def _add_reason(self, dag_id: str, failure: Failure) -> None:
         """Add the reason of a failed run: the message of its task, or else which task failed."""
@@ -216,7 +241,44 @@ class AirflowApi:
         if answer.is_success and (said := parse_failure(answer.json()["value"])):
             failure.reason = said
 
-    def _with_stale(self) -> dict[str, str]:
+    def _add_pause(self, view: DagView) -> None:
+        """Add to a paused DAG whether Airflow itself paused it."""
+        of_dag = {"dag_id": view.dag_id, "order_by": "-when", "limit": "1"}
+        events = ",".join(PAUSE_EVENTS) if self._path == "/api/v1" else [*PAUSE_EVENTS]
+        try:
+            newest = self._get("eventLogs", **of_dag, included_events=events)["event_logs"]
+        except RefusedError:
+            view.pause_unknown = "this login cannot read Airflow's audit log"
+            return
+        if newest and paused_by_airflow(newest[0]["event"], newest[0]["owner"]):
+            view.paused_by_airflow = format_time(parse_time(newest[0]["when"]))
+
+    def _add_good_run(self, view: DagView) -> None:
+        """Add when the last run of a DAG that succeeded ended."""
+        path = f"dags/{view.dag_id}/dagRuns"
+        runs = self._get(path, order_by="-end_date", state=[SUCCESS], limit="1")["dag_runs"]
+        if runs and runs[0]["end_date"]:
+            view.good_run = parse_time(runs[0]["end_date"]).replace(tzinfo=None)
+
+    def _add_obstacles(self, start: str, views: dict[str, DagView]) -> list[str]:
+        """Add to the DAGs why tasks of theirs wait without an end, or return why not."""
+        path = "dags/~/dagRuns/~/taskInstances"
+        of_platform = {} if self._path == "/api/v1" else {"dag_id_pattern": start}
+        try:
+            waiting = self._list(
+                path, "task_instances", most=WAITING_TASKS, state=[*WAITING_STATES], **of_platform
+            )
+            tasks = [parse_waiting_task(each) for each in waiting]
+            if any(task.dag_id in views for task in tasks):
+                add_obstacles(views, tasks, self.pools())
+        except RefusedError:
+            return [
+                f"Why tasks of the platform wait is not known: Airflow at {self.url} refuses this "
+                "login its task instances or pools. Let its role read both."
+            ]
+        return []
+
+    def _with_stale(self) -> dict[str, Any]:
         return {"only_active": "false"} if self._path == "/api/v1" else {"exclude_stale": "false"}
 
     def _dag_view(self, airflow_name: str, dag: dict[str, Any]) -> DagView:
@@ -250,14 +312,16 @@ class AirflowApi:
                 return zone
         return None
 
-    def _list(self, path: str, key: str = "", **params: str) -> list[dict[str, Any]]:
-        """Return the entries of all pages of a list."""
+    def _list(
+        self, path: str, key: str = "", *, most: float = inf, **params: str | list[str]
+    ) -> list[dict[str, Any]]:
+        """Return the entries of all pages of a list, or of so many that there are enough."""
         found: list[dict[str, Any]] = []
         while True:
             answer = self._get(path, **params, limit=str(PAGE), offset=str(len(found)))
             page = answer[key or path]
             found += page
-            if not page or len(found) >= answer["total_entries"]:
+            if not page or len(found) >= min(most, answer["total_entries"]):
                 return found
 
     def _get(self, path: str, **params: str | list[str]) -> Any:
@@ -289,7 +353,7 @@ class AirflowApi:
 
     def _parse_response(self, answer: httpx.Response, path: str) -> Any:
         if answer.status_code in (401, 403):
-            raise OperationError(
+            raise RefusedError(
                 f"Airflow at {self.url} refuses the login ({answer.status_code} to {path}). Set "
                 "AIRFLOW_API_USER and AIRFLOW_API_PASSWORD, or AIRFLOW_API_TOKEN. On Airflow 2, "
                 "[api] auth_backends must have airflow.api.auth.backend.basic_auth."

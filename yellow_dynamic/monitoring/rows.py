@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -147,6 +147,33 @@ def find_row_problems(row: StreamRow, installation: Installation) -> Iterator[st
     settings = overlay_config(installation.settings, config)
     for problem in row_problems(row.stream_key, row.status, settings, installation.airflow_name):
         yield f"{row.stream_key}: {problem}"
+
+
+def find_starters(config: dict[str, Any]) -> list[str]:
+    """Return the streams that start a stream when all of them have delivered."""
+    found = config.get("started_by")
+    return found if isinstance(found, list) else []
+
+
+def find_dependents(keys: Iterable[str], rows: Iterable[StreamRow]) -> list[str]:
+    """Return the streams that do not start while these do not deliver, in the keys' order.
+
+    Args:
+        keys: those of streams that do not deliver.
+        rows: all rows of their platform.
+    """
+    idle = frozenset(keys)
+    starters = {
+        row.stream_key: find_starters(row.config)
+        for row in rows
+        if not (row.is_disabled or row.stream_key in idle)
+    }
+    found: set[str] = set()
+    while more := {
+        key for key in starters.keys() - found if not (idle | found).isdisjoint(starters[key])
+    }:
+        found |= more
+    return sorted(found)
 
 
 def describe_schedule(config: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from yellow_dynamic.monitoring.airflow import AirflowView, DagView
 from yellow_dynamic.monitoring.batches import Batch, Delivery
 from yellow_dynamic.monitoring.in_airflow import BuiltDag, LoadedFactory
 from yellow_dynamic.monitoring.installation import Installation
-from yellow_dynamic.monitoring.rows import StreamRow, read_rows
+from yellow_dynamic.monitoring.rows import StreamRow, find_starters, read_rows
 from yellow_dynamic.monitoring.selection import Selection
 from yellow_dynamic.monitoring.text import format_error, format_time
 
@@ -224,7 +224,7 @@ def platform_status(sources: Sources, wanted: StreamFilter = EVERY_STREAM) -> Pl
     }
     in_service = {key for key, view in seen.items() if not view.stale}
     keys = {*(sources.rows or {}), *(sources.model or {}), *built, *in_service}
-    problems = [*sources.problems]
+    problems = [*sources.problems, *(airflow.problems if airflow else ())]
     if factory and factory.error:
         problems.append(f"The factory file cannot be loaded: {factory.error}")
         if sources.rows is None and factory.guessed_folder:
@@ -297,7 +297,11 @@ def diagnose(
         if sources.airflow is not None:
             yield from diagnose_airflow(sources.airflow, row, seen)
     if row is not None:
-        yield from diagnose_delivery(sources, row)
+        yield from diagnose_batch(sources, row)
+        if wait := find_idle_starter(sources, row.stream_key):
+            yield Finding(State.WAITING, f"it {wait}")
+        if late := find_lateness(sources, row, seen):
+            yield Finding(State.LATE, late)
     yield from diagnose_reading(sources)
 
 
@@ -375,10 +379,28 @@ def diagnose_airflow(
             f"row was changed at {row.updated_at} UTC"
         )
         yield Finding(State.WAITING, reason)
-    if seen.paused:
-        yield Finding(State.PAUSED, "it is paused in Airflow")
-    if seen.failure:
-        yield Finding(State.FAILING, str(seen.failure))
+    yield from diagnose_runs(seen)
+
+
+def diagnose_runs(seen: DagView) -> Iterator[Finding]:
+    """Yield what its runs say, and who paused it; a stream that a failure stopped is not well."""
+    stopped = describe_pause(seen) if seen.paused else seen.obstacle
+    if seen.failure or seen.paused_by_airflow:
+        failure = str(seen.failure) if seen.failure else None
+        yield Finding(State.FAILING, "; ".join(filter(None, (stopped, failure))))
+    elif stopped:
+        yield Finding(State.PAUSED if seen.paused else State.WAITING, stopped)
+
+
+def describe_pause(seen: DagView) -> str:
+    """Return who paused a DAG, as far as it is known, and what to do where a failure did."""
+    unpause = f"so no run follows (correct the cause, then: airflow dags unpause {seen.dag_id})"
+    if at := seen.paused_by_airflow:
+        return f"Airflow itself paused it at {at} because its runs failed, {unpause}"
+    text = "it is paused in Airflow"
+    if seen.pause_unknown:
+        text += f" (by whom is not known: {seen.pause_unknown})"
+    return f"{text}, {unpause}" if seen.failure else text
 
 
 def diagnose_reading(sources: Sources) -> Iterator[Finding]:
@@ -403,24 +425,85 @@ def find_delivery(sources: Sources, stream_key: str) -> Delivery | None:
     return None if key is None else sources.deliveries.get(key, NOTHING)
 
 
-def diagnose_delivery(sources: Sources, row: StreamRow) -> Iterator[Finding]:
+def diagnose_batch(sources: Sources, row: StreamRow) -> Iterator[Finding]:
     delivery = find_delivery(sources, row.stream_key)
-    if delivery is None:
-        return
-    newest, good = delivery
+    newest = delivery and delivery.newest
     if newest and newest.status == FAILED_BATCH:
         reason = f"its batch {newest.number} failed at {format_time(newest.ended)}"
         yield Finding(State.FAILING, reason)
+
+
+# --- What a stream waits for ------------------------------------------------------------------
+
+
+def find_idle_starter(sources: Sources, key: str, asked: set[str] | None = None) -> str | None:
+    """Return for which stream that does not deliver a stream waits, and why; None for none.
+
+    Airflow starts a stream when all the streams that start it have delivered.
+    """
+    asked = {key} if asked is None else asked
+    for starter in find_starters(sources.configs.get(key, {})):
+        if starter not in asked:
+            asked.add(starter)
+            if why := why_idle(sources, starter) or find_idle_starter(sources, starter, asked):
+                return f"waits for the stream {starter}, which {why}"
+    return None
+
+
+def why_idle(sources: Sources, key: str) -> str | None:
+    """Return why a stream is not meant to deliver, or None."""
+    row = (sources.rows or {}).get(key)
+    if row is None:
+        return "has no row"
+    if row.is_disabled:
+        until = (row.disabled_until or "").replace("T", " ")
+        return f"is disabled until {until} UTC" if until else "is disabled"
+    dag = sources.airflow and sources.airflow.dags.get(sources.installation.dag_id(key))
+    return "is paused in Airflow" if dag and not dag.stale and dag.paused else None
+
+
+# --- When a stream is late --------------------------------------------------------------------
+
+
+def find_lateness(sources: Sources, row: StreamRow, seen: DagView | None) -> str | None:
+    """Return why a stream is late, or None. Nothing else decides that.
+
+    An ingestion is late by its batches, a transformer by its runs that succeeded.
+    """
+    delivery = find_delivery(sources, row.stream_key)
+    if delivery is None:
+        known, last = find_good_run(sources, row.stream_key, seen)
+        what, newest = "run", None
+    else:
+        known, last = True, delivery.good and delivery.good.ended
+        what, newest = "batch", delivery.newest
     due = sources.late_after or batches.due_since(
         row.stream_key, sources.configs, sources.now, sources.time_zone
     )
-    since = good.ended if good else row.created_at
-    if due and since and since < due:
-        text = f"no good batch since {format_time(since)}"
-        if good is None:
-            text = f"no good batch yet, and its row is there since {format_time(since)}"
-        if newest and newest != good:
-            text += (
-                f"; batch {newest.number} is {newest.status} since {format_time(newest.started)}"
-            )
-        yield Finding(State.LATE, text)
+    since = last or row.created_at
+    if not (known and due and since and since < due):
+        return None
+    text = f"no good {what} since {format_time(since)}"
+    if last is None:
+        text = f"no good {what} yet, and its row is there since {format_time(since)}"
+    if newest and delivery and newest != delivery.good:
+        text += f"; batch {newest.number} is {newest.status} since {format_time(newest.started)}"
+    return text
+
+
+def find_good_run(sources: Sources, key: str, seen: DagView | None) -> tuple[bool, datetime | None]:
+    """Return whether the good runs of a transformer are known, and when the last one ended.
+
+    What a transformer starts, the ingestion of its output, has batches only after such a run.
+    """
+    if get_batch_key(sources.configs.get(key, {})) is not None:
+        return False, None
+    started = [
+        delivery
+        for each, config in sources.configs.items()
+        if key in find_starters(config) and (delivery := find_delivery(sources, each))
+    ]
+    ended = [delivery.good.ended for delivery in started if delivery.good]
+    if seen:
+        ended.append(seen.good_run)
+    return bool(seen or started), max(filter(None, ended), default=None)

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from airflow import __version__ as airflow_version
+from airflow.jobs.job import Job
 from airflow.models.dag import DagModel
 from airflow.models.dagcode import DagCode
 from airflow.models.dagrun import DagRun
 from airflow.models.errors import ParseImportError
+from airflow.models.log import Log
+from airflow.models.pool import Pool as AirflowPool
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import Trigger
 from airflow.models.xcom import XComModel
 from sqlalchemy import case, func, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from yellow_dynamic.factory.rules import FAILURE, RAN_WITH, parse_dag_id, parse_failure
+from yellow_dynamic.factory.rules import (
+    FAILURE,
+    RAN_WITH,
+    TRANSFORMER_END,
+    parse_dag_id,
+    parse_failure,
+)
 from yellow_dynamic.monitoring.airflow import (
     FAILED,
+    PAUSE_EVENTS,
     REASONS,
     SUCCESS,
+    WAITING_STATES,
     AirflowView,
     DagView,
     Failure,
+    Pool,
+    WaitingTask,
+    add_obstacles,
     dag_id_prefix,
     default_failure_reason,
     is_factory_file,
     parse_revision,
+    paused_by_airflow,
 )
 from yellow_dynamic.monitoring.in_airflow import Facts, last_line, parse_facts, parse_settings
 from yellow_dynamic.monitoring.installation import Installation
@@ -105,8 +122,14 @@ def read_airflow_view(session: Session, airflow_name: str, errors: dict[str, str
         if dag_id in views and not views[dag_id].stale:
             views[dag_id].failure = failure
     add_reasons(session, [view for view in views.values() if view.failure])
+    add_pauses(session, {view.dag_id: view for view in views.values() if view.paused})
+    add_obstacles(views, waiting_tasks(session, airflow_name), read_pools(session))
+    for dag_id, ended in good_runs(session, airflow_name):
+        if dag_id in views:
+            views[dag_id].good_run = ended.astimezone(UTC).replace(tzinfo=None)
     own = {file: why for file, why in errors.items() if is_factory_file(airflow_name, file)}
-    return AirflowView(str(airflow_version), views, own, find_time_zone(session, views))
+    zone = find_time_zone(session, views)
+    return AirflowView(str(airflow_version), views, own, time_zone=zone)
 
 
 def find_time_zone(session: Session, views: dict[str, DagView]) -> str | None:
@@ -115,7 +138,8 @@ def find_time_zone(session: Session, views: dict[str, DagView]) -> str | None:
     if not ids:
         return None
     found = SerializedDagModel.get_latest_serialized_dags(dag_ids=ids, session=session)
-    return next((str((each.data or {}).get("dag", {}).get("timezone")) for each in found), None)
+    zones = [(each.data or {}).get("dag", {}).get("timezone") for each in found]
+    return next((str(zone) for zone in zones if zone), None)
 
 
 def dag_views(session: Session, airflow_name: str) -> Iterator[DagView]:
@@ -178,6 +202,60 @@ def add_reasons(session: Session, views: list[DagView]) -> None:
     runs = {(view.dag_id, view.failure.run_id): view.failure for view in views if view.failure}
     for (dag_id, run_id), said in said_by_tasks(session, list(runs)[-REASONS:]):
         runs[dag_id, run_id].reason = said
+
+
+def add_pauses(session: Session, views: dict[str, DagView]) -> None:
+    """Add to paused DAGs whether Airflow itself paused them, by the newest entry of its log."""
+    query = select(Log.dag_id, Log.event, Log.owner, Log.dttm).where(
+        Log.dag_id.in_(views), Log.event.in_(PAUSE_EVENTS)
+    )
+    for dag_id, event, owner, at in session.execute(query.order_by(Log.id)):
+        by_airflow = paused_by_airflow(event, owner)
+        views[dag_id].paused_by_airflow = format_time(at) if by_airflow else None
+
+
+def waiting_tasks(session: Session, airflow_name: str) -> list[WaitingTask]:
+    """Return the tasks of a platform that wait to be started, or for the triggerer."""
+    query = (
+        select(
+            TaskInstance.dag_id,
+            TaskInstance.run_id,
+            TaskInstance.task_id,
+            TaskInstance.state,
+            TaskInstance.pool,
+            TaskInstance.pool_slots,
+            Trigger.created_date,
+            Job.latest_heartbeat,
+        )
+        .outerjoin(Trigger, TaskInstance.trigger_id == Trigger.id)
+        .outerjoin(Job, Trigger.triggerer_id == Job.id)
+        .where(
+            TaskInstance.state.in_(WAITING_STATES),
+            TaskInstance.dag_id.startswith(dag_id_prefix(airflow_name), autoescape=True),
+        )
+    )
+    return [WaitingTask(*row) for row in session.execute(query)]
+
+
+def read_pools(session: Session) -> dict[str, Pool]:
+    query = select(AirflowPool.pool, AirflowPool.slots, AirflowPool.include_deferred)
+    return {name: Pool(slots, deferred) for name, slots, deferred in session.execute(query)}
+
+
+def good_runs(session: Session, airflow_name: str) -> Iterator[tuple[str, datetime]]:
+    """Yield the DAGs of transformers, which have no batches, and when a run succeeded last."""
+    query = (
+        select(DagRun.dag_id, func.max(DagRun.end_date))
+        .where(
+            DagRun.state == SUCCESS,
+            DagRun.dag_id.startswith(dag_id_prefix(airflow_name), autoescape=True),
+            DagRun.dag_id.endswith(TRANSFORMER_END, autoescape=True),
+        )
+        .group_by(DagRun.dag_id)
+    )
+    for dag_id, ended in session.execute(query):
+        if ended:
+            yield dag_id, ended
 
 
 def said_by_tasks(

@@ -1,0 +1,70 @@
+"""Why a task waits without an end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from yellow_dynamic.monitoring.airflow import Pool, WaitingTask, find_obstacle
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+SOON, LONG_AGO = NOW - timedelta(seconds=5), NOW - timedelta(minutes=5)
+JOB = ("yellowlive__Store1_ingestion", "manual__1", "snapshot_merge_job")
+WHERE = "the task snapshot_merge_job of its run manual__1"
+
+
+def scheduled(slots: int) -> WaitingTask:
+    return WaitingTask(*JOB, "scheduled", "erp", slots)
+
+
+def deferred(since: datetime | None, seen: datetime | None) -> WaitingTask:
+    return WaitingTask(*JOB, "deferred", "default_pool", 1, since, seen)
+
+
+@pytest.mark.parametrize(
+    ("pool", "problem"),
+    [
+        (None, "Airflow has no such pool, so none of its jobs runs"),
+        (Pool(0, True), "it has 0 slots, and a job takes 3, so that job never runs"),
+        (Pool(2, True), "it has 2 slots, and a job takes 3, so that job never runs"),
+        (Pool(3, True), None),
+        (Pool(-1, True), None),
+    ],
+)
+def test_task_whose_pool_can_never_have_room_is_told(
+    pool: Pool | None, problem: str | None
+) -> None:
+    pools = {"erp": pool} if pool else {}
+
+    found = find_obstacle(scheduled(3), pools, NOW)
+
+    expected = problem and (
+        f"{WHERE} cannot start in the pool 'erp': {problem} (set it: airflow pools set erp SLOTS "
+        "jobs --include-deferred)"
+    )
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("since", "seen"),
+    [
+        # The triggerer takes it in a moment, is alive, or Airflow does not say.
+        (SOON, None),
+        (LONG_AGO, SOON),
+        (SOON, LONG_AGO),
+        (None, None),
+    ],
+)
+def test_deferred_task_that_a_triggerer_has_or_may_take_is_well(
+    since: datetime | None, seen: datetime | None
+) -> None:
+    assert find_obstacle(deferred(since, seen), {}, NOW) is None
+
+
+@pytest.mark.parametrize("seen", [None, LONG_AGO], ids=["nobody took it", "its triggerer is dead"])
+def test_deferred_task_that_no_triggerer_waits_for_is_told(seen: datetime | None) -> None:
+    assert find_obstacle(deferred(LONG_AGO, seen), {}, NOW) == (
+        f"no triggerer of Airflow waits for {WHERE}, deferred at 2026-11-26 11:55:00 UTC (start "
+        "one: airflow triggerer, with --team-name TEAM where Airflow has teams)"
+    )
