@@ -269,6 +269,24 @@ def installed(site: Site) -> Site:
 
 
 @pytest.fixture
+def without_psycopg2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say that psycopg2 is not installed; the tests' own connections go on with it."""
+    pytest.importorskip("sqlalchemy.dialects.postgresql.psycopg", reason="needs SQLAlchemy 2")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "psycopg2" else find(name)
+    )
+
+
+@pytest.fixture(params=["psycopg2", "psycopg"])
+def driver(request: pytest.FixtureRequest) -> str:
+    """The driver of PostgreSQL that is installed, each in turn."""
+    if request.param == "psycopg":
+        request.getfixturevalue("without_psycopg2")
+    return str(request.param)
+
+
+@pytest.fixture
 def interruptible() -> Iterator[None]:
     """Let Ctrl-C interrupt this process and those that it starts, in a background job too."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -30,6 +30,7 @@ class PostgresProxy:
         tls: how to talk to the client where it asks for TLS; without it, TLS is declined.
         break_at: the statement of each connection, from 1, at which `how` happens.
         delay: seconds by which each packet of the server is late.
+        refusal: the fields of an error by which each connection is refused instead, by their types.
         connections: the statements of each connection so far, up to and with the one that broke.
     """
 
@@ -38,6 +39,7 @@ class PostgresProxy:
     break_at: int | None = None
     how: Break = "before"
     delay: float = 0.0
+    refusal: dict[str, bytes] = field(default_factory=dict)
     connections: list[list[str]] = field(default_factory=list)
     address: str = ""
 
@@ -66,6 +68,13 @@ class PostgresProxy:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
+        if self.refusal:
+            with suppress(OSError):
+                self._startup(client)
+                fields = b"".join(key.encode() + text + b"\0" for key, text in self.refusal.items())
+                client.sendall(b"E" + struct.pack("!I", len(fields) + 5) + fields + b"\0")
+            _end(client)
+            return
         server = socket.create_connection(self.server)
         self._sockets += [client, server]
         # A side that is gone ends the other one; what it was doing is the test's business.

@@ -13,8 +13,15 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from yellow_dynamic.factory.causes import ADVICE, SCHEMAS, Cause, add_schemas, classify_error
-from yellow_dynamic.factory.database import postgres_driver
+from yellow_dynamic.factory.causes import (
+    ADVICE,
+    SCHEMAS,
+    Cause,
+    add_schemas,
+    classify_error,
+    get_primary_message,
+)
+from yellow_dynamic.factory.database import decode_refusal, postgres_driver
 from yellow_dynamic.factory.rules import HISTORY, derive_name
 
 log = logging.getLogger(__name__)
@@ -97,7 +104,15 @@ def engine_of(url: URL, platform: str) -> sqlalchemy.Engine:
         # Where the database is SQL_ASCII, a client of no encoding gets bytes.
         "client_encoding": "UTF8",
     }
-    return sqlalchemy.create_engine(url, poolclass=NullPool, connect_args=options)
+    engine = sqlalchemy.create_engine(url, poolclass=NullPool, connect_args=options)
+    sqlalchemy.event.listen(engine, "do_connect", connect_or_decode)
+    return engine
+
+
+def connect_or_decode(dialect: Any, _: Any, arguments: Any, options: dict[str, Any]) -> Any:
+    """Return a new connection of an engine; see `decode_refusal`."""
+    with decode_refusal(dialect.dbapi):
+        return dialect.connect(*arguments, **options)
 
 
 def set_session(connection: Connection, *, writes: bool) -> None:
@@ -141,7 +156,11 @@ def advice(
     error: SQLAlchemyError, engine: sqlalchemy.Engine, table: str, *, writes: bool = True
 ) -> str:
     """Return what to do about a database error, after a look at the database where that helps."""
-    cause = classify_error(getattr(error, "orig", None))
+    driver_error = getattr(error, "orig", None)
+    cause = classify_error(driver_error)
+    # A table of a trigger's. PostgreSQL truncates long names.
+    if cause is Cause.NO_TABLE and writes and table[:30] not in get_primary_message(driver_error):
+        cause = Cause.TRIGGER
     permission = "Grant the role SELECT on the table"
     if writes:
         permission = (
@@ -153,7 +172,7 @@ def advice(
         Cause.NO_PERMISSION: permission,
         Cause.NO_ANSWER: "It was interrupted here, or cancelled in the database; run it again",
     }
-    text = known.get(cause, "Check that the database is up and reachable, then run this again")
+    text = known.get(cause, "Correct what the error in front of this names, then run this again")
     if writes and cause is Cause.NO_PERMISSION:
         statements = query_best_effort(engine, find_foreign_functions, table)
         if statements:

@@ -289,6 +289,27 @@ def test_table_that_cannot_be_reached_or_logged_in_to_fails(
     assert no_login["table is there"]["fix"] == "export postgres_USER=... postgres_PASSWORD=..."
 
 
+@pytest.mark.parametrize(
+    ("change", "fix"),
+    [
+        ("ALTER TABLE {table} RENAME status TO state", "-c '\\d yellowlive_airflow_dsg'"),
+        ("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "GRANT CONNECT ON DATABASE"),
+    ],
+)
+def test_table_that_cannot_be_read_fails_with_what_shows_or_removes_the_cause(
+    merged: Operator, change: str, fix: str
+) -> None:
+    role = merged.site.create_role("checks", "a-password-8")
+    merged.site.sql(f"GRANT SELECT ON {{table}} TO {role}")
+    merged.site.sql(change.format(table=merged.site.table, database=merged.site.database))
+    merged.site.login(role, "a-password-8")
+
+    found = failed(merged, "--dags", merged.factory)["table is there"]
+
+    assert fix in found["fix"]
+    assert "is up" not in found["detail"]
+
+
 def test_rows_that_the_factory_file_refuses_fail_with_their_reasons(merged: Operator) -> None:
     merged.edit("Store1", datasets=[], schedule_string=5)
     merged.edit("Pair_a", stream_key="another", platform_name="other", store_name=None)

@@ -102,6 +102,36 @@ def test_refused_login_and_missing_table_are_outages_too(
     assert "Run bootstrap with --ringLevel 1" in table
 
 
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(
+    ("statement", "advice"),
+    [
+        ("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "Grant the role CONNECT on the"),
+        ("ALTER ROLE {role} CONNECTION LIMIT 0", "Raise the limit of the server"),
+        ("ALTER ROLE {role} PASSWORD 'another'", "Check the login, and that pg_hba.conf"),
+        ("ALTER ROLE {role} NOLOGIN", "Check the login, and that pg_hba.conf"),
+        ("ALTER TABLE {table} RENAME status TO state", "A column of the table was renamed"),
+        ("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY", "Row security would hide rows"),
+        ("REVOKE SELECT ON {table} FROM {role}", "Run yellowlive-airflow-reader.sql"),
+    ],
+)
+def test_outage_that_the_server_reports_is_advised_on_by_its_cause(
+    installed: Site, caplog: pytest.LogCaptureFixture, statement: str, advice: str
+) -> None:
+    installed.parse()
+    role = installed.create_role("reader_ssl_certificates", "a-password-7")
+    installed.sql(f"GRANT SELECT ON {{table}} TO {role}")
+    installed.login(role, "a-password-7")
+    names = {"database": installed.database, "role": role, "table": installed.table}
+    installed.sql(statement.format(**names))
+
+    assert list(installed.parse()) == [DAG_ID]
+
+    [warning] = warnings(caplog)
+    assert advice in warning
+    assert "is up and can be reached" not in warning
+
+
 def test_changes_made_meanwhile_take_effect_when_the_database_is_back(
     installed: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import psycopg
 import pytest
 from conftest import Site
@@ -11,16 +9,7 @@ from pytest_mock import MockerFixture
 from sqlalchemy.exc import DBAPIError
 from yellow_models import Store
 
-pytest.importorskip("sqlalchemy.dialects.postgresql.psycopg", reason="needs SQLAlchemy 2")
-
-
-@pytest.fixture(autouse=True)
-def without_psycopg2(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Say that psycopg2 is not installed; the tests' own connections go on with it."""
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "psycopg2" else find(name)
-    )
+pytestmark = pytest.mark.usefixtures("without_psycopg2")
 
 
 def test_merge_and_parse(installed: Site, mocker: MockerFixture) -> None:

@@ -433,18 +433,22 @@ class Checks:
         """Return the command that fixes what keeps the table from being read."""
         installation = self.installation
         host, port, database = installation.address
-        connect = f"psql -h {host} -p {port} -d {database} -c 'SELECT 1'"
+        psql = f"psql -h {host} -p {port} -d {database} -c"
         login = (
             "give Airflow the login: kubectl patch deployment airflow-scheduler -p "
             f"'{login_patch('scheduler', installation)}'"
         )
         remedies = {
             Cause.NO_LOGIN: login,
+            Cause.NO_CONNECT: f"GRANT CONNECT ON DATABASE {database} TO airflow_reader",
             Cause.NO_PERMISSION: f"GRANT SELECT ON {installation.table} TO airflow_reader",
             Cause.NO_TABLE: self._ring1,
             Cause.EMPTY: self._merge,
+            **dict.fromkeys(
+                (Cause.COLUMN, Cause.ROW_SECURITY), rf"{psql} '\d {installation.table}'"
+            ),
         }
-        return remedies.get(cause, connect)
+        return remedies.get(cause, f"{psql} 'SELECT 1'")
 
 
 def login_patch(container: str, installation: Installation) -> str:

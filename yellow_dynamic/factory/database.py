@@ -226,20 +226,33 @@ def import_driver() -> tuple[Any, Any]:
 
 
 @contextmanager
+def decode_refusal(driver: Any) -> Iterator[None]:
+    """Raise the driver's own error where psycopg2 cannot decode why a connection is refused.
+
+    Until a client is let in, the server's words are in the server's encoding.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise driver.OperationalError(error.object.decode("utf-8", "replace")) from None
+
+
+@contextmanager
 def connect(platform: Platform, user: str, password: str) -> Iterator[Any]:
     """Yield a connection to the merge store, which commits each statement by itself."""
     driver, _ = import_driver()
     host, port, database = table_address(platform)
-    connection = driver.connect(
-        host=host,
-        port=port,
-        dbname=database,
-        user=user,
-        password=password,
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        application_name=f"yellow_dynamic factory {platform.name}"[:63],
-        client_encoding="UTF8",
-    )
+    with decode_refusal(driver):
+        connection = driver.connect(
+            host=host,
+            port=port,
+            dbname=database,
+            user=user,
+            password=password,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            application_name=f"yellow_dynamic factory {platform.name}"[:63],
+            client_encoding="UTF8",
+        )
     with closing(connection):
         connection.autocommit = True
         yield connection
