@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy
 from sqlalchemy import TIMESTAMP, Column, MetaData, String, Table, Text
@@ -118,6 +119,8 @@ def connect_or_decode(dialect: Any, _: Any, arguments: Any, options: dict[str, A
 def set_session(connection: Connection, *, writes: bool) -> None:
     """Bound how long this transaction waits and is waited for; its times are UTC."""
     statements = [
+        # What others commit while it waits for its lock must be seen, whatever a DBA's default is.
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
         f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'",
         f"SET LOCAL idle_in_transaction_session_timeout = '{LOST_CLIENT_SECONDS}s'",
         # A DBA may have made the columns of times ones with a zone.
@@ -133,18 +136,23 @@ def set_session(connection: Connection, *, writes: bool) -> None:
 def execute_locking(connection: Connection, statement: str) -> None:
     """Execute a statement that needs a lock on the table, within LOCK_TIMEOUT_SECONDS.
 
-    It asks again and again for a short time, so that no reader queues behind it for longer.
+    It asks again and again for a short time, so that no reader queues behind it for longer. An
+    autovacuum that holds the lock is cancelled by PostgreSQL only for one that waits for longer
+    than the server's deadlock_timeout.
     """
-    attempts = LOCK_TIMEOUT_SECONDS // LOCK_ATTEMPT_SECONDS
-    for left in reversed(range(attempts)):
+    left, seconds = LOCK_TIMEOUT_SECONDS, LOCK_ATTEMPT_SECONDS
+    while True:
         try:
             with connection.begin_nested():
-                set_lock_timeout(connection, LOCK_ATTEMPT_SECONDS)
+                set_lock_timeout(connection, seconds)
                 connection.execute(sqlalchemy.text(statement))
             break
         except SQLAlchemyError as error:
-            if classify_error(getattr(error, "orig", None)) is not Cause.LOCKED or not left:
+            left -= seconds
+            if classify_error(getattr(error, "orig", None)) is not Cause.LOCKED or left <= 0:
                 raise
+        found = connection.scalar(sqlalchemy.text(AUTOVACUUM_SECONDS), {"statement": statement})
+        seconds = min(left, LOCK_ATTEMPT_SECONDS + (found or 0))
     set_lock_timeout(connection, LOCK_TIMEOUT_SECONDS)
 
 
@@ -174,16 +182,18 @@ def advice(
     }
     text = known.get(cause, "Correct what the error in front of this names, then run this again")
     if writes and cause is Cause.NO_PERMISSION:
-        statements = query_best_effort(engine, find_foreign_functions, table)
+        statements = query_best_effort(engine, lambda each: find_foreign_functions(each, table))
         if statements:
             text = (
                 "The table was given to another role without the functions that record its "
                 f"changes. Let an administrator run {'; '.join(statements)}; then run this again"
             )
     if cause is Cause.NO_TABLE:
-        text = add_schemas(text, query_best_effort(engine, find_schemas, table))
+        text = add_schemas(text, query_best_effort(engine, lambda each: find_schemas(each, table)))
     elif cause is Cause.LOCKED:
-        holders = ", ".join(query_best_effort(engine, find_holders, table)) or "nobody any more"
+        statement = getattr(error, "statement", None) or ""
+        found = query_best_effort(engine, lambda each: find_holders(each, table, statement))
+        holders = ", ".join(found) or "nobody any more"
         text = (
             f"The table was locked for {LOCK_TIMEOUT_SECONDS} s, by {holders}. When that has "
             "ended, run this again"
@@ -191,16 +201,39 @@ def advice(
     return f"{text}."
 
 
-#: Who holds a lock that a merge has to wait for.
-HOLDERS = """\
-SELECT DISTINCT format(
-    'process %s of user %s (%s, for %s s)', pid, usename, coalesce(nullif(application_name, ''),
-    'no name'), coalesce(extract(epoch FROM now() - xact_start)::int, 0)
-)
-FROM pg_locks JOIN pg_stat_activity USING (pid)
-WHERE relation = to_regclass(quote_ident(:table)) AND granted AND mode <> 'AccessShareLock'
-ORDER BY 1
+#: The locks on the tables that a statement names, and the processes that hold them.
+LOCKS = r"""
+FROM pg_locks JOIN pg_class ON pg_class.oid = relation JOIN pg_stat_activity USING (pid)
+WHERE granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND :statement ~ ('\m' || relname || '\M')
 """
+#: Whether an autovacuum of the table is one that PostgreSQL does not cancel. What it does is hidden
+#: from most roles; that a process has no user is not.
+PREVENTS_WRAPAROUND = """
+age(relfrozenxid) > least(current_setting('autovacuum_freeze_max_age')::int, (
+    SELECT option_value::int FROM pg_options_to_table(reloptions)
+    WHERE option_name = 'autovacuum_freeze_max_age'
+))"""
+#: How long a statement waits until PostgreSQL cancels the autovacuum that is in its way.
+AUTOVACUUM_SECONDS = f"""
+SELECT ceil(extract(epoch FROM current_setting('deadlock_timeout')::interval))::int
+{LOCKS} AND usesysid IS NULL AND NOT {PREVENTS_WRAPAROUND} LIMIT 1
+"""  # noqa: S608
+#: Who holds a lock that a merge has to wait for; only ALTER TABLE and its like wait for readers.
+HOLDERS = f"""
+SELECT DISTINCT CASE
+    WHEN usesysid IS NOT NULL THEN format(
+        'process %s of user %s (%s, for %s s)', pid, usename, coalesce(nullif(application_name, ''),
+        'no name'), coalesce(extract(epoch FROM now() - xact_start)::int, 0)
+    )
+    WHEN {PREVENTS_WRAPAROUND}
+    THEN format('an autovacuum that prevents wraparound and is not cancelled (process %s)', pid)
+    ELSE format('an autovacuum (process %s)', pid)
+END
+{LOCKS} AND starts_with(relname, left(:table, 40))
+    AND (mode <> 'AccessShareLock' OR :statement ~ '^(ALTER|DROP)')
+ORDER BY 1
+"""  # noqa: S608
 
 
 #: What hands the functions of a table's triggers over to its owner.
@@ -215,9 +248,10 @@ ORDER BY 1
 """
 
 
-def find_holders(connection: Connection, table: str) -> list[str]:
-    """Return who holds a lock of the table of this name that a merge has to wait for."""
-    return list(connection.scalars(sqlalchemy.text(HOLDERS), {"table": table}))
+def find_holders(connection: Connection, table: str, statement: str) -> list[str]:
+    """Return who holds a lock, of the table of this name or its history, that a statement needs."""
+    values = {"table": table, "statement": statement}
+    return list(connection.scalars(sqlalchemy.text(HOLDERS), values))
 
 
 def find_schemas(connection: Connection, table: str) -> list[str]:
@@ -241,15 +275,15 @@ def find_foreign_functions(connection: Connection, table: str) -> list[str]:
 
 
 def query_best_effort(
-    engine: sqlalchemy.Engine, find: Callable[[Connection, str], list[str]], table: str
+    engine: sqlalchemy.Engine, find: Callable[[Connection], list[str]]
 ) -> list[str]:
-    """Return what a query about the table finds on a new connection, or nothing if it fails.
+    """Return what a query finds on a new connection, or nothing if it fails.
 
     It completes the message of an error, which another error must not replace.
     """
     try:
         with engine.connect() as connection:
-            return find(connection, table)
+            return find(connection)
     except SQLAlchemyError:
         return []
 
@@ -276,6 +310,8 @@ def create_config_table(connection: Connection, table: Table) -> None:
         create_in_current_schema(connection, table)
     elif config_limit(connection, table) is not None:
         quoted = quoted_name(connection, table)
+        # Readers do not queue behind this lock, which keeps every autovacuum out.
+        execute_locking(connection, f"LOCK TABLE {quoted} IN EXCLUSIVE MODE")
         execute_locking(connection, f"ALTER TABLE {quoted} ALTER COLUMN config_json TYPE TEXT")
         log.info("Widened column config_json of table %r to TEXT.", table.name)
 

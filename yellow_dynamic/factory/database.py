@@ -363,10 +363,12 @@ def was_emptied(connection: Any, history: str) -> bool:
 
 # Sent in one message with the query, which the server takes for one transaction: LOCAL to it, so
 # that a pooler in transaction mode passes on a clean session. Row security that would hide rows is
-# an error. A database in SQL_ASCII would refuse to send what is no UTF-8.
+# an error. A standby refuses a DBA's default of serializable. A database in SQL_ASCII would refuse
+# to send what is no UTF-8.
 SESSION = f"""\
 SET LOCAL statement_timeout = {QUERY_TIMEOUT_SECONDS * 1000};
 SET LOCAL row_security = off;
+SET LOCAL transaction_isolation = 'read committed';
 SELECT set_config('client_encoding', 'SQL_ASCII', true)
 WHERE current_setting('server_encoding') = 'SQL_ASCII';
 """
