@@ -327,12 +327,12 @@ def find_unrecorded(connection: Connection, table: str) -> dict[str, tuple[str |
 
     Returns:
         By stream key, config_json as the history has it and as the table has it; None is for a row
-        that is not there. Nothing where ring 1 has not upgraded the table yet.
+        that is not there. Nothing where the columns of table and history differ, until ring 1.
     """
     if not is_readable(connection, table):
         return {}
     recorder = Recorder.for_table(connection, config_table(table))
-    if not connection.scalar(sqlalchemy.text(SQL["has_disabled_until"]), {"table": recorder.table}):
+    if not connection.scalar(sqlalchemy.text(SQL["is_comparable"]), {"table": recorder.table}):
         return {}
     query = recorder.statement("unrecorded", differs=SQL["differs"])
     return {key: (known, now) for key, known, now in execute(connection, query)}

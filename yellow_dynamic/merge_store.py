@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy
 from sqlalchemy import TIMESTAMP, Column, MetaData, String, Table, Text
@@ -39,13 +39,23 @@ LOCK_ATTEMPT_SECONDS = 1
 LOST_CLIENT_SECONDS = 60
 
 
+class ConfigText(sqlalchemy.types.TypeDecorator):  # type: ignore[type-arg]
+    """The text of a configuration, also where a DBA made the column JSON, which drivers decode."""
+
+    impl = Text
+    cache_ok = True
+
+    def column_expression(self, column: Any) -> Any:
+        return sqlalchemy.cast(column, Text)
+
+
 def config_table(name: str) -> Table:
     """Return a platform's table of this name; times are UTC."""
     return Table(
         name,
         MetaData(),
         Column("stream_key", String(length=STREAM_KEY_CHARACTERS), primary_key=True),
-        Column("config_json", Text()),
+        Column("config_json", ConfigText()),
         Column("status", String(length=50)),
         Column("created_at", TIMESTAMP()),
         Column("updated_at", TIMESTAMP()),
@@ -288,32 +298,49 @@ def query_best_effort(
         return []
 
 
-def config_limit(connection: Connection, table: Table) -> int | None:
-    """Return how many characters config_json holds in the database, or None for no limit."""
+class ConfigColumn(NamedTuple):
+    """The column config_json as the database has it; its type, and how many characters it holds."""
+
+    type: str
+    is_text: bool
+    limit: int | None
+
+    @property
+    def problem(self) -> str:
+        """Why ring 1 has to make it TEXT, or an empty text."""
+        if not self.is_text:
+            return f"has the type {self.type} instead of text"
+        return f"holds only {self.limit} characters" if self.limit is not None else ""
+
+
+def find_config_column(connection: Connection, table: Table) -> ConfigColumn:
+    """Return what the column config_json is in the database."""
     # The inspector asks for all there is to know of a table, which takes ten times as long.
-    length: int | None = connection.scalar(
+    found = connection.execute(
         sqlalchemy.text(
-            "SELECT nullif(atttypmod, -1) - 4 FROM pg_attribute "
+            "SELECT format_type(atttypid, NULL), typcategory = 'S', nullif(atttypmod, -1) - 4 "
+            "FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid "
             "WHERE attrelid = CAST(:name AS regclass) AND attname = 'config_json'"
         ),
         {"name": quoted_name(connection, table)},
-    )
-    return length
+    ).first()
+    # Where it is missing, the first statement that needs it says so.
+    return ConfigColumn(*found) if found else ConfigColumn("", True, None)
 
 
 # --- Creation ---------------------------------------------------------------------------------
 
 
 def create_config_table(connection: Connection, table: Table) -> None:
-    """Create the table, or widen the VARCHAR(2048) that earlier releases created, in place."""
+    """Create the table, or make its config_json TEXT in place: of VARCHAR(2048), or of JSON."""
     if not sqlalchemy.inspect(connection).has_table(table.name):
         create_in_current_schema(connection, table)
-    elif config_limit(connection, table) is not None:
+    elif find_config_column(connection, table).problem:
         quoted = quoted_name(connection, table)
         # Readers do not queue behind this lock, which keeps every autovacuum out.
         execute_locking(connection, f"LOCK TABLE {quoted} IN EXCLUSIVE MODE")
         execute_locking(connection, f"ALTER TABLE {quoted} ALTER COLUMN config_json TYPE TEXT")
-        log.info("Widened column config_json of table %r to TEXT.", table.name)
+        log.info("Made column config_json of table %r TEXT.", table.name)
 
 
 def create_in_current_schema(connection: Connection, table: Table) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from yellow_dynamic import history
 from yellow_dynamic.factory.rules import ACTIVE, DISABLED, DISABLED_UNTIL, MERGE, is_disabled
-from yellow_dynamic.merge_store import config_limit, execute_locking, quoted_name
+from yellow_dynamic.merge_store import execute_locking, find_config_column, quoted_name
 
 log = logging.getLogger(__name__)
 
@@ -208,8 +208,14 @@ def find_rows(connection: Connection, table: Table) -> dict[str, StoredRow]:
 
 
 def size_problems(connection: Connection, table: Table, rows: dict[str, str]) -> Iterator[str]:
-    """Yield which rows the table cannot hold."""
-    limit = config_limit(connection, table)
+    """Yield which rows the table cannot hold, or why it holds none of them."""
+    column = find_config_column(connection, table)
+    if not column.is_text:
+        yield (
+            f"The column config_json of table {table.name!r} {column.problem}, so a merge cannot "
+            "write it. Run generatePlatformBootstrap with --ringLevel 1, which makes it text."
+        )
+    limit = column.limit
     for key in [key for key, text in rows.items() if limit is not None and len(text) > limit]:
         yield (
             f"The configuration of stream {key!r} has {len(rows[key])} characters, and the column "

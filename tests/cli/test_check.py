@@ -250,11 +250,14 @@ def test_divided_platform_needs_all_its_factory_files(merged: Operator) -> None:
 def test_missing_table_and_a_narrow_one_fail_with_ring_1(merged: Operator) -> None:
     merged.site.sql("ALTER TABLE {table} ALTER COLUMN config_json TYPE VARCHAR(2048)")
     narrow = failed(merged, "--dags", merged.factory)
+    merged.site.sql("ALTER TABLE {table} ALTER config_json TYPE jsonb USING config_json::jsonb")
+    json_typed = failed(merged, "--dags", merged.factory)
     merged.site.sql("DROP TABLE {table}")
     missing = failed(merged, "--dags", merged.factory)
 
     assert "holds only 2048 characters" in narrow["table is there"]["detail"]
-    for found in (narrow, missing):
+    assert "has the type jsonb instead of text" in json_typed["table is there"]["detail"]
+    for found in (narrow, json_typed, missing):
         assert "--ringLevel 1" in found["table is there"]["fix"]
 
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yellow_models import Model, Store, bootstrap
 
+from yellow_dynamic.factory.rules import compute_revision
 from yellow_dynamic.rendering import python_literal
 
 AWKWARD_PASSWORD = "@ : / % # ? ' \" \\ & = space"
@@ -41,6 +42,51 @@ def test_a_task_start_reads_and_builds_its_own_stream_only(site: Site) -> None:
         for row in module.load_rows(module.BUILDER.platform, ("stream_key = {}", "Two")).rows
     ] == ["Two"]
     assert list(site.parse("yellowlive__Two_ingestion")) == ["yellowlive__Two_ingestion"]
+
+
+@pytest.mark.from_the_field("columns to which a DBA gave another type")
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(
+    "change",
+    [
+        "config_json TYPE json USING config_json::json",
+        "config_json TYPE jsonb USING config_json::jsonb",
+        "status TYPE switch USING status::switch",
+        "stream_key TYPE char(40)",
+    ],
+)
+def test_columns_of_another_type_are_read_as_text(installed: Site, change: str) -> None:
+    before = installed.parse()
+    installed.sql("CREATE TYPE switch AS ENUM ('active')")
+    installed.sql(f"ALTER TABLE {{table}} ALTER {change}")
+
+    module = installed.module()
+    [row] = module.load_rows(module.BUILDER.platform, ("true",)).rows
+
+    assert (row.stream_key, row.status) == ("Store1", "active")
+    assert list(installed.parse()) == list(installed.parse("yellowlive__Store1_ingestion"))
+    assert installed.parse().keys() == before.keys()
+    stored = installed.sql("SELECT config_json::text FROM {table}")
+    assert [(row.config_json,)] == stored
+    assert compute_revision(row.config_json) in next(iter(installed.parse().values())).doc_md
+
+
+@pytest.mark.usefixtures("driver")
+def test_read_is_of_read_committed_whatever_the_default_is(installed: Site) -> None:
+    """A standby refuses what is serializable."""
+    installed.sql(
+        f"ALTER DATABASE {installed.database} SET default_transaction_isolation = 'serializable'"
+    )
+    installed.sql("ALTER TABLE {table} RENAME TO configurations")
+    installed.sql(
+        "CREATE VIEW {table} AS SELECT stream_key, config_json, "
+        "current_setting('transaction_isolation') AS status, updated_at FROM configurations"
+    )
+
+    module = installed.module()
+    [row] = module.load_rows(module.BUILDER.platform, ("true",)).rows
+
+    assert row.status == "read committed"
 
 
 def test_a_task_of_another_file_costs_no_query(

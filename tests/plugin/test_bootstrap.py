@@ -155,6 +155,29 @@ def test_ring_1_widens_the_plans_column_in_place(site: Site) -> None:
     assert site.sql("SELECT stream_key FROM {table}") == [("Kept",)]
 
 
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize("json_type", ["json", "jsonb"])
+def test_merge_refuses_a_column_of_json_until_ring_1_has_made_it_text(
+    installed: Site, json_type: str
+) -> None:
+    before = installed.sql("SELECT * FROM {table}")
+    installed.sql(
+        f"ALTER TABLE {{table}} ALTER config_json TYPE {json_type} USING config_json::{json_type}"
+    )
+    installed.model.stores = [Store("Store1"), Store("New")]
+
+    _, tree = installed.merge()
+
+    [problem] = problems(tree)
+    assert f"config_json of table {installed.table!r} has the type {json_type} instead" in problem
+    assert "Run generatePlatformBootstrap with --ringLevel 1, which makes it text." in problem
+    installed.bootstrap()
+    installed.merge_cleanly()
+    assert column_type(installed) == "text"
+    after = {row[0]: row for row in installed.sql("SELECT * FROM {table}")}
+    assert after.keys() == {"Store1", "New"} and after["Store1"][1] == before[0][1]
+
+
 def test_unknown_ring_is_refused() -> None:
     eco = Model().build()
 

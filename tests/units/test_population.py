@@ -11,7 +11,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from yellow_dynamic import population
-from yellow_dynamic.merge_store import config_table
+from yellow_dynamic.merge_store import ConfigColumn, config_table
 from yellow_dynamic.population import (
     Guards,
     Population,
@@ -135,12 +135,13 @@ def test_streams_are_added_changed_removed_or_unchanged() -> None:
 def test_row_may_fill_its_column(
     mocker: MockerFixture, limit: int | None, refused: list[str]
 ) -> None:
-    find_limit = mocker.patch.object(population, "config_limit", return_value=limit)
+    column = ConfigColumn("character varying", True, limit)
+    find_column = mocker.patch.object(population, "find_config_column", return_value=column)
     table = config_table(TABLE)
 
     found = list(population.size_problems(CONNECTION, table, {"A": "1234", "B": "123"}))
 
-    find_limit.assert_called_once_with(CONNECTION, table)
+    find_column.assert_called_once_with(CONNECTION, table)
     assert [text.partition("has")[0] for text in found] == [
         f"The configuration of stream {key!r} " for key in refused
     ]

@@ -20,7 +20,7 @@ from yellow_dynamic.deployment import command_options
 from yellow_dynamic.factory.causes import Cause, classify_error
 from yellow_dynamic.factory.rules import ACTIVE, DISABLED, factory_file_name
 from yellow_dynamic.factory.version import can_serve
-from yellow_dynamic.merge_store import config_limit, config_table
+from yellow_dynamic.merge_store import config_table, find_config_column
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.airflow_api import AirflowApi
 from yellow_dynamic.monitoring.in_airflow import BuiltDag, FactoryFile, LoadedFactory
@@ -184,7 +184,7 @@ class Checks:
             self.rows = read_rows(installation)
             with installation.transaction("read") as connection:
                 table = config_table(installation.table)
-                limit = config_limit(connection, table)
+                column = find_config_column(connection, table)
                 recorded = history.is_recorded(connection, table)
                 missed = history.find_unrecorded(connection, installation.table)
         except SQLAlchemyError as error:
@@ -196,8 +196,8 @@ class Checks:
             login = f"export {first}=... {second}=..."
             yield Check("table is there", False, str(error), login)
             return
-        if limit:
-            detail = f"config_json of {installation.table} holds only {limit} characters"
+        if column.problem:
+            detail = f"config_json of {installation.table} {column.problem}"
             yield Check("table is there", False, detail, self._ring1)
         else:
             yield Check("table is there", True, where)

@@ -198,6 +198,8 @@ def table_unreadable(
     return TableUnreadableError(f"{text}.", cause)
 
 
+# Text, whatever type a DBA gave the columns: JSON, an enum.
+COLUMNS = "{}::text, {}::text, {}::text, {}"
 # The first row says of the table what its rows cannot.
 QUERY = """\
 SELECT NULL, json_build_object(
@@ -312,7 +314,7 @@ def query_table(platform: Platform, condition: Condition, user: str, password: s
         select = sql.SQL(QUERY.replace("<condition>", where)).format(
             *map(sql.Literal, values),
             table=table,
-            columns=sql.SQL(", ").join(map(sql.Identifier, Row._fields[:-1])),
+            columns=sql.SQL(COLUMNS).format(*map(sql.Identifier, Row._fields[:-1])),
             disabled_until=sql.SQL(DISABLED_UNTIL).format(table=table),
             name=sql.Literal(table.as_string(connection)),
             history=sql.Literal(history_name(platform)),

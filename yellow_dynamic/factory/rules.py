@@ -66,7 +66,7 @@ CREDENTIAL_NAMES = {
 
 
 # Reads the column of a row, as text; a table that an earlier release made has no such column.
-DISABLED_UNTIL = "CASE status WHEN 'disabled' THEN to_jsonb({table}) ->> 'disabled_until' END"
+DISABLED_UNTIL = "CASE status::text WHEN 'disabled' THEN to_jsonb({table}) ->> 'disabled_until' END"
 
 
 class BadRowError(Exception):

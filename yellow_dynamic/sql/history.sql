@@ -173,9 +173,13 @@ SELECT stream_key, config_after AS config_json, status_after AS status, disabled
     ORDER BY stream_key, revision DESC, number DESC
 ) AS newest WHERE action <> 'removed'
 
--- has_disabled_until --
-SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(:table)
-    AND attname = 'disabled_until' AND NOT attisdropped)
+-- is_comparable --
+-- Whether ring 1 has upgraded the table, and its columns have the types that the history has.
+SELECT count(*) = 3 FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+WHERE attrelid = to_regclass(:table) AND (
+    attname IN ('config_json', 'status') AND typcategory = 'S'
+    OR attname = 'disabled_until' AND typcategory = 'D'
+)
 
 -- unrecorded --
 -- The rows that differ from what the history has of them. A look at the newest change of each
