@@ -466,6 +466,21 @@ def find_changes(
     return [Change(*row) for row in connection.execute(query)]
 
 
+def find_all_keys(connection: Connection, table: str) -> list[str]:
+    """Return the keys of all streams that the table has, or had by its history, in their order."""
+    rows, history = config_table(table), history_table(table)
+    keys = sqlalchemy.union(
+        sqlalchemy.select(history.c.stream_key), sqlalchemy.select(rows.c.stream_key)
+    )
+    return sorted(connection.scalars(keys))
+
+
+def is_one_of(keys: Collection[str]) -> Any:
+    """Return the condition that a change is of one of these streams, with one parameter."""
+    condition = "stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:keys AS json))))"
+    return sqlalchemy.text(condition).bindparams(keys=json.dumps(list(keys)))
+
+
 def newest_changes(connection: Connection, table: str) -> dict[str, Change]:
     """Return the newest change of each row that is there, without its configurations, by key."""
     rows, history = config_table(table), history_table(table)

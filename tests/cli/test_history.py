@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -70,12 +71,68 @@ def test_changes_are_chosen_by_stream_pattern_time_and_number(merged: Operator) 
 
     assert brief(changes(merged, "Store1")) == [(2, "changed", "Store1"), (1, "added", "Store1")]
     assert {each["stream_key"] for each in changes(merged, "Pair_*")} == {"Pair_a", "Pair_b"}
-    assert changes(merged, "Pair") == []
     assert len(changes(merged, "--since", "1h")) == 5
     assert changes(merged, "--since", "2200-01-01") == []
     assert brief(changes(merged, "--limit", 1)) == [(2, "changed", "Store1")]
     text = merged.on_dags("history", "--limit", 2).stdout
     assert "There may be older ones: --limit 2 ends here." in text
+
+
+@pytest.mark.from_the_field("a pattern of streams")
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(
+    "pattern", ["*Store*", "*a*_a", "S*or*1", "P*_?", "[!S]*", "Pair_[a-b]", "*1", "S*", "[P]*"]
+)
+def test_history_takes_the_patterns_that_other_commands_take(
+    merged: Operator, pattern: str
+) -> None:
+    found = {change["stream_key"] for change in changes(merged, pattern)}
+
+    assert found == set(fnmatch.filter(["Pair_a", "Pair_b", "Store1"], pattern))
+
+
+def test_key_that_looks_like_a_pattern_is_a_key_too(merged: Operator) -> None:
+    merged.site.insert("[odd]", "{}")
+
+    assert [each["stream_key"] for each in changes(merged, "[odd]")] == ["[odd]"]
+
+
+@pytest.mark.parametrize("word", ["Stor1", "Nope*"])
+def test_stream_that_never_was_is_an_error_with_those_of_similar_names(
+    merged: Operator, word: str
+) -> None:
+    line = refusal(merged, "history", word)
+
+    assert line.startswith(f"There is no stream '{word}' on YellowLive; there is, for example:")
+    assert "Store1" in line
+
+
+def test_stream_without_a_change_in_the_time_says_so(merged: Operator) -> None:
+    result = merged.on_dags("history", "Store1", "--since", "2200-01-01")
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout == (
+        "Platform YellowLive has no change of stream 'Store1' since 2200-01-01 00:00:00 UTC on "
+        "record.\n"
+    )
+    assert changes(merged, "Store1", "--since", "2200-01-01") == []
+
+
+def test_stream_that_is_gone_is_known(merged: Operator) -> None:
+    merged.site.sql("DELETE FROM {table} WHERE stream_key = 'Store1'")
+
+    assert brief(changes(merged, "Store1")) == [(2, "removed", "Store1"), (1, "added", "Store1")]
+
+
+def test_platform_that_cannot_be_asked_may_have_the_stream(merged: Operator) -> None:
+    text = merged.factory.read_text().replace("'YellowLive'", "'Other'")
+    other = text.replace("'yellowlive_airflow_dsg'", "'other_airflow_dsg'")
+    merged.factory.with_name("other_factory_dag.py").write_text(other)
+
+    line = refusal(merged, "history", "Nope")
+
+    assert "There is no stream 'Nope' on YellowLive;" in line
+    assert "could not read the history of table 'other_airflow_dsg'" in line
 
 
 def test_revision_is_shown_key_by_key(merged: Operator) -> None:

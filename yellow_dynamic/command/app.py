@@ -19,8 +19,8 @@ from yellow_dynamic import __version__
 from yellow_dynamic.command.batches import BatchesReport
 from yellow_dynamic.command.checks import CheckReport, Checks
 from yellow_dynamic.command.history import (
-    HistoryReport,
     PruneReport,
+    build_history_report,
     build_revision_report,
     prune_history,
     read_history,
@@ -375,7 +375,7 @@ def build_report(
     """Return a report on all platforms; one that fails does not fail the others.
 
     Raises:
-        OperationError: all of them fail.
+        OperationError: all of them fail, or there is nothing to report on.
     """
     results, failures = [], []
     for each in found:
@@ -385,7 +385,10 @@ def build_report(
             failures.append(format_error(error))
     if failures and not results:
         raise OperationError(" ".join(failures))
-    report = build(results)
+    try:
+        report = build(results)
+    except OperationError as error:
+        raise OperationError(" ".join([str(error), *failures])) from None
     return PartialReport(report, failures) if failures else report
 
 
@@ -650,7 +653,7 @@ def history(
     return build_report(
         found,
         lambda each: read_history(each, about or None, start, limit),
-        lambda results: HistoryReport(results, limit),
+        lambda results: build_history_report(results, about or None, start, limit),
     )
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from fnmatch import translate
 from typing import Any
 
-import sqlalchemy
 from sqlalchemy.engine import Connection
 
 from yellow_dynamic import history
@@ -21,6 +19,7 @@ from yellow_dynamic.command.merge import (
     require_history,
 )
 from yellow_dynamic.command.printing import SIGNS, print_key_change, print_line, print_table
+from yellow_dynamic.command.selection import unknown_stream
 from yellow_dynamic.factory.rules import ACTIVE
 from yellow_dynamic.history import Change
 from yellow_dynamic.merge_store import config_table
@@ -28,6 +27,7 @@ from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.changes import change_as_json, changed_keys
 from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.rows import StreamRow, find_row_problems
+from yellow_dynamic.monitoring.selection import matches_key
 from yellow_dynamic.monitoring.text import counted, format_time, shortened
 from yellow_dynamic.population import (
     Guards,
@@ -64,10 +64,17 @@ def describe_change(change: Change) -> str:
 
 @dataclass
 class HistoryReport:
-    """The changes of some platforms, newest first."""
+    """The changes of some platforms, newest first.
+
+    Attributes:
+        platforms: each with its changes.
+        limit: no more than so many of each.
+        about: which changes were asked for, as a message says it.
+    """
 
     platforms: list[tuple[Installation, list[Change]]]
     limit: int
+    about: str = ""
     differs: bool = field(default=False, init=False)
 
     def as_json(self) -> dict[str, Any]:
@@ -80,6 +87,9 @@ class HistoryReport:
 
     def show(self) -> None:
         for installation, changes in self.platforms:
+            if not changes:
+                print_line(f"Platform {installation.name} has no change{self.about} on record.")
+                continue
             changed = counted(len(changes), "change")
             title = f"{installation.name}: {changed} of table {installation.table}"
             headings = ("revision", "time", "who", "how", "action", "stream", "what")
@@ -130,9 +140,26 @@ class RevisionReport:
                     print_key_change(key)
 
 
+@dataclass
+class FoundChanges:
+    """The changes of a platform that were asked for, newest first.
+
+    Attributes:
+        installation: the platform.
+        changes: those on record.
+        streams: the keys of the streams that were asked for, of today and of the past.
+        known: the keys of all its streams.
+    """
+
+    installation: Installation
+    changes: list[Change]
+    streams: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+
+
 def read_history(
     installation: Installation, stream: str | None, since: datetime | None, limit: int
-) -> tuple[Installation, list[Change]]:
+) -> FoundChanges:
     """Return the newest changes of a platform, newest first.
 
     Args:
@@ -146,24 +173,37 @@ def read_history(
         sqlalchemy.exc.SQLAlchemyError: the history cannot be read.
     """
     changes = history.history_table(installation.table)
+    found = FoundChanges(installation, [])
     conditions = []
-    if stream is not None:
-        conditions.append(
-            sqlalchemy.or_(
-                changes.c.stream_key == stream,
-                changes.c.stream_key.op("~")(posix_expression(stream)),
-            )
-        )
-    if since is not None:
-        conditions.append(changes.c.changed_at >= since)
     with installation.transaction("read the history of") as connection:
         require_history(connection, installation)
-        return installation, history.find_changes(connection, changes, *conditions, limit=limit)
+        if stream is not None:
+            found.known = history.find_all_keys(connection, installation.table)
+            found.streams = [key for key in found.known if matches_key(key, stream)]
+            conditions.append(history.is_one_of(found.streams))
+        if since is not None:
+            conditions.append(changes.c.changed_at >= since)
+        found.changes = history.find_changes(connection, changes, *conditions, limit=limit)
+    return found
 
 
-def posix_expression(pattern: str) -> str:
-    """Return a shell pattern as a regular expression of PostgreSQL."""
-    return f"^{translate(pattern).removeprefix('(?s:').removesuffix(')' + chr(92) + 'Z')}$"
+def build_history_report(
+    found: list[FoundChanges], stream: str | None, since: datetime | None, limit: int
+) -> HistoryReport:
+    """Return the report on what `read_history` found on each platform.
+
+    Raises:
+        OperationError: no platform has or had the stream.
+    """
+    if stream is not None and not any(each.streams for each in found):
+        names = [each.installation.name for each in found]
+        raise OperationError(
+            unknown_stream(stream, names, {key for of in found for key in of.known})
+        )
+    about = f" of stream {stream!r}" if stream is not None else ""
+    about += f" since {format_time(since)}" if since else ""
+    platforms = [(each.installation, each.changes) for each in found]
+    return HistoryReport(platforms, limit, about)
 
 
 def read_revision(installation: Installation, revision: int) -> tuple[Installation, list[Change]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -33,6 +34,16 @@ def require_some(selection: Selection | None, count: int, platforms: list[str]) 
     raise OperationError(
         f"No stream of {names} is selected by {selection}, which is no platform either. The "
         "command `streams` lists them all."
+    )
+
+
+def unknown_stream(stream_key: str, platforms: list[str], known: Collection[str]) -> str:
+    """Return the message that platforms have no such stream, with known keys like it."""
+    keys = sorted(known)
+    close = difflib.get_close_matches(stream_key, keys, n=3) or keys[:10]
+    return (
+        f"There is no stream {stream_key!r} on {', '.join(platforms)}; there is, for example: "
+        f"{', '.join(close) or 'none'}. The command `streams` lists them all."
     )
 
 
@@ -71,19 +82,15 @@ def find_stream(
     platforms, failures = read_all_rows(installations)
     rows = [(each, row) for each, of_platform in platforms for row in of_platform]
     found = [(each, row) for each, row in rows if row.stream_key == stream_key]
-    names = ", ".join(each.name for each in ([each for each, _ in found] or installations))
+    names = [each.name for each in ([each for each, _ in found] or installations)]
     if len(found) > 1:
         raise OperationError(
-            f"Several platforms have a stream {stream_key!r}: {names}. Give one with --platform."
+            f"Several platforms have a stream {stream_key!r}: {', '.join(names)}. Give one with "
+            "--platform."
         )
     if not found:
-        keys = sorted({row.stream_key for _, row in rows})
-        close = difflib.get_close_matches(stream_key, keys, n=3) or keys[:10]
-        raise OperationError(
-            f"There is no stream {stream_key!r} on {names}; there is, for example: "
-            f"{', '.join(close) or 'none'}. The command `streams` lists them all. "
-            + " ".join(failures)
-        )
+        unknown = unknown_stream(stream_key, names, {row.stream_key for _, row in rows})
+        raise OperationError(" ".join([unknown, *failures]))
     return (*found[0], failures)
 
 

@@ -11,6 +11,11 @@ from yellow_dynamic.factory.rules import add_credential_names
 WILDCARDS = set("*?[")
 
 
+def matches_key(stream_key: str, pattern: str) -> bool:
+    """Return whether a stream's key is this one, or matches this shell pattern."""
+    return stream_key == pattern or fnmatchcase(stream_key, pattern)
+
+
 @dataclass(frozen=True)
 class Selection:
     """The streams that meet all the given conditions.
@@ -43,7 +48,7 @@ class Selection:
         """Return whether a stream with this configuration is selected."""
         named = add_credential_names(config)
         keys = self.patterns or ("*",)
-        return any(stream_key == key or fnmatchcase(stream_key, key) for key in keys) and all(
+        return any(matches_key(stream_key, key) for key in keys) and all(
             fnmatchcase(str(named.get(key, "")), pattern) for key, pattern in self.by_value.items()
         )
 
