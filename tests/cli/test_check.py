@@ -153,8 +153,61 @@ def test_missing_factory_file_and_two_of_them_fail(merged: Operator) -> None:
     name = "factory file is there once"
     assert "define the same DAGs" in twice[name]["detail"]
     assert twice[name]["fix"].startswith("rm ")
-    assert "yellowlive_factory_dag.py is not in" in missing[name]["detail"]
+    assert missing[name]["detail"] == f"{merged.factory} is of platform 'Other'"
     assert "--ringLevel 0" in missing[name]["fix"]
+
+
+def copy_of(operator: Operator, folder: str, old: str = "", new: str = "") -> Path:
+    """Copy the factory file into a folder below the DAG folder, with one change of its text."""
+    copy = operator.dags / folder / operator.factory.name
+    copy.parent.mkdir()
+    copy.write_text(operator.factory.read_text().replace(old, new))
+    return copy
+
+
+AN_OLD_ONE = (f"'{__version__}'", "'0.0.1'")
+
+
+@pytest.mark.parametrize("place", ["backup", "zz"])
+def test_only_a_copy_that_is_not_current_is_named_for_deletion(
+    merged: Operator, place: str
+) -> None:
+    old = copy_of(merged, place, *AN_OLD_ONE)
+    further = old.with_name("yellowlive_factory_dag_2.py")
+    further.write_text("")
+
+    for words in (("--dags", merged.dags), ("--model", merged.model, "--dags", merged.dags)):
+        several = failed(merged, *words)["factory file is there once"]
+
+        assert several["fix"] == f"rm {old} {further}"
+        assert several["detail"].endswith(f"define the same DAGs; {merged.factory} is current")
+
+
+def test_current_file_in_another_folder_is_kept_and_the_old_one_named(merged: Operator) -> None:
+    current = copy_of(merged, "new")
+    merged.factory.write_text(merged.factory.read_text().replace(*AN_OLD_ONE))
+
+    several = failed(merged, "--dags", merged.dags)["factory file is there once"]
+
+    assert several["fix"] == f"rm {merged.factory}"
+    assert f"{current} is current" in several["detail"]
+
+
+def test_of_equal_files_the_one_in_the_folder_itself_is_kept(merged: Operator) -> None:
+    copy = copy_of(merged, "backup")
+
+    assert (
+        failed(merged, "--dags", merged.dags)["factory file is there once"]["fix"] == f"rm {copy}"
+    )
+
+
+def test_of_files_that_are_all_old_none_is_named_for_deletion(merged: Operator) -> None:
+    copy_of(merged, "backup", *AN_OLD_ONE)
+    merged.factory.write_text(merged.factory.read_text().replace(*AN_OLD_ONE))
+
+    fix = failed(merged, "--dags", merged.dags)["factory file is there once"]["fix"]
+
+    assert "--ringLevel 0" in fix and fix.endswith("copy the file, and delete the others")
 
 
 @pytest.mark.parametrize(

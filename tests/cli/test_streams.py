@@ -186,6 +186,45 @@ def test_what_is_missing_is_named_with_what_to_type(
     )
 
 
+def test_file_of_the_name_that_is_none_is_named_with_the_reason(merged: Operator) -> None:
+    merged.factory.write_text("# DataSurface's own")
+
+    line = refusal(merged.on_dags("streams"))
+
+    assert (
+        f"in {merged.dags} or below it. {merged.factory} is of another program or damaged" in line
+    )
+
+
+def test_files_of_a_platform_that_lead_to_different_tables_are_not_chosen_from(
+    merged: Operator,
+) -> None:
+    (merged.dags / "backup").mkdir()
+    text = merged.factory.read_text()
+    old = text.replace(repr(merged.site.database), "'of_last_year'")
+    (merged.dags / "backup" / merged.factory.name).write_text(old)
+
+    line = refusal(merged.on_dags("disable", "Store1"))
+
+    assert "The factory files of platform 'YellowLive' lead to different tables:" in line
+    assert set(statuses(merged).values()) == {"active"}
+    assert merged("disable", "Store1", "--dags", merged.factory).exit_code == 0
+
+
+@pytest.mark.usefixtures("driver")
+def test_configurations_in_a_column_of_json_are_shown_and_not_merged(merged: Operator) -> None:
+    before = json.loads(merged.on_dags("streams", "--json").stdout)
+    merged.site.sql("ALTER TABLE {table} ALTER config_json TYPE jsonb USING config_json::jsonb")
+
+    assert json.loads(merged.on_dags("streams", "--json").stdout) == before
+    for command in ("drift", "history", "disable Store1", "enable Store1"):
+        result = merged.on_dags(*command.split())
+        assert result.exit_code == 0, result.output
+    plan = merged.on_model("plan")
+    assert plan.exit_code == 1
+    assert "config_json of table 'yellowlive_airflow_dsg' has the type jsonb" in plan.stderr
+
+
 def test_factory_file_is_read_but_never_run(merged: Operator) -> None:
     with merged.factory.open("a") as file:
         file.write("\nraise SystemExit('run')\n")

@@ -109,18 +109,14 @@ class Checks:
 
     def _file(self) -> Iterator[Check]:
         files = self.installation.files
-        name = self.installation.factory_file
-        found = ", ".join(file.file for file in files)
-        if len(files) != 1:
-            fix = f"rm {' '.join(shlex.quote(file.file) for file in files[1:])}"
-            detail = (
-                f"{found} define the same DAGs"
-                if files
-                else f"{name} is not in {self.installation.dags}"
-            )
-            yield Check("factory file is there once", False, detail, fix if files else self._ring0)
+        name = "factory file is there once"
+        if not files:
+            yield Check(name, False, self._why_no_file(), self._ring0)
             return
-        yield Check("factory file is there once", True, found)
+        if len(files) > 1:
+            yield Check(name, False, *self._several_files(files))
+            return
+        yield Check(name, True, files[0].file)
         difference = self._difference(files[0].text, files[0].settings)
         about = f"of yellow_dynamic {__version__}" + (
             " and of the model" if self.installation.model else "; the model was not given"
@@ -134,6 +130,29 @@ class Checks:
         shards = int(files[0].settings.get("factory_shards", 1))
         if shards > 1 or files[0].further:
             yield self._further_files(files[0], shards)
+
+    def _why_no_file(self) -> str:
+        """Return what files of the factory file's name are, or that there is none."""
+        installation = self.installation
+        name, dags = installation.factory_file, str(installation.dags)
+        others = airflow_python.describe_files(dags, name, installation.python)
+        return shortened(others) or f"{name} is not in {dags}"
+
+    def _several_files(self, files: list[FactoryFile]) -> tuple[str, str]:
+        """Return which files define the same DAGs, and the command that leaves the current one."""
+        detail = f"{', '.join(file.file for file in files)} define the same DAGs"
+        current = [file for file in files if not self._difference(file.text, file.settings)]
+        if len({file.text for file in current}) != 1:
+            return detail, f"{self._ring0}, and delete the others"
+        name = self.installation.factory_file
+        kept = min(current, key=lambda file: (PurePath(file.file).name != name, len(file.file)))
+        left = [
+            str(PurePath(file.file).with_name(each))
+            for file in files
+            if file is not kept
+            for each in (PurePath(file.file).name, *file.further)
+        ]
+        return f"{detail}; {kept.file} is current", f"rm {' '.join(map(shlex.quote, left))}"
 
     def _further_files(self, first: FactoryFile, shards: int) -> Check:
         """Check that the other files of a divided platform lie beside its first one."""

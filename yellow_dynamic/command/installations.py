@@ -32,8 +32,8 @@ def find_installations(
         python: the command that starts Airflow's Python; empty for this machine.
 
     Raises:
-        OperationError: neither a model nor a DAG folder is given, it cannot be read, or it does
-            not have a named platform.
+        OperationError: neither a model nor a DAG folder is given, it cannot be read, it does not
+            have a named platform, or has several tables for it.
     """
     if model is None and dags is None:
         raise OperationError(
@@ -55,10 +55,27 @@ def find_installations(
                 f"{', '.join(sorted(known)) or 'none'}."
             )
     wanted = [*names, *(name for name in perhaps if name in known)] or (models if models else known)
+    for name in set(wanted) - models.keys():
+        require_one_table(name, files[name])
     return [
         Installation(name, known[name], models.get(name), dags, files.get(name, []), python)
         for name in sorted(set(wanted))
     ]
+
+
+#: The settings that say where a platform's table is.
+TABLE_SETTINGS = ("postgres_hostname", "postgres_port", "postgres_database", "config_table")
+
+
+def require_one_table(name: str, files: list[FactoryFile]) -> None:
+    """Raise OperationError if the factory files of a platform lead to different tables."""
+    tables = {tuple(file.settings.get(key) for key in TABLE_SETTINGS) for file in files}
+    if len(tables) > 1:
+        found = ", ".join(file.file for file in files)
+        raise OperationError(
+            f"The factory files of platform {name!r} lead to different tables: {found}. Delete all "
+            "but the current one, or name it: --dags FILE."
+        )
 
 
 def load_platforms(folder: Path) -> dict[str, ModelPlatform]:

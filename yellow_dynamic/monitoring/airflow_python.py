@@ -25,6 +25,12 @@ def factory_files(dags: str, python: str) -> list[FactoryFile]:
     return [FactoryFile(**each) for each in found]
 
 
+def describe_files(dags: str, name: str, python: str) -> list[str]:
+    """Return what the files of this name in a DAG folder are, or the one file given."""
+    found: list[str] = call_airflow_python(python, "describe_files", path=dags, name=name)
+    return found
+
+
 def static_files(folder: str, airflow_name: str, python: str) -> list[str]:
     """Return the static DAG files of a platform in a folder and below."""
     found: list[str] = call_airflow_python(

@@ -224,11 +224,26 @@ def factory_files(path: str, pattern: str) -> list[FactoryFile]:
             found.append(FactoryFile(str(file), text, settings, further))
     if not found:
         where = path if given.is_file() else f"{path} or below it"
+        others = "".join(f" {describe_file(file)}." for file in files[:3])
         raise CannotReadError(
-            f"There is no factory file of yellow_dynamic in {where}. generatePlatformBootstrap "
-            "with --ringLevel 0 writes it."
+            f"There is no factory file of yellow_dynamic in {where}.{others} "
+            "generatePlatformBootstrap with --ringLevel 0 writes it."
         )
     return found
+
+
+def describe_files(path: str, name: str) -> list[str]:
+    """Return what the files of this name in a DAG folder are, or the one file given."""
+    given = Path(path)
+    return [describe_file(file) for file in ([given] if given.is_file() else find(path, name))]
+
+
+def describe_file(file: Path) -> str:
+    """Return whose factory file a file is."""
+    settings = parse_settings(file.read_text(encoding="utf-8", errors="replace"))
+    if settings is None:
+        return f"{file} is of another program or damaged: its literal PLATFORM cannot be read"
+    return f"{file} is of platform {settings.get('original_platform_name')!r}"
 
 
 def further_files(first: Path) -> list[Path]:
@@ -483,6 +498,7 @@ def build_pod(task: Any) -> Any:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "both_sides": both_sides,
+    "describe_files": describe_files,
     "factory_files": factory_files,
     "factory_dags": factory_dags,
     "static_files": static_files,
