@@ -516,39 +516,59 @@ def find_merge_commits(connection: Connection, table: str) -> list[tuple[int, st
     return [(revision, str(each["commit"])) for revision, each in merges if each.get("commit")]
 
 
-def find_manual_edits(connection: Connection, table: str) -> dict[str, list[Change]]:
-    """Return the edits of configurations since a merge or a rollback wrote them, newest first.
+#: So many edits of a row are read, besides the oldest one.
+LISTED_EDITS = 5
 
-    Returns:
-        The edits by stream key; `config_before` of the oldest one is what was written.
+
+@dataclass
+class ManualEdits:
+    """The edits of one row's configuration since a merge or a rollback wrote it.
+
+    Attributes:
+        count: how many there are.
+        newest: the newest LISTED_EDITS, newest first, without their configurations.
+        before: the configuration that was written.
+        after: the one that is there.
     """
-    edit, later = (history_table(table).alias(name) for name in ("edit", "later"))
-    overwritten = (
-        sqlalchemy.exists()
-        .where(later.c.stream_key == edit.c.stream_key)
-        .where(is_managed_write(later))
-        .where(is_config_change(later))
-        .where(
-            sqlalchemy.tuple_(later.c.revision, later.c.number)
-            > sqlalchemy.tuple_(edit.c.revision, edit.c.number)
-        )
+
+    count: int
+    newest: list[Change]
+    before: str | None
+    after: str | None
+
+
+def find_manual_edits(connection: Connection, table: str) -> dict[str, ManualEdits]:
+    """Return the edits of configurations since a merge or a rollback wrote them, by stream key."""
+    configs = {
+        "config_before": "CASE place WHEN count THEN config_before END",
+        "config_after": "CASE place WHEN 1 THEN config_after END",
+    }
+    query = SQL["manual_edits"].format(
+        history=quoted_history(connection, table),
+        columns=", ".join(configs.get(name, name) for name in COLUMNS),
+        managed=", ".join(f"'{command}'" for command in (MERGE, ROLLBACK, BOOTSTRAP)),
     )
-    conditions = (~is_managed_write(edit), is_config_change(edit), ~overwritten)
-    edits: dict[str, list[Change]] = {}
-    for change in find_changes(connection, edit, *conditions):
-        edits.setdefault(change.stream_key, []).append(change)
-    return edits
+    found: dict[str, ManualEdits] = {}
+    for count, *values in connection.execute(sqlalchemy.text(query), {"listed": LISTED_EDITS}):
+        edit = Change(*values)
+        edits = found.setdefault(edit.stream_key, ManualEdits(count, [], None, edit.config_after))
+        edits.before = edit.config_before
+        edits.newest = [*edits.newest, edit][:LISTED_EDITS]
+    return found
 
 
-def is_managed_write(history: Any) -> Any:
-    """Return the condition that a merge or a rollback made a change."""
-    command = sqlalchemy.func.coalesce(history.c.command, "")
-    return command.in_((MERGE, ROLLBACK, BOOTSTRAP))
+def find_disabling_changes(
+    connection: Connection, table: str, keys: Collection[str]
+) -> dict[str, Change]:
+    """Return the newest change that disabled each of these streams, by key.
 
-
-def is_config_change(history: Any) -> Any:
-    """Return the condition that a change is not one of the status alone."""
-    return history.c.config_before.is_distinct_from(history.c.config_after)
+    They are without configurations, which are large.
+    """
+    names = ("NULL" if name.startswith("config_") else name for name in COLUMNS)
+    history = quoted_history(connection, table)
+    query = SQL["disabling_changes"].format(history=history, columns=", ".join(names))
+    found = connection.execute(sqlalchemy.text(query), {"keys": json.dumps(list(keys))})
+    return {change.stream_key: change for change in (Change(*row) for row in found)}
 
 
 def rows_at(

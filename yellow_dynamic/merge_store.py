@@ -39,7 +39,7 @@ LOCK_ATTEMPT_SECONDS = 1
 LOST_CLIENT_SECONDS = 60
 
 
-class ConfigText(sqlalchemy.types.TypeDecorator):  # type: ignore[type-arg]
+class ConfigText(sqlalchemy.types.TypeDecorator):
     """The text of a configuration, also where a DBA made the column JSON, which drivers decode."""
 
     impl = Text

@@ -55,6 +55,19 @@ def test_edit_is_shown_with_who_and_when_and_what(merged: Operator) -> None:
     assert (edit["revision"], edit["action"]) == (3, "changed")
 
 
+def test_of_many_edits_of_a_row_the_newest_are_listed(merged: Operator) -> None:
+    for number in range(12):
+        merged.edit("Store1", note=number)
+
+    result = merged.on_dags("drift")
+    stream = drifted(merged, "--dags", merged.dags)["Store1"]
+
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert [edit["revision"] for edit in stream["edits"]] == [13, 12, 11, 10, 9]
+    assert stream["more_edits"] == 7 and "and 7 older edits" in lines
+    assert "+ note = 11" in lines
+
+
 def test_rows_inserted_and_deleted_by_hand_are_named(merged: Operator) -> None:
     merged.site.sql("UPDATE {table} SET stream_key = 'Mine' WHERE stream_key = 'Store1'")
 

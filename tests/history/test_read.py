@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy
 from conftest import Site
 from sqlalchemy.engine import Connection
 from yellow_models import Store
@@ -38,6 +39,7 @@ def recorded(installed: Site) -> Site:
 
 
 def test_manual_edits_are_those_since_the_last_merge(installed: Site) -> None:
+    [(before,)] = installed.sql("SELECT config_json FROM {table}")
     installed.sql("UPDATE {table} SET config_json = '{{}}'")
     installed.sql("UPDATE {table} SET config_json = '[]'")
     installed.sql("UPDATE {table} SET status = 'disabled'")
@@ -47,13 +49,46 @@ def test_manual_edits_are_those_since_the_last_merge(installed: Site) -> None:
     installed.merge_cleanly()
 
     assert list(edits) == ["Store1"]
-    assert [(each.revision, each.config_after, each.command) for each in edits["Store1"]] == [
-        (3, "[]", None),
-        (2, "{}", None),
-    ]
-    assert edits["Store1"][0].audit_metadata == {}
+    edited = edits["Store1"]
+    assert [(each.revision, each.command) for each in edited.newest] == [(3, None), (2, None)]
+    assert (edited.count, edited.before, edited.after) == (2, before, "[]")
+    assert edited.newest[0].audit_metadata == {}
     with transaction(installed) as connection:
         assert history.find_manual_edits(connection, TABLE) == {}
+
+
+def test_of_many_edits_of_a_row_few_are_fetched_and_two_configurations(installed: Site) -> None:
+    [(before,)] = installed.sql("SELECT config_json FROM {table}")
+    for number in range(40):
+        installed.sql("UPDATE {table} SET config_json = %s", (f'{{"note": {number}}}',))
+    fetched: list[int] = []
+
+    with transaction(installed) as connection:
+        sqlalchemy.event.listen(
+            connection, "after_cursor_execute", lambda *about: fetched.append(about[1].rowcount)
+        )
+        edited = history.find_manual_edits(connection, TABLE)["Store1"]
+
+    assert fetched == [6]
+    assert [each.revision for each in edited.newest] == [41, 40, 39, 38, 37]
+    assert [each.config_before for each in edited.newest] == [None] * 5
+    assert [each.config_after for each in edited.newest[1:]] == [None] * 4
+    assert (edited.count, edited.before, edited.after) == (40, before, '{"note": 39}')
+
+
+def test_of_many_times_that_a_stream_was_disabled_the_newest_is_fetched(installed: Site) -> None:
+    for status in ["disabled", "active"] * 20 + ["disabled"]:
+        installed.sql("UPDATE {table} SET status = %s", (status,))
+    fetched: list[int] = []
+
+    with transaction(installed) as connection:
+        sqlalchemy.event.listen(
+            connection, "after_cursor_execute", lambda *about: fetched.append(about[1].rowcount)
+        )
+        found = history.find_disabling_changes(connection, TABLE, ["Store1", "Other"])
+
+    assert fetched == [1]
+    assert [(each.revision, each.config_after) for each in found.values()] == [(42, None)]
 
 
 @pytest.mark.parametrize(

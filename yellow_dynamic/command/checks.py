@@ -21,7 +21,7 @@ from yellow_dynamic.factory.causes import Cause, classify_error
 from yellow_dynamic.factory.rules import ACTIVE, DISABLED, factory_file_name
 from yellow_dynamic.factory.version import can_serve
 from yellow_dynamic.merge_store import config_table, find_config_column
-from yellow_dynamic.monitoring import OperationError
+from yellow_dynamic.monitoring import OperationError, airflow_python
 from yellow_dynamic.monitoring.airflow_api import AirflowApi
 from yellow_dynamic.monitoring.in_airflow import BuiltDag, FactoryFile, LoadedFactory
 from yellow_dynamic.monitoring.installation import Installation

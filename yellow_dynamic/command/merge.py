@@ -279,8 +279,9 @@ class StreamDrift:
     Attributes:
         stream_key: the row's.
         action: "added", "changed" or "removed", by hand.
-        edits: the edits since, newest first.
+        edits: the newest edits since, newest first.
         unrecorded: whether the newest edit is not on record.
+        more_edits: how many older ones there are.
         keys: the keys in which the row (`new`) differs from what was written (`old`).
     """
 
@@ -288,6 +289,7 @@ class StreamDrift:
     action: str
     edits: list[HandEdit]
     unrecorded: bool
+    more_edits: int = 0
     keys: list[KeyChange] = field(default_factory=list)
 
     def show(self) -> None:
@@ -297,6 +299,8 @@ class StreamDrift:
             print_line(f"      {edit.at} UTC, revision {edit.revision}: {edit.who}, {edit.how}")
         if self.unrecorded:
             print_line("      while the triggers of the table were off; this is not on record")
+        if self.more_edits:
+            print_line(f"      and {counted(self.more_edits, 'older edit')}")
         for key in self.keys:
             print_key_change(key)
 
@@ -347,15 +351,16 @@ def find_drift(installation: Installation) -> list[StreamDrift]:
         unrecorded = history.find_unrecorded(connection, installation.table)
     found = []
     for key in sorted({*edited, *unrecorded}):
-        edits = edited.get(key, [])
-        known, now = unrecorded.get(key) or (None, edits[0].config_after)
-        meant = edits[-1].config_before if edits else known
+        known, now = unrecorded.get(key, (None, None))
+        edits = edited.get(key) or history.ManualEdits(0, [], known, now)
+        meant, now = edits.before, now if key in unrecorded else edits.after
         if now in (meant, model.get(key, "")):
             continue
         action = "added" if meant is None else "removed" if now is None else "changed"
         keys = compare_configs(meant, now) if action == "changed" else []
-        by_hand = [hand_edit(edit) for edit in edits]
-        found.append(StreamDrift(key, action, by_hand, key in unrecorded, keys))
+        listed = [hand_edit(edit) for edit in edits.newest]
+        more = edits.count - len(listed)
+        found.append(StreamDrift(key, action, listed, key in unrecorded, more, keys))
     return found
 
 

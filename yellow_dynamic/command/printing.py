@@ -40,7 +40,12 @@ def print_json(value: Any) -> None:
 def print_line(text: str | Text, style: str = "", *, err: bool = False) -> None:
     """Print one line as it is, without markup, and without breaks where it is longer."""
     line = Text(printable(text), style=style) if isinstance(text, str) else text
-    Console(stderr=err).print(line, soft_wrap=True)
+    console = Console(stderr=err)
+    if console.color_system is None:
+        # Rich takes five times as long, and a report may have tens of thousands of lines.
+        print(line.plain, file=console.file)
+    else:
+        console.print(line, soft_wrap=True)
 
 
 def print_values(values: dict[str, Any]) -> None:
@@ -59,8 +64,9 @@ def print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[str
     for number, heading in enumerate(headings):
         least = None if number else first
         table.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=least)
-    for row in cells:
-        table.add_row(*row)
+    if cells:
+        # One cell a column: Rich takes four times as long for a cell as for a line of one.
+        table.add_row(*map(Text("\n").join, zip(*cells, strict=True)))
     width = WIDTH_WITHOUT_TERMINAL
     if Console().is_terminal:
         width = max(Console().width, first + COLUMN_LEAST * len(headings))

@@ -129,10 +129,7 @@ def add_disabling_changes(connection: Connection, table: str, rows: list[StreamR
     off = [row.stream_key for row in rows if row.status == DISABLED]
     if not (off and history.is_readable(connection, table)):
         return
-    changes = history.history_table(table)
-    conditions = (changes.c.action == "disabled", changes.c.stream_key.in_(off))
-    newest_last = reversed(history.find_changes(connection, changes, *conditions))
-    found = {change.stream_key: change for change in newest_last}
+    found = history.find_disabling_changes(connection, table, off)
     for row in rows:
         row.disabled_by = found.get(row.stream_key)
 

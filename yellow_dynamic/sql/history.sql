@@ -202,6 +202,31 @@ SELECT stream_key, disabled_until FROM (
 WHERE action = 'removed' AND status_before = 'disabled'
     AND (disabled_until IS NULL OR disabled_until > timezone('UTC', now()))
 
+-- disabling_changes --
+-- The newest change that disabled each of some streams.
+SELECT {columns}
+FROM json_array_elements_text(CAST(:keys AS json)) AS stream CROSS JOIN LATERAL (
+    SELECT * FROM {history} WHERE stream_key = stream AND action = 'disabled'
+    ORDER BY revision DESC, number DESC LIMIT 1
+) AS newest
+
+-- manual_edits --
+-- The edits of configurations since the last managed write of each row: the newest ones of a row
+-- and the oldest one, and how many there are.
+WITH numbered AS (
+    SELECT revision, number, stream_key, row_number() OVER newest AS place,
+        bool_or(coalesce(command, '') IN ({managed})) OVER newest AS is_overwritten
+    FROM {history}
+    WHERE action NOT IN ('disabled', 'enabled') AND config_before IS DISTINCT FROM config_after
+    WINDOW newest AS (PARTITION BY stream_key ORDER BY revision DESC, number DESC)
+), edits AS (
+    SELECT revision, number, place, count(*) OVER (PARTITION BY stream_key) AS count
+    FROM numbered WHERE NOT is_overwritten
+)
+SELECT count, {columns} FROM edits JOIN {history} USING (revision, number)
+WHERE place <= :listed OR place = count
+ORDER BY stream_key, place
+
 -- prune --
 -- Later revisions need some changes for their rows; these stay, and who disabled a stream.
 DELETE FROM {history} AS old WHERE changed_at < :before AND EXISTS (
