@@ -245,14 +245,10 @@ FROM json_each(CAST(:rows AS json))
 UPDATE = """\
 UPDATE {table} AS old SET
     config_json = new.value,
+    status = coalesce(nullif(old.status, ''), '{active}'),
     created_at = coalesce(old.created_at, timezone('UTC', now())),
     updated_at = timezone('UTC', now())
 FROM json_each_text(CAST(:rows AS json)) AS new WHERE old.stream_key = new.key
-"""
-#: Apart from UPDATE, since a status that is set, to the same value too, is somebody's switch.
-COMPLETE = """\
-UPDATE {table} SET status = '{active}' WHERE coalesce(status, '') = ''
-AND stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:rows AS json))))
 """
 WRITTEN = """\
 SELECT stream_key, config_json FROM {table}
@@ -299,7 +295,6 @@ def write_difference(
             {key: (rows[key], until and str(until)) for key, until in disabled.items()},
         ),
         (UPDATE, {key: rows[key] for key in population.changed}),
-        (COMPLETE, population.changed),
     ):
         if part:
             run(statement, part)

@@ -98,14 +98,21 @@ def test_stream_is_switched_off_until_it_is_switched_on_and_a_merge_keeps_that(
                 "until": None,
                 "reason": None,
             }
-        ]
+        ],
+        "stopped": {},
     }
     assert statuses(merged) == {"Store1": "active"}
     again = merged.on_dags("enable", "Store1")
     assert (again.exit_code, "is active already" in again.stdout) == (0, True)
 
 
-def test_switching_off_waits_for_a_merge_and_takes_effect_on_its_rows(merged: Operator) -> None:
+@pytest.mark.parametrize("level", ["read committed", "serializable"])
+def test_switching_off_waits_for_a_merge_and_takes_effect_on_its_rows(
+    merged: Operator, level: str
+) -> None:
+    merged.site.sql(
+        f"ALTER DATABASE {merged.site.database} SET default_transaction_isolation = '{level}'"
+    )
     with merged.site.postgres.connect(merged.site.database) as merge, merge.cursor() as cursor:
         cursor.execute("LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE")
         cursor.execute("CREATE TEMP TABLE rows ON COMMIT DROP AS TABLE yellowlive_airflow_dsg")
@@ -155,6 +162,25 @@ def test_login_that_may_only_read_is_refused_with_what_to_grant(merged: Operator
     assert "could not change a status in table 'yellowlive_airflow_dsg'" in line
     assert "UPDATE" in line
     assert "a-password-1" not in line
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        ("ADD CHECK (status <> 'disabled')", "A constraint or an index that was added to the"),
+        ("ALTER status TYPE varchar(6)", "A column of the table was renamed, generated, shortened"),
+    ],
+)
+def test_change_that_the_table_refuses_is_advised_on_by_its_cause(
+    merged: Operator, change: str, advice: str
+) -> None:
+    merged.site.sql(f"ALTER TABLE {{table}} {change}")
+
+    line = refusal(merged.on_dags("disable", "Store1"))
+
+    assert advice in line
+    assert "is up" not in line
 
 
 def test_hidden_rows_are_an_error_and_not_streams_that_went(merged: Operator) -> None:

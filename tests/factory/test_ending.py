@@ -97,10 +97,11 @@ def test_history_is_read_by_either_driver(installed: Site, driver: str) -> None:
     assert (key, 0 <= time.time() - since < 600) == ("Store1", True)
 
 
-def test_new_disk_asks_for_no_stream_that_was_removed_long_ago(
-    installed: Site, runs: set[str]
+@pytest.mark.parametrize("end", [end_by_disabling, end_by_merge])
+def test_new_disk_asks_for_no_stream_that_ended_long_ago(
+    installed: Site, runs: set[str], end: Any
 ) -> None:
-    end_by_merge(installed)
+    end(installed)
     installed.sql(
         "SET session_replication_role = replica;"
         "UPDATE {table}_history SET changed_at = changed_at - interval '8 days'"

@@ -61,8 +61,10 @@ def test_columns_of_another_type_are_read_as_text(installed: Site, change: str) 
     installed.sql(f"ALTER TABLE {{table}} ALTER {change}")
 
     module = installed.module()
-    [row] = module.load_rows(module.BUILDER.platform, ("true",)).rows
+    reading = module.load_rows(module.BUILDER.platform, ("true",))
 
+    [row] = reading.rows
+    assert reading.age is None
     assert (row.stream_key, row.status) == ("Store1", "active")
     assert list(installed.parse()) == list(installed.parse("yellowlive__Store1_ingestion"))
     assert installed.parse().keys() == before.keys()

@@ -53,6 +53,7 @@ class Pages:
             f"airflow_of_{site.database}",
             postgres_USER=self.reader,
             postgres_PASSWORD=PASSWORD,
+            AIRFLOW__API__EXPOSE_CONFIG="non-sensitive-only",
             AIRFLOW__CORE__AUTH_MANAGER="choosy_auth_manager.ChoosyAuthManager",
             AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS="admin:admin,auditor:viewer,guest:viewer,stranger:viewer",
             PYTHONPATH=python_path(str(Path(__file__).parents[1])),

@@ -7,10 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from processors import IS_AIRFLOW_2
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 if IS_AIRFLOW_2:
     pytest.skip("Airflow 2 has no place for such a page.", allow_module_level=True)
 
+from airflow.models.errors import ParseImportError
+
+from yellow_dynamic.page.metadata import import_errors
 from yellow_dynamic.page.overview import FRESH_SECONDS, OLD_SECONDS, Answer, Overview
 
 
@@ -92,3 +97,12 @@ def test_database_that_is_away_is_asked_again_by_the_next(overview: Asked) -> No
 
     assert overview.answer().platforms == []
     assert overview.count == 3
+
+
+def test_import_errors_are_read_from_sqlite_too() -> None:
+    with Session(create_engine("sqlite://")) as session:
+        ParseImportError.__table__.create(session.connection())
+        for file in ("yellowlive_factory_dag.py", "other.py"):
+            session.add(ParseImportError(filename=file, stacktrace="E: no", bundle_name="b"))
+
+        assert import_errors(session) == {"yellowlive_factory_dag.py": "E: no"}

@@ -114,6 +114,21 @@ def test_run_whose_pool_is_gone_says_so(pages: Pages) -> None:
     assert said["Healthy"] == ("waiting", reason)
 
 
+def test_run_whose_executor_is_not_there_says_so(pages: Pages) -> None:
+    airflow, healthy = pages.airflow, dag_id("Healthy")
+    run = airflow.trigger(healthy)
+    airflow.let_wait(healthy, run, "snapshot_merge_job", state="scheduled", executor="Gone")
+    try:
+        reason = pages.wait_for_states(Healthy="waiting")["Healthy"]["reason"]
+        said = pages.command_says()
+    finally:
+        airflow.end_run(healthy, run, "success")
+        pages.wait_for_states()
+
+    assert f"of its run {run} asks for the executor 'Gone', which Airflow does not have" in reason
+    assert said["Healthy"] == ("waiting", reason)
+
+
 def test_run_that_no_triggerer_waits_for_says_so(pages: Pages) -> None:
     airflow, healthy = pages.airflow, dag_id("Healthy")
     run, trigger = airflow.trigger(healthy), airflow.make_trigger("5 min")

@@ -20,7 +20,7 @@ import pytest
 from fault_table import FaultTable
 from processors import AIRFLOW_VERSION, IS_AIRFLOW_2
 
-from one_machine import NotYetError, Postgres, wait_until
+from one_machine import NotYetError, Postgres, ServiceError, wait_until
 
 from .installation import NAMESPACE, Installation, dag_id
 
@@ -236,8 +236,14 @@ def test_task_that_airflow_ends_without_api_server_says_what_may_have_ended_it(
         wait_until(gone, seconds=240, every=0.5)
     all_ended(busy, CUT, 1, 180)
 
-    [run] = busy.runs(CUT)
-    log = busy.log(run, "snapshot_merge_job")
+    def read_log() -> str:
+        try:
+            [run] = busy.runs(CUT)
+            return busy.log(run, "snapshot_merge_job")
+        except ServiceError as error:
+            raise NotYetError("The API server has not started yet.") from error
+
+    log = wait_until(read_log, seconds=180, every=1)
     why = log.index("it could not send its heartbeats to Airflow's API server")
     assert why < log.index("Deleting pod ")
 

@@ -52,13 +52,14 @@ class StreamsReport:
 
 
 def row_cells(row: StreamRow) -> list[str | Text]:
-    schedule = describe_schedule(row.config)
+    config = row.config
+    schedule = describe_schedule(config)
     return [
         row.stream_key,
         Text(printable(str(row.status)), COLOURS.get(str(row.status), "red")),
         "none, others trigger it" if schedule == "none" else schedule,
-        str(row.config.get("ingestion_type", "?")),
-        count_datasets(row.config.get("datasets")),
+        str(config.get("ingestion_type", "?")),
+        count_datasets(config.get("datasets")),
         *map(format_time, (row.created_at, row.updated_at)),
     ]
 

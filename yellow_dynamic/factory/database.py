@@ -111,18 +111,18 @@ def read_newest_batch(platform: Platform, key: str | None) -> dict[str, Any] | N
         return None
 
 
-def read_ended(platform: Platform) -> dict[str, float]:
+def read_ended(platform: Platform) -> dict[str, float] | None:
     """Return the streams that were disabled or removed lately, and when, the last one first.
 
     Returns:
-        An empty dict too where the table has no history, or this role may not read it.
+        None where the table has no history, or this role may not read it.
     """
     what = describe_table(platform, history_name(platform), "history")
     try:
         found = run_with_deadline(platform, what, functools.partial(query_ended, platform))
     except TableUnreadableError:
         # It is there for people, and the streams run without it.
-        return {}
+        return None
     return dict(found)
 
 

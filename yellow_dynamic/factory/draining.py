@@ -60,13 +60,12 @@ def draining_dags(builder: DagBuilder, reading: Reading, shard: Shard) -> dict[s
 def find_ended(platform: Platform, reading: Reading, shard: Shard) -> dict[str, float]:
     """Return the streams that have ended, and since when, where there is no note of them.
 
-    The note is lost with the disk of Airflow's DAG processor. The table and its history have the
-    streams that were disabled; the history also those that were removed.
+    The note is lost with the disk of Airflow's DAG processor. The table's history has those that
+    were disabled or removed of late; without it, the rows have those that are disabled.
     """
-    ended = read_ended(platform) if reading.age is None else {}
-    for row in reading.rows:
-        if row.is_off:
-            ended.setdefault(row.stream_key, time.time())
+    ended = read_ended(platform) if reading.age is None else None
+    if ended is None:
+        ended = {row.stream_key: time.time() for row in reading.rows if row.is_off}
     active = {row.stream_key for row in reading.rows if not row.is_off}
     own = [key for key in ended if key not in active and shard.has(key)]
     return {key: ended[key] for key in own[:MOST_ENDED]}

@@ -51,7 +51,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a folder that only its owner can use: root makes it for the owner of the folder above.
+    """Make a folder for this user alone; root makes it for the owner of the folder above.
 
     Airflow's own user could not use it otherwise, once an administrator has parsed the file.
     """

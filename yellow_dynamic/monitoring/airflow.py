@@ -125,6 +125,7 @@ class WaitingTask(NamedTuple):
         pool_slots: how many slots of the pool it takes.
         deferred: when it was deferred, or None.
         triggerer_seen: when the triggerer that has taken it was alive last, or None.
+        executor: the executor that it asks for; None is the first one.
     """
 
     dag_id: str
@@ -135,6 +136,7 @@ class WaitingTask(NamedTuple):
     pool_slots: int
     deferred: datetime | None = None
     triggerer_seen: datetime | None = None
+    executor: str | None = None
 
 
 def paused_by_airflow(event: str, owner: str | None) -> bool:
@@ -153,10 +155,32 @@ def pool_problem(pool: Pool | None, slots: int) -> str | None:
     return None
 
 
-def find_obstacle(task: WaitingTask, pools: dict[str, Pool], now: datetime) -> str | None:
-    """Return why a task waits without an end, and what to do; None if it only waits its turn."""
+def executor_names(setting: str) -> set[str]:
+    """Return the names by which tasks can ask for the executors of `[core] executor`."""
+    # As in "CeleryExecutor,alias:path.of.Executor;team1=LocalExecutor".
+    entries = (entry.rpartition("=")[2] for entry in re.split("[,;]", setting))
+    return {name.strip().rpartition(".")[2] for entry in entries for name in entry.split(":")}
+
+
+def find_obstacle(
+    task: WaitingTask, pools: dict[str, Pool], executors: set[str] | None, now: datetime
+) -> str | None:
+    """Return why a task waits without an end, and what to do; None if it only waits its turn.
+
+    Args:
+        task: the task.
+        pools: Airflow's pools by name.
+        executors: the names of Airflow's executors; None if they are not known.
+        now: with a zone.
+    """
     where = f"the task {task.task_id} of its run {task.run_id}"
     if task.state == SCHEDULED:
+        name = task.executor
+        if name and executors is not None and name.rpartition(".")[2] not in executors:
+            return (
+                f"{where} asks for the executor {name!r}, which Airflow does not have (a cluster "
+                "policy sets it: add it to [core] executor, or change the policy)"
+            )
         problem = pool_problem(pools.get(task.pool), task.pool_slots)
         return problem and (
             f"{where} cannot start in the pool {task.pool!r}: {problem} (set it: airflow pools set "
@@ -174,12 +198,15 @@ def find_obstacle(task: WaitingTask, pools: dict[str, Pool], now: datetime) -> s
 
 
 def add_obstacles(
-    views: dict[str, DagView], tasks: list[WaitingTask], pools: dict[str, Pool]
+    views: dict[str, DagView],
+    tasks: list[WaitingTask],
+    pools: dict[str, Pool],
+    executors: set[str] | None,
 ) -> None:
     """Add to the DAGs why tasks of theirs wait without an end."""
     now = datetime.now(UTC)
     for task in tasks:
-        if task.dag_id in views and (obstacle := find_obstacle(task, pools, now)):
+        if task.dag_id in views and (obstacle := find_obstacle(task, pools, executors, now)):
             views[task.dag_id].obstacle = obstacle
 
 

@@ -28,6 +28,7 @@ from yellow_dynamic.monitoring.airflow import (
     add_obstacles,
     dag_id_prefix,
     default_failure_reason,
+    executor_names,
     is_factory_file,
     parse_revision,
     paused_by_airflow,
@@ -85,6 +86,7 @@ def parse_waiting_task(answer: dict[str, Any]) -> WaitingTask:
         answer["pool_slots"],
         deferred and parse_time(deferred),
         seen and parse_time(seen),
+        answer.get("executor"),
     )
 
 
@@ -270,13 +272,22 @@ class AirflowApi:
             )
             tasks = [parse_waiting_task(each) for each in waiting]
             if any(task.dag_id in views for task in tasks):
-                add_obstacles(views, tasks, self.pools())
+                asked = any(task.executor for task in tasks)
+                add_obstacles(views, tasks, self.pools(), self._executors() if asked else None)
         except RefusedError:
             return [
                 f"Why tasks of the platform wait is not known: Airflow at {self.url} refuses this "
                 "login its task instances or pools. Let its role read both."
             ]
         return []
+
+    def _executors(self) -> set[str] | None:
+        """Return the names of Airflow's executors; None where it does not show its settings."""
+        path = f"{self._path}/config/section/core/option/executor"
+        answer = self._send("GET", path, headers={"Accept": "application/json"})
+        if not answer.is_success:
+            return None
+        return executor_names(answer.json()["sections"][0]["options"][0]["value"])
 
     def _with_stale(self) -> dict[str, Any]:
         return {"only_active": "false"} if self._path == "/api/v1" else {"exclude_stale": "false"}

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from airflow import __version__ as airflow_version
+from airflow.configuration import conf
 from airflow.jobs.job import Job
 from airflow.models.dag import DagModel
 from airflow.models.dagcode import DagCode
@@ -18,7 +19,7 @@ from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
 from airflow.models.xcom import XComModel
-from sqlalchemy import case, func, or_, select, tuple_
+from sqlalchemy import case, func, literal, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from yellow_dynamic.factory.rules import (
@@ -42,6 +43,7 @@ from yellow_dynamic.monitoring.airflow import (
     add_obstacles,
     dag_id_prefix,
     default_failure_reason,
+    executor_names,
     is_factory_file,
     parse_revision,
     paused_by_airflow,
@@ -104,7 +106,8 @@ def find_factories(session: Session) -> list[Factory]:
 def import_errors(session: Session) -> dict[str, str]:
     """Return why Airflow could not import factory files, by file."""
     columns = (ParseImportError.filename, ParseImportError.stacktrace)
-    name = func.concat("/", ParseImportError.filename)
+    # Not by concat(), which older SQLite lacks.
+    name = literal("/") + ParseImportError.filename
     query = select(*columns).where(name.like(FACTORY_FILES, escape="\\"))
     return {str(file): last_line(trace) for file, trace in session.execute(query)}
 
@@ -123,7 +126,8 @@ def read_airflow_view(session: Session, airflow_name: str, errors: dict[str, str
             views[dag_id].failure = failure
     add_reasons(session, [view for view in views.values() if view.failure])
     add_pauses(session, {view.dag_id: view for view in views.values() if view.paused})
-    add_obstacles(views, waiting_tasks(session, airflow_name), read_pools(session))
+    executors = executor_names(conf.get_mandatory_value("core", "executor"))
+    add_obstacles(views, waiting_tasks(session, airflow_name), read_pools(session), executors)
     for dag_id, ended in good_runs(session, airflow_name):
         if dag_id in views:
             views[dag_id].good_run = ended.astimezone(UTC).replace(tzinfo=None)
@@ -226,6 +230,7 @@ def waiting_tasks(session: Session, airflow_name: str) -> list[WaitingTask]:
             TaskInstance.pool_slots,
             Trigger.created_date,
             Job.latest_heartbeat,
+            TaskInstance.executor,
         )
         .outerjoin(Trigger, TaskInstance.trigger_id == Trigger.id)
         .outerjoin(Job, Trigger.triggerer_id == Job.id)

@@ -42,8 +42,9 @@ o.stream_key IS NULL OR n.stream_key IS NULL
 --
 -- Nobody else may attach a function to a table of their own, so EXECUTE is revoked.
 --
--- Whoever sets the status alone disables the stream from now on: a time that is over would let it
--- run.
+-- Whoever sets the status alone, to the same value too, disables the stream from now on: a time
+-- that is over would let it run. The trigger names no column, whose type PostgreSQL would keep a
+-- DBA from changing.
 CREATE OR REPLACE FUNCTION {record}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $body$
 #variable_conflict use_variable
@@ -92,8 +93,9 @@ REVOKE ALL ON FUNCTION {guard}() FROM PUBLIC;
 CREATE OR REPLACE FUNCTION {switch}() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $body$
 BEGIN
-    IF NEW.status = 'disabled' AND NEW.disabled_until <= timezone('UTC', now())
-        AND NEW.disabled_until IS NOT DISTINCT FROM OLD.disabled_until
+    IF CAST(NEW.status AS text) = 'disabled' AND NEW.disabled_until <= timezone('UTC', now())
+        AND NEW.disabled_until = OLD.disabled_until
+        AND (NEW *= OLD OR OLD.status IS DISTINCT FROM NEW.status)
     THEN
         NEW.disabled_until := NULL;
     END IF;
@@ -119,7 +121,7 @@ DROP TRIGGER IF EXISTS {truncated} ON {table};
 CREATE TRIGGER {truncated} BEFORE TRUNCATE ON {table}
 FOR EACH STATEMENT EXECUTE FUNCTION {record}();
 DROP TRIGGER IF EXISTS {switched} ON {table};
-CREATE TRIGGER {switched} BEFORE UPDATE OF status ON {table}
+CREATE TRIGGER {switched} BEFORE UPDATE ON {table}
 FOR EACH ROW EXECUTE FUNCTION {switch}();
 DROP TRIGGER IF EXISTS {append_only} ON {history};
 CREATE TRIGGER {append_only} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {history}
