@@ -29,6 +29,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from yellow_dynamic import __version__
 from yellow_dynamic.factory.causes import Cause, classify_error
+from yellow_dynamic.factory.database import encodable
+from yellow_dynamic.factory.logs import one_line
 from yellow_dynamic.factory.rules import HISTORY, MERGE, ROLLBACK, derive_name
 from yellow_dynamic.merge_store import (
     GUARD,
@@ -378,13 +380,19 @@ def audit_metadata(command: str, **more: Any) -> dict[str, Any]:
         **more: further values; those that are None are left out.
     """
     metadata = {"command": command, "release": __version__, "by": current_user(), **more}
-    return {key: value for key, value in metadata.items() if value is not None}
+    return {
+        key: encodable(value) if isinstance(value, str) else value
+        for key, value in metadata.items()
+        if value is not None
+    }
 
 
 def set_audit_metadata(connection: Connection, metadata: dict[str, Any]) -> None:
     """Set the description of the command whose changes this transaction makes."""
     statement = sqlalchemy.text(f"SELECT set_config('{AUDIT_SETTING}', :metadata, true)")
-    connection.execute(statement, {"metadata": json.dumps(metadata)})
+    # Where the database is SQL_ASCII, the triggers could not read escapes.
+    text = json.dumps(metadata, ensure_ascii=False)
+    connection.execute(statement, {"metadata": text})
 
 
 def current_user() -> str:
@@ -470,7 +478,8 @@ def find_all_keys(connection: Connection, table: str) -> list[str]:
     """Return the keys of all streams that the table has, or had by its history, in their order."""
     rows, history = config_table(table), history_table(table)
     keys = sqlalchemy.union(
-        sqlalchemy.select(history.c.stream_key), sqlalchemy.select(rows.c.stream_key)
+        sqlalchemy.select(history.c.stream_key).where(history.c.number > 0),
+        sqlalchemy.select(rows.c.stream_key),
     )
     return sorted(connection.scalars(keys))
 

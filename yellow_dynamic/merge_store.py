@@ -22,7 +22,7 @@ from yellow_dynamic.factory.causes import (
     classify_error,
     get_primary_message,
 )
-from yellow_dynamic.factory.database import decode_refusal, postgres_driver
+from yellow_dynamic.factory.database import decode_refusal, encodable, postgres_driver
 from yellow_dynamic.factory.rules import HISTORY, derive_name
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,8 @@ def quoted_name(connection: Connection, table: Table) -> str:
 
 def store_url(login: tuple[str, str], host: str, port: int, database: str) -> URL:
     """Return the address of a merge store, with the PostgreSQL driver that is installed."""
-    return URL.create(f"postgresql+{postgres_driver()}", *login, host, port, database)
+    user, password = map(encodable, login)
+    return URL.create(f"postgresql+{postgres_driver()}", user, password, host, port, database)
 
 
 @contextmanager

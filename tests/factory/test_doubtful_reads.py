@@ -197,6 +197,18 @@ def test_times_with_a_zone_are_those_of_utc(installed: Site, driver: str) -> Non
     assert after == before
 
 
+@pytest.mark.from_the_field("time, place or encoding of another process")
+def test_login_with_bytes_that_are_no_text_is_one_that_is_refused(
+    installed: Site, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed.login("jos\udce9", "caf\udce9")
+
+    with pytest.raises(Exception, match=r'"jos\\xe9".* Check the login') as refused:
+        reading(installed)
+
+    assert "caf" not in str(refused.value)
+
+
 def test_merge_writes_the_times_of_now_into_columns_with_a_zone(installed: Site) -> None:
     give_times_a_zone(installed)
     installed.model.branch = "other"

@@ -120,3 +120,22 @@ def test_bootstrap_restores_a_dropped_column(installed: Site) -> None:
     installed.merge_cleanly()
 
     assert unrecorded(installed) == {}
+
+
+@pytest.mark.from_the_field("time, place or encoding of another process")
+def test_user_of_any_name_merges_into_a_database_without_an_encoding(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.sql(
+        f"CREATE DATABASE ascii_{site.database} ENCODING SQL_ASCII LC_COLLATE 'C' LC_CTYPE 'C' "
+        "TEMPLATE template0"
+    )
+    site.database = site.model.database = f"ascii_{site.database}"
+    monkeypatch.setenv("DATASURFACE_USER", "Jos\u00e9 \u20ac")
+    monkeypatch.setenv("PGCLIENTENCODING", "UTF8")
+
+    site.bootstrap()
+    site.merge_cleanly()
+
+    [change] = changes(site)
+    assert json.loads(change["about"])["by"] == "Jos\u00e9 \u20ac"

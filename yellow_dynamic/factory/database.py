@@ -166,7 +166,7 @@ def read_login(platform: Platform, what: str) -> tuple[str, str]:
     """Return user and password from the environment, or raise TableUnreadableError."""
     credential = platform.settings["postgres_credential_name"]
     parts = KEYS["postgres_credential_secret_name"]["secretKeys"]
-    user, password = (os.environ.get(f"{credential}_{part}", "") for part in parts)
+    user, password = (encodable(os.environ.get(f"{credential}_{part}", "")) for part in parts)
     if not (user and password):
         raise TableUnreadableError(
             f"{what} cannot be read: the environment variables {credential}_USER and "
@@ -258,6 +258,14 @@ def connect(platform: Platform, user: str, password: str) -> Iterator[Any]:
     with closing(connection):
         connection.autocommit = True
         yield connection
+
+
+def encodable(text: str) -> str:
+    """Return a text of the environment or a command line in UTF-8; what is none is escaped.
+
+    In Python, it has half of a surrogate pair for each byte that it could not decode.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 NEWEST_BATCH = "SELECT {columns} FROM {table} WHERE key = {key} ORDER BY batch_id DESC LIMIT 1"
@@ -413,9 +421,9 @@ def table_address(platform: Platform) -> tuple[str, str, str]:
     """Return host, port and database of the table; Airflow's environment wins over bootstrap."""
     settings = platform.settings
     return (
-        os.environ.get("DATASURFACE_POSTGRES_HOST") or settings["postgres_hostname"],
+        encodable(os.environ.get("DATASURFACE_POSTGRES_HOST") or settings["postgres_hostname"]),
         os.environ.get("DATASURFACE_POSTGRES_PORT") or str(settings["postgres_port"]),
-        os.environ.get("DATASURFACE_POSTGRES_DATABASE") or settings["postgres_database"],
+        encodable(os.environ.get("DATASURFACE_POSTGRES_DATABASE") or settings["postgres_database"]),
     )
 
 

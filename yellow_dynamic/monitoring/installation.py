@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from sqlalchemy.engine import Connection
 
 from yellow_dynamic import history
+from yellow_dynamic.factory.database import encodable
 from yellow_dynamic.factory.rules import build_dag_id, factory_file_name, parse_dag_id
 from yellow_dynamic.factory.secrets import role_secret_keys
 from yellow_dynamic.merge_store import store_url, table_transaction
@@ -83,7 +84,7 @@ class Installation:
     def address(self) -> tuple[str, int, str]:
         """Host, port and database of the table; the environment overrides the settings."""
         host, port, database = (
-            os.environ.get(name) or value for name, value in self.address_names.items()
+            encodable(os.environ.get(name) or value) for name, value in self.address_names.items()
         )
         try:
             return host, int(port), database
