@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, get_args, get_type_hints
 
 import sqlalchemy
@@ -404,31 +404,79 @@ def current_user() -> str:
         return f"uid {os.getuid()}"
 
 
-def git_commit(folder: Path | None) -> dict[str, Any]:
-    """Return a folder's Git commit and whether its files differ; nothing outside a repository."""
-    if folder is None:
+#: How Git marks a file that it does not track, and what DataSurface reads beside Python.
+UNTRACKED, MAPPING = "??", "dsg_platform_mapping.json"
+
+
+def git_commit(folder: Path | None, rendered: Collection[str] = ()) -> dict[str, Any]:
+    """Return the Git commit of a model's folder, and whether its files differ from that.
+
+    All files count that Git tracks. Of those that it neither tracks nor ignores, only those count
+    that DataSurface reads of a model: Python, and the mapping of dataset groups. What bootstrap and
+    merges render may be in the folder too, and does not count.
+
+    Args:
+        folder: the folder, or None where it is not known.
+        rendered: the names of the folders that bootstrap and merges make for what they render.
+
+    Returns:
+        `commit` and `dirty`. Nothing outside of a repository, and nothing but a warning where Git
+        cannot tell the commit.
+    """
+    if folder is None or find_repository(folder) is None:
         return {}
     try:
-        commit = run_git(folder, "rev-parse", "HEAD").strip()
-        changes = run_git(folder, "status", "--porcelain", "--untracked-files=all", "--", ".")
+        commit, prefix = run_git(folder, "rev-parse", "HEAD", "--show-prefix").split("\n")[:2]
+        status = ("status", "--porcelain", "-z", "--untracked-files=all", "--", ".")
+        changes = run_git(folder, *status).split("\0")
     except (OSError, subprocess.SubprocessError) as error:
-        log.debug("The commit of %s is not known: %r.", folder, error)
+        reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
+        log.warning(
+            "The commit of the model in %s is not recorded in the history: Git cannot tell it "
+            "(%s).",
+            folder,
+            one_line(reason).rstrip("."),
+        )
         return {}
-    # Files that a merge rendered may be here too; they are not part of the model.
-    own = [line for line in changes.splitlines() if line[:2] != "??" or line.endswith(".py")]
-    return {"commit": commit, "dirty": bool(own)}
+    dirty = any(
+        change[:2] != UNTRACKED or is_read(PurePath(change[3:].removeprefix(prefix)), rendered)
+        for change in filter(None, changes)
+    )
+    return {"commit": commit, "dirty": dirty}
 
 
-#: In a Git hook, these point to the repository of the hook.
-GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+def is_read(file: PurePath, rendered: Collection[str]) -> bool:
+    """Return whether DataSurface may read a file of a model, given by its path there."""
+    is_rendered = not {*rendered}.isdisjoint(file.parts[:-1])
+    return not is_rendered and (file.suffix == ".py" or file.name == MAPPING)
+
+
+def find_repository(folder: Path) -> Path | None:
+    """Return the top folder of the Git repository that a folder is in, or None."""
+    inner = folder.resolve()
+    return next((each for each in (inner, *inner.parents) if os.path.lexists(each / ".git")), None)
 
 
 def run_git(folder: Path, *words: str) -> str:
     """Return the output of a Git command in a folder."""
+    everything = os.environ.items()
+    others = {name: value for name, value in everything if not name.startswith("GIT_")}
+    # In a hook, these point to the repository of the hook.
+    of_hook = start_git("rev-parse", "--local-env-vars", env=others).split()
+    own = {name: value for name, value in everything if name not in of_hook}
+    top = find_repository(folder)
+    trust: list[str] = []
+    # Git trusts no repository of another user. A merge runs the code of the one whom the model
+    # belongs to.
+    if top and top.stat().st_uid == folder.stat().st_uid:
+        trust = ["-c", f"safe.directory={top}"]
+    return start_git(*trust, "-C", str(folder), *words, env=own)
+
+
+def start_git(*words: str, env: dict[str, str]) -> str:
     done = subprocess.run(
-        ["git", "-c", f"safe.directory={folder}", "-C", str(folder), *words],
-        env={name: value for name, value in os.environ.items() if name not in GIT_VARIABLES},
-        capture_output=True, text=True, check=True, timeout=30,
+        ["git", *words], env=env, capture_output=True, check=True, timeout=30, encoding="utf-8",
+        errors="surrogateescape",
     )  # fmt: skip
     return done.stdout
 

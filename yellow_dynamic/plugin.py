@@ -437,7 +437,8 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
             return
         if self.dp.factoryShards < suitable_shards(len(rows)):
             advise_shards(self.dp.name, self.dp.factoryShards, len(rows))
-        metadata = audit_metadata(MERGE, **git_commit(self.dp._model_folder))
+        rendered = (self.dp.name, DATASURFACE.unit([self.dp]).name)
+        metadata = audit_metadata(MERGE, **git_commit(self.dp._model_folder, rendered))
         with merge_store_transaction(self.dp, "write the rows of") as connection:
             set_audit_metadata(connection, metadata)
             write_rows(connection, self.dp, rows, issueTree)

@@ -112,7 +112,88 @@ def test_git_is_waited_for_no_longer_than_half_a_minute(
 
     history.git_commit(repository)
 
-    assert [call.kwargs["timeout"] for call in run.call_args_list] == [30, 30]
+    assert {call.kwargs["timeout"] for call in run.call_args_list} == {30}
+
+
+KIND = "time, place or encoding of another process"
+
+
+@pytest.mark.from_the_field(KIND)
+def test_mapping_counts_and_what_was_rendered_beside_the_model_does_not(repository: Path) -> None:
+    (rendered := repository / "output" / "YellowLive").mkdir(parents=True)
+    for name in ("yellowlive_factory_dag.py", "größe.py", history.MAPPING):
+        (rendered / name).touch()
+    assert history.git_commit(repository, ["YellowLive"])["dirty"] is False
+    assert history.git_commit(repository, ["Other"])["dirty"] is True
+
+    (repository / history.MAPPING).touch()
+    assert history.git_commit(repository, ["YellowLive"])["dirty"] is True
+    (repository / history.MAPPING).unlink()
+    (repository / "größe.py").touch()
+    assert history.git_commit(repository, ["YellowLive"])["dirty"] is True
+
+
+@pytest.mark.from_the_field(KIND)
+def test_model_below_a_folder_of_the_platforms_name_is_a_model(repository: Path) -> None:
+    repository.rename(model := repository.with_name("YellowLive"))
+
+    assert history.git_commit(model, ["YellowLive"])["dirty"] is True
+
+
+@pytest.mark.from_the_field(KIND)
+def test_variables_of_a_hook_do_not_hide_the_commit(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = history.run_git(repository, "rev-parse", "HEAD").strip()
+
+    listed = subprocess.check_output(["git", "rev-parse", "--local-env-vars"], text=True)
+    for name in listed.split():
+        monkeypatch.setenv(name, "/nowhere")
+
+    assert history.git_commit(repository) == {"commit": commit, "dirty": False}
+
+
+@pytest.fixture
+def of_other_user(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The repository, as Git sees one that another user has cloned."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    return repository
+
+
+@pytest.mark.from_the_field(KIND)
+def test_clone_of_the_models_owner_is_trusted(of_other_user: Path) -> None:
+    assert history.git_commit(of_other_user)["dirty"] is False
+
+
+@pytest.mark.from_the_field(KIND)
+def test_repository_of_somebody_else_around_a_model_is_refused_with_gits_reason(
+    of_other_user: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if os.geteuid():
+        pytest.skip("only root may give a folder away")
+    os.chown(of_other_user.parent, 4321, -1)
+
+    assert history.git_commit(of_other_user) == {}
+
+    [warning] = caplog.messages
+    assert warning.startswith(f"The commit of the model in {of_other_user} is not recorded in the")
+    assert "Git cannot tell it (fatal: detected dubious ownership in repository" in warning
+
+
+@pytest.mark.from_the_field(KIND)
+def test_commit_that_cannot_be_told_is_said_with_the_reason(
+    repository: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository.parent / ".git" / "HEAD").write_text("ref: refs/heads/none\n")
+    assert history.git_commit(repository) == {}
+    assert "Git cannot tell it (fatal: ambiguous argument 'HEAD'" in caplog.text
+    caplog.clear()
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert history.git_commit(repository) == {}
+    assert "No such file or directory: 'git'" in caplog.text
 
 
 def test_folder_outside_a_repository_has_no_commit(tmp_path: Path) -> None:
