@@ -31,7 +31,7 @@ from yellow_dynamic import __version__
 from yellow_dynamic.factory.causes import Cause, classify_error
 from yellow_dynamic.factory.database import encodable
 from yellow_dynamic.factory.logs import one_line
-from yellow_dynamic.factory.rules import HISTORY, MERGE, ROLLBACK, derive_name
+from yellow_dynamic.factory.rules import HISTORY, MERGE, ROLLBACK, TIME_AS_TEXT, derive_name
 from yellow_dynamic.merge_store import (
     GUARD,
     RECORD,
@@ -69,12 +69,24 @@ SQL = read_statements("history.sql")
 NO_ROWS = "(SELECT * FROM {} LIMIT 0)"
 
 
+class TimeAsText(sqlalchemy.types.TypeDecorator):
+    """A time that is read as text; see `factory.rules.TIME_AS_TEXT` and `DISABLED_UNTIL`."""
+
+    impl = TIMESTAMP
+    cache_ok = True
+
+    def column_expression(self, column: Any) -> Any:
+        """Return the expression that reads the column; "infinity" is for good, and so None."""
+        text = sqlalchemy.func.to_jsonb(column).op("#>>")(sqlalchemy.literal_column("'{}'"))
+        return sqlalchemy.func.nullif(sqlalchemy.func.replace(text, "+00:00", ""), "infinity")
+
+
 @dataclass(frozen=True)
 class Change:
     """One change of a row, and the columns of the history with their types; times are UTC.
 
     `number` counts the changes of a revision. `disabled_until` is the row's value after the
-    change; for a removed row, it is the value before.
+    change, as text; for a removed row, it is the value before.
     """
 
     revision: Annotated[int, BigInteger()]
@@ -91,7 +103,7 @@ class Change:
     status_before: Annotated[str | None, String(length=50)]
     config_after: Annotated[str | None, Text()]
     status_after: Annotated[str | None, String(length=50)]
-    disabled_until: Annotated[datetime | None, TIMESTAMP()]
+    disabled_until: Annotated[str | None, TimeAsText()]
 
     @cached_property
     def audit_metadata(self) -> dict[str, Any]:
@@ -573,6 +585,8 @@ def find_merge_commits(connection: Connection, table: str) -> list[tuple[int, st
     return [(revision, str(each["commit"])) for revision, each in merges if each.get("commit")]
 
 
+#: Reads disabled_until as TimeAsText does.
+UNTIL_AS_TEXT = f"nullif({TIME_AS_TEXT.format(time='disabled_until')}, 'infinity')"
 #: So many edits of a row are read, besides the oldest one.
 LISTED_EDITS = 5
 
@@ -599,6 +613,7 @@ def find_manual_edits(connection: Connection, table: str) -> dict[str, ManualEdi
     configs = {
         "config_before": "CASE place WHEN count THEN config_before END",
         "config_after": "CASE place WHEN 1 THEN config_after END",
+        "disabled_until": UNTIL_AS_TEXT,
     }
     query = SQL["manual_edits"].format(
         history=quoted_history(connection, table),
@@ -621,7 +636,8 @@ def find_disabling_changes(
 
     They are without configurations, which are large.
     """
-    names = ("NULL" if name.startswith("config_") else name for name in COLUMNS)
+    read = {"config_before": "NULL", "config_after": "NULL", "disabled_until": UNTIL_AS_TEXT}
+    names = (read.get(name, name) for name in COLUMNS)
     history = quoted_history(connection, table)
     query = SQL["disabling_changes"].format(history=history, columns=", ".join(names))
     found = connection.execute(sqlalchemy.text(query), {"keys": json.dumps(list(keys))})
@@ -643,9 +659,10 @@ def rows_at(
             f"those of {revision}."
         )
     history = quoted_history(connection, table)
-    query = SQL["rows_at"].format(history=history, condition="revision <= :last")
+    rows = SQL["rows_at"].format(history=history, condition="revision <= :last")
+    query = f"SELECT stream_key, config_json, status FROM ({rows}) AS past"  # noqa: S608
     found = connection.execute(sqlalchemy.text(query), {"last": revision})
-    return {key: (config_json, status) for key, config_json, status, _ in found}
+    return {key: (config_json, status) for key, config_json, status in found}
 
 
 def find_first_revision(connection: Connection, table: str) -> int:
@@ -662,7 +679,7 @@ def quoted_history(connection: Connection, table: str) -> str:
 
 def find_removed_while_disabled(
     connection: Connection, table: str, keys: Collection[str]
-) -> dict[str, datetime | None]:
+) -> dict[str, str | None]:
     """Return which of these streams were disabled when they were removed, and until when."""
     query = SQL["removed_while_disabled"].format(history=quoted_history(connection, table))
     found = connection.execute(sqlalchemy.text(query), {"keys": json.dumps(list(keys))})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -127,6 +129,21 @@ def connect_or_decode(dialect: Any, _: Any, arguments: Any, options: dict[str, A
         return dialect.connect(*arguments, **options)
 
 
+#: The option that sets the time zone, among those of PGOPTIONS.
+TIME_ZONE_OPTION = re.compile(r"(?<!\S)(?:-c\s*|--)timezone=(?:\\.|\S)*", re.IGNORECASE)
+
+
+def leave_time_zone_to_server() -> None:
+    """Take the time zone of psql's users out of the environment, which new sessions would get.
+
+    DataSurface's jobs write the time of the zone that their role has on the server, and a session
+    which got another one at its start cannot learn that.
+    """
+    os.environ.pop("PGTZ", None)
+    if options := os.environ.get("PGOPTIONS"):
+        os.environ["PGOPTIONS"] = TIME_ZONE_OPTION.sub("", options)
+
+
 def set_session(connection: Connection, *, writes: bool) -> None:
     """Bound how long this transaction waits and is waited for; its times are UTC."""
     statements = [
@@ -134,8 +151,10 @@ def set_session(connection: Connection, *, writes: bool) -> None:
         "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
         f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'",
         f"SET LOCAL idle_in_transaction_session_timeout = '{LOST_CLIENT_SECONDS}s'",
-        # A DBA may have made the columns of times ones with a zone.
+        # A DBA may have made the columns of times ones with a zone, and the role, the database or
+        # PGTZ and PGDATESTYLE here may have any zone and style.
         "SET LOCAL timezone = 'UTC'",
+        "SET LOCAL datestyle = 'ISO'",
         # Hidden rows are an error instead of missing.
         "SET LOCAL row_security = off",
         *([] if writes else ["SET TRANSACTION READ ONLY"]),

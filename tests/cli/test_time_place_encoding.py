@@ -22,7 +22,109 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(params=["psycopg2", "psycopg"])
+def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver that the command finds."""
+    if request.param == "psycopg":
+        pytest.importorskip("sqlalchemy.dialects.postgresql.psycopg")
+        find = importlib.util.find_spec
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: None if name == "psycopg2" else find(name)
+        )
+
+
 # --- Times ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PGTZ", "Asia/Tokyo"),
+        ("PGOPTIONS", "-c timezone=Asia/Tokyo"),
+        ("PGOPTIONS", "--TimeZone=America/New_York -c search_path=public"),
+        ("PGDATESTYLE", "SQL,DMY"),
+    ],
+)
+def test_settings_of_psql_shift_no_time(
+    merged: Operator, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    merged.site.sql(f"ALTER DATABASE {merged.site.database} SET timezone = 'Asia/Kolkata'")
+    merged.site.sql("ALTER TABLE {table} ALTER created_at TYPE timestamptz")
+    merged.on_dags("disable", "Pair_a", "--until", "2h")
+    for key in ("Store1", "Pair#b"):
+        write_batch(merged.site, key, 1, ago="2 hours")
+
+    def said() -> list[str]:
+        return [
+            merged.on_dags(*words, "--json").stdout
+            for words in (("batches",), ("streams",), ("history",), ("status",))
+        ]
+
+    without = said()
+    monkeypatch.setenv(name, value)
+    assert said() == without
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_time_with_a_zone_is_that_which_the_operator_gave(merged: Operator, zone: str) -> None:
+    merged.site.sql("ALTER TABLE {table} ALTER disabled_until TYPE timestamptz")
+    merged.site.sql(f"ALTER DATABASE {merged.site.database} SET timezone = '{zone}'")
+
+    merged.on_dags("disable", "Store1", "--until", "2030-01-02 12:00")
+
+    assert "until 2030-01-02 12:00:00 UTC" in merged.on_dags("streams").stdout
+    assert "until 2030-01-02 12:00:00 UTC" in merged.on_dags("history").stdout
+    # The row is what it was asked to be.
+    again = merged.on_dags("disable", "Store1", "--until", "2030-01-02 12:00").stdout
+    assert "is disabled already" in again
+    merged.write_model("[Store('Other')]")
+    merged.merge()
+    merged.write_model("[Store('Store1')]")
+    merged.merge()
+    assert "until 2030-01-02 12:00:00 UTC" in merged.on_dags("streams").stdout
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(
+    ("until", "read"), [("infinity", None), ("294276-12-31", "294276-12-31T00:00:00")]
+)
+def test_time_that_python_has_not_is_read_by_all_commands(
+    merged: Operator, until: str, read: str | None
+) -> None:
+    def disable() -> None:
+        merged.site.sql(
+            "UPDATE {table} SET status = 'disabled', disabled_until = %s, created_at = %s "
+            "WHERE stream_key = 'Store1'",
+            (until, until),
+        )
+
+    disable()
+    [row] = [each for each in listed(merged) if each["stream_key"] == "Store1"]
+    assert (row["disabled"]["until"], row["created_at"]) == (read, None)
+    for words in (["streams"], ["history"], ["history", 2], ["drift"]):
+        result = merged.on_dags(*words)
+        assert result.exit_code == 0, result.output
+    [change] = json.loads(merged.on_dags("history", 2, "--json").stdout)["platforms"][0]["changes"]
+    assert change["disabled_until"] == read
+    assert merged.on_dags("rollback", 1, "--yes").exit_code == 0
+    assert merged.on_dags("enable", "Store1").exit_code == 0
+
+    disable()
+    for stores in ("[Store('Other')]", "[Store('Other'), Store('Store1')]"):
+        merged.write_model(stores)
+        merged.merge()
+    [found] = merged.site.sql(
+        "SELECT status, disabled_until = %s FROM {table} WHERE stream_key = 'Store1'", [until]
+    )
+    assert found == ("disabled", True)
+
+
+def listed(operator: Operator) -> list[dict[str, Any]]:
+    [platform] = json.loads(operator.on_dags("streams", "--json").stdout)["platforms"]
+    streams: list[dict[str, Any]] = platform["streams"]
+    return streams
 
 
 # --- Folders ----------------------------------------------------------------------------------

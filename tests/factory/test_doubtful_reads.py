@@ -198,6 +198,49 @@ def test_times_with_a_zone_are_those_of_utc(installed: Site, driver: str) -> Non
 
 
 @pytest.mark.from_the_field("time, place or encoding of another process")
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_stream_is_disabled_until_the_same_moment_in_every_zone(
+    installed: Site, driver: str, zone: str
+) -> None:
+    module = import_file(installed.factory_file)
+    installed.sql("ALTER TABLE {table} ALTER disabled_until TYPE TIMESTAMPTZ")
+    installed.sql(f"ALTER DATABASE {installed.database} SET timezone = '{zone}'")
+
+    def is_off(after: str) -> bool:
+        installed.sql(
+            "UPDATE {table} SET status = 'disabled', disabled_until = now() + %s::interval",
+            [after],
+        )
+        [row] = table_rows(module)
+        return bool(row.is_off)
+
+    assert (is_off("1 hour"), is_off("-1 hour")) == (True, False)
+
+
+@pytest.mark.from_the_field("time, place or encoding of another process")
+@pytest.mark.parametrize(
+    ("time", "read", "disabled"),
+    [
+        ("infinity", None, True),
+        ("-infinity", "-infinity", False),
+        ("294276-12-31", "294276-12-31T00:00:00", True),
+    ],
+)
+def test_time_that_python_has_not_costs_no_stream(
+    installed: Site, driver: str, time: str, read: str | None, disabled: bool
+) -> None:
+    installed.sql(
+        "UPDATE {table} SET status = 'disabled', disabled_until = %s, updated_at = %s",
+        (time, time),
+    )
+
+    [row] = table_rows(import_file(installed.factory_file))
+
+    assert (row.disabled_until, row.is_off) == (read, disabled)
+    assert row.updated_at == (read or "infinity")
+
+
+@pytest.mark.from_the_field("time, place or encoding of another process")
 def test_login_with_bytes_that_are_no_text_is_one_that_is_refused(
     installed: Site, driver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -250,7 +250,7 @@ def test_history_is_complete_as_long_as_it_has_its_triggers(recorded: Site, miss
 
 
 def test_streams_that_were_removed_while_disabled_are_found(recorded: Site) -> None:
-    later = datetime.now() + timedelta(days=2)
+    later = datetime.now().replace(microsecond=0) + timedelta(days=2)
     recorded.sql("UPDATE {table} SET disabled_until = %s WHERE stream_key = 'Two'", [later])
     recorded.sql("DELETE FROM {table}")
 
@@ -258,7 +258,27 @@ def test_streams_that_were_removed_while_disabled_are_found(recorded: Site) -> N
         found = history.find_removed_while_disabled(connection, TABLE, ["One", "Two", "Store1"])
         none = history.find_removed_while_disabled(connection, TABLE, ["One"])
 
-    assert (found, none) == ({"Two": later}, {})
+    assert (found, none) == ({"Two": later.isoformat()}, {})
+
+
+@pytest.mark.from_the_field("time, place or encoding of another process")
+@pytest.mark.parametrize(
+    ("until", "read"),
+    [("infinity", None), ("-infinity", "-infinity"), ("294276-12-31", "294276-12-31T00:00:00")],
+)
+def test_change_may_have_a_time_that_python_has_not(
+    recorded: Site, until: str, read: str | None
+) -> None:
+    recorded.sql("UPDATE {table} SET disabled_until = %s WHERE stream_key = 'Two'", [until])
+
+    with transaction(recorded) as connection:
+        [change, *_] = history.find_changes(connection, history.history_table(TABLE))
+        newest = history.newest_changes(connection, TABLE)["Two"]
+        past = history.rows_at(connection, TABLE, change.revision)
+
+    assert (change.stream_key, change.disabled_until) == ("Two", read)
+    assert newest.disabled_until == read
+    assert past["Two"][1] == "disabled"
 
 
 def rows(site: Site) -> list[tuple[Any, ...]]:

@@ -123,6 +123,29 @@ def test_bootstrap_restores_a_dropped_column(installed: Site) -> None:
 
 
 @pytest.mark.from_the_field("time, place or encoding of another process")
+def test_time_with_a_zone_is_recorded_as_that_of_utc(installed: Site) -> None:
+    installed.sql("ALTER TABLE {table} ALTER disabled_until TYPE timestamptz")
+
+    installed.sql(
+        "SET timezone = 'Asia/Tokyo'; UPDATE {table} SET status = 'disabled', "
+        "disabled_until = '2030-01-02 12:00 UTC'"
+    )
+
+    assert changes(installed)[-1]["disabled_until"].isoformat() == "2030-01-02T12:00:00"
+
+
+def test_function_that_records_in_the_zone_of_the_session_is_replaced(installed: Site) -> None:
+    installed.sql("ALTER FUNCTION {table}_record RESET timezone")
+
+    installed.bootstrap()
+
+    [(settings,)] = installed.sql(
+        "SELECT proconfig FROM pg_proc WHERE oid = '{table}_record'::regproc"
+    )
+    assert "TimeZone=UTC" in settings
+
+
+@pytest.mark.from_the_field("time, place or encoding of another process")
 def test_user_of_any_name_merges_into_a_database_without_an_encoding(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,10 @@ class Clock(datetime):
         ("2026-01-02T03:05:00", True),
         ("2026-01-01T23:59:59", False),
         ("infinity", True),
+        ("-infinity", False),
+        ("10000-01-01T00:00:00", True),
+        ("294276-12-31T00:00:00", True),
+        ("0044-03-15T00:00:00 BC", False),
     ],
 )
 def test_stream_is_disabled_up_to_the_second(

@@ -28,7 +28,7 @@ from yellow_dynamic.monitoring.changes import change_as_json, changed_keys
 from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.rows import StreamRow, find_row_problems
 from yellow_dynamic.monitoring.selection import matches_key
-from yellow_dynamic.monitoring.text import counted, format_time, shortened
+from yellow_dynamic.monitoring.text import counted, format_time, format_until, shortened
 from yellow_dynamic.population import (
     Guards,
     MergeError,
@@ -51,7 +51,7 @@ def describe_change(change: Change) -> str:
     """Return what was changed, in a few words."""
     reason = change.audit_metadata.get("reason")
     if change.action == "disabled":
-        until = f"until {change.disabled_until}" if change.disabled_until else ""
+        until = format_until(change.disabled_until) if change.disabled_until else ""
         return ": ".join(str(each) for each in (until, reason) if each)
     if change.action == "changed":
         return ", ".join(key.key for key in changed_keys(change)) or "the same values, written anew"

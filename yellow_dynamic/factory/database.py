@@ -11,7 +11,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from yellow_dynamic.factory.causes import (
@@ -30,6 +29,7 @@ from yellow_dynamic.factory.rules import (
     HISTORY,
     MERGE,
     ROLLBACK,
+    TIME_AS_TEXT,
     derive_name,
     is_disabled,
 )
@@ -45,7 +45,7 @@ ALL_ROWS: Condition = ("true",)
 
 
 class Row(NamedTuple):
-    """One row of the table, as text; times are ISO 8601 in the database's own clock."""
+    """One row of the table, as text; times are ISO 8601 in UTC."""
 
     stream_key: str
     config_json: str | None
@@ -198,9 +198,8 @@ def table_unreadable(
     return TableUnreadableError(f"{text}.", cause)
 
 
-# Text, whatever type a DBA gave the columns: JSON, an enum.
-COLUMNS = "{}::text, {}::text, {}::text, {}"
-# The first row says of the table what its rows cannot.
+# The first row says of the table what its rows cannot. Columns are read as text, whatever type a DBA
+# gave them: JSON, an enum.
 QUERY = """\
 SELECT NULL, json_build_object(
     'any_row', EXISTS (SELECT FROM {table}),
@@ -211,7 +210,8 @@ SELECT NULL, json_build_object(
     )
 )::text, NULL, NULL, NULL
 FROM pg_class AS own WHERE own.oid = {name}::regclass
-UNION ALL SELECT {columns}, {disabled_until} FROM {table} WHERE <condition>
+UNION ALL SELECT stream_key::text, config_json::text, status::text, {updated_at}, {disabled_until}
+FROM {table} WHERE <condition>
 ORDER BY 1 NULLS FIRST
 """
 
@@ -322,7 +322,7 @@ def query_table(platform: Platform, condition: Condition, user: str, password: s
         select = sql.SQL(QUERY.replace("<condition>", where)).format(
             *map(sql.Literal, values),
             table=table,
-            columns=sql.SQL(COLUMNS).format(*map(sql.Identifier, Row._fields[:-1])),
+            updated_at=sql.SQL(TIME_AS_TEXT.format(time="updated_at")),
             disabled_until=sql.SQL(DISABLED_UNTIL).format(table=table),
             name=sql.Literal(table.as_string(connection)),
             history=sql.Literal(history_name(platform)),
@@ -373,12 +373,13 @@ def was_emptied(connection: Any, history: str) -> bool:
 
 # Sent in one message with the query, which the server takes for one transaction: LOCAL to it, so
 # that a pooler in transaction mode passes on a clean session. Row security that would hide rows is
-# an error. A standby refuses a DBA's default of serializable. A database in SQL_ASCII would refuse
-# to send what is no UTF-8.
+# an error. A standby refuses a DBA's default of serializable. Its own zone may be any. A database
+# in SQL_ASCII would refuse to send what is no UTF-8.
 SESSION = f"""\
 SET LOCAL statement_timeout = {QUERY_TIMEOUT_SECONDS * 1000};
 SET LOCAL row_security = off;
 SET LOCAL transaction_isolation = 'read committed';
+SET LOCAL timezone = 'UTC';
 SELECT set_config('client_encoding', 'SQL_ASCII', true)
 WHERE current_setting('server_encoding') = 'SQL_ASCII';
 """
@@ -409,10 +410,7 @@ def return_text_as_bytes(driver: Any, cursor: Any) -> None:
 
 
 def to_text(value: Any) -> Any:
-    """Return a value of a row as text; a time without its zone, which is UTC."""
-    if isinstance(value, datetime):
-        utc = value.astimezone(timezone.utc) if value.tzinfo else value
-        return utc.replace(tzinfo=None).isoformat()
+    """Return a value of a row as text."""
     # What cannot be decoded is no JSON any more, and so one bad row.
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 

@@ -65,8 +65,15 @@ CREDENTIAL_NAMES = {
 }
 
 
-# Reads the column of a row, as text; a table that an earlier release made has no such column.
-DISABLED_UNTIL = "CASE status::text WHEN 'disabled' THEN to_jsonb({table}) ->> 'disabled_until' END"
+# Reads a time of any type in a session whose zone is UTC: as text, since Python has neither every
+# year nor "infinity".
+TIME_AS_TEXT = "replace(to_jsonb({time}) #>> '{{}}', '+00:00', '')"
+# The same for until when a row's stream is disabled; NULL is for good. A table that an earlier
+# release made has no such column.
+DISABLED_UNTIL = (
+    "CASE status::text WHEN 'disabled' THEN "
+    "nullif(replace(to_jsonb({table}) ->> 'disabled_until', '+00:00', ''), 'infinity') END"
+)
 
 
 class BadRowError(Exception):
@@ -78,13 +85,14 @@ def is_disabled(status: str | None, disabled_until: str | None) -> bool:
 
     Args:
         status: the row's.
-        disabled_until: the row's, as `DISABLED_UNTIL` reads it: ISO 8601 in UTC, or None for until
-            somebody enables it.
+        disabled_until: the row's, as `DISABLED_UNTIL` reads it: ISO 8601 in UTC, "-infinity", or
+            None for until somebody enables it.
     """
     if status != DISABLED or disabled_until is None:
         return status == DISABLED
-    # Compared as texts, which tells "infinity" too.
-    return disabled_until > datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    # A longer year is a later one, and "-infinity" has none.
+    return (len(disabled_until.partition("-")[0]), disabled_until) > (4, now)
 
 
 def parse_failure(value: Any) -> str | None:

@@ -17,6 +17,7 @@ from yellow_dynamic.factory.rules import (
     DISABLED,
     DISABLED_UNTIL,
     NO_SCHEDULE,
+    TIME_AS_TEXT,
     BadRowError,
     is_disabled,
     overlay_config,
@@ -25,7 +26,7 @@ from yellow_dynamic.factory.rules import (
 )
 from yellow_dynamic.merge_store import config_table, quoted_name
 from yellow_dynamic.monitoring.installation import Installation
-from yellow_dynamic.monitoring.text import format_time
+from yellow_dynamic.monitoring.text import format_time, format_until
 
 
 @dataclass
@@ -56,7 +57,7 @@ class StreamRow:
             words.append(f"by {change.who} at {format_time(change.changed_at)}")
         if until:
             over = "" if self.is_disabled else ", which is over"
-            words.append(f"until {until.replace('T', ' ')} UTC{over}")
+            words.append(f"{format_until(until)}{over}")
         return f"{', '.join(words)}{f': {self.reason}' if self.reason else ''}"
 
     @property
@@ -115,13 +116,29 @@ def read_rows(installation: Installation) -> list[StreamRow]:
     """
     table = config_table(installation.table)
     with installation.transaction("read") as connection:
-        until = DISABLED_UNTIL.format(table=quoted_name(connection, table))
-        query = sqlalchemy.select(*table.c, sqlalchemy.literal_column(until))
+        columns = (table.c.stream_key, table.c.config_json, table.c.status)
+        times = (
+            TIME_AS_TEXT.format(time="created_at"),
+            TIME_AS_TEXT.format(time="updated_at"),
+            DISABLED_UNTIL.format(table=quoted_name(connection, table)),
+        )
+        query = sqlalchemy.select(*columns, *map(sqlalchemy.literal_column, times))
         rows = [
-            StreamRow(*tuple(row)) for row in connection.execute(query.order_by(table.c.stream_key))
+            StreamRow(key, config, status, parse_time(created), parse_time(updated), until)
+            for key, config, status, created, updated, until in connection.execute(
+                query.order_by(table.c.stream_key)
+            )
         ]
         add_disabling_changes(connection, installation.table, rows)
         return rows
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Return a time that `TIME_AS_TEXT` read, or None for one that Python does not have."""
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
 
 
 def add_disabling_changes(connection: Connection, table: str, rows: list[StreamRow]) -> None:

@@ -19,6 +19,11 @@ def format_time(time: datetime | None) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time else "never"
 
 
+def format_until(until: str) -> str:
+    """Return until when a stream is disabled, as users see it."""
+    return f"until {until.replace('T', ' ')} UTC"
+
+
 def format_error(error: OperationError | SQLAlchemyError) -> str:
     """Return in one line what failed and what to do, without the SQL statement."""
     if isinstance(error, OperationError):

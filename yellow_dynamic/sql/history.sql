@@ -40,13 +40,14 @@ o.stream_key IS NULL OR n.stream_key IS NULL
 -- primary key refuses a number that a stale snapshot assigns twice. A column that a DBA added may
 -- have the name of a variable.
 --
--- Nobody else may attach a function to a table of their own, so EXECUTE is revoked.
+-- Nobody else may attach a function to a table of their own, so EXECUTE is revoked. A DBA may have
+-- made disabled_until a time with a zone, which becomes one of UTC.
 --
 -- Whoever sets the status alone, to the same value too, disables the stream from now on: a time
 -- that is over would let it run. The trigger names no column, whose type PostgreSQL would keep a
 -- DBA from changing.
 CREATE OR REPLACE FUNCTION {record}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $body$
+SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $body$
 #variable_conflict use_variable
 DECLARE
     last record;
@@ -130,7 +131,8 @@ FOR EACH STATEMENT EXECUTE FUNCTION {guard}()
 -- is_complete --
 -- What records the changes runs with the privileges of its owner, which has to own the history.
 SELECT EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:record) AND prosrc = :record_body
-        AND proowner = (SELECT relowner FROM pg_class WHERE oid = to_regclass(:history)))
+        AND proowner = (SELECT relowner FROM pg_class WHERE oid = to_regclass(:history))
+        AND 'TimeZone=UTC' = ANY (proconfig))
     AND EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:guard) AND prosrc = :guard_body)
     AND EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc(:switch) AND prosrc = :switch_body)
     AND EXISTS (SELECT FROM pg_trigger
@@ -196,7 +198,7 @@ LEFT JOIN LATERAL (
 WHERE coalesce(o.stream_key, n.stream_key) IS NOT NULL AND ({differs})
 
 -- removed_while_disabled --
-SELECT stream_key, disabled_until FROM (
+SELECT stream_key, to_jsonb(disabled_until) #>> '{{}}' FROM (
     SELECT DISTINCT ON (stream_key) * FROM {history}
     WHERE stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:keys AS json))))
     ORDER BY stream_key, revision DESC, number DESC
