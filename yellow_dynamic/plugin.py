@@ -102,6 +102,14 @@ MOST_SHARDS = 1_000
 MODEL_MODULE = "eco"
 
 
+try:
+    #: The folder of the process when a model imports the plugin; the model may change it later.
+    STARTED_IN = Path.cwd()
+except OSError:
+    # It is removed, so nothing is found by a path that is relative to it.
+    STARTED_IN = Path()
+
+
 # --- The platform -----------------------------------------------------------------------------
 
 
@@ -484,7 +492,8 @@ def write_rows(
     lock_table(connection, table)
     old, population, problems = compare_with_table(connection, dp, rows)
     if planned := os.environ.get(PLAN_FILE):
-        problems += plan_problems(connection, Path(planned), dp.name, table.name, old, rows)
+        file = STARTED_IN / planned
+        problems += plan_problems(connection, file, dp.name, table.name, old, rows)
     for problem in problems:
         tree.addProblem(problem)
     if tree.hasErrors():

@@ -130,7 +130,92 @@ def listed(operator: Operator) -> list[dict[str, Any]]:
 # --- Folders ----------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def moving(merged: Operator) -> Operator:
+    """The platform, whose model changes the folder of the process."""
+    eco = merged.model / "eco.py"
+    eco.write_text(f"{eco.read_text()}\nimport os, tempfile\nos.chdir(tempfile.mkdtemp())\n")
+    return merged
+
+
+def run(operator: Operator, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a module of Python in the folder of the site, to which paths are relative."""
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=operator.site.folder,
+        env=operator.environment | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_model_that_changes_the_folder_moves_no_path(moving: Operator) -> None:
+    eco = moving.model / "eco.py"
+    eco.write_text(eco.read_text().replace("[Store('Store1')", "[Store('New'), Store('Store1')"))
+
+    planned = run(moving, "yellow_dynamic", "plan", "--model", "model", "--out", "reviewed.json")
+    drift = run(moving, "yellow_dynamic", "drift", "--model", "model", "--dags", "dags")
+
+    assert planned.returncode == 2, planned.stderr
+    assert (moving.site.folder / "reviewed.json").exists()
+    assert drift.returncode == 0, drift.stderr
+
+    words = ("handleModelMerge", "--model", "model", "--output", "output")
+    merge = run(
+        moving, "datasurface.cmd.platform", *words, *moving.commands.options,
+        YELLOW_DYNAMIC_PLAN="reviewed.json",
+    )  # fmt: skip
+    assert merge.returncode == 0, merge.stderr
+    assert "New" in moving.rows()
+
+    again = run(
+        moving, "datasurface.cmd.platform", *words, *moving.commands.options,
+        YELLOW_DYNAMIC_PLAN="none.json",
+    )  # fmt: skip
+    assert again.returncode == 1
+    assert f"names the file '{moving.site.folder / 'none.json'}'" in again.stderr
+
+
 # --- Output -----------------------------------------------------------------------------------
+
+
+def test_threads_and_exit_of_a_model_print_nothing_into_the_answer(merged: Operator) -> None:
+    eco = merged.model / "eco.py"
+    eco.write_text(
+        f"{eco.read_text()}\n"
+        "import atexit, os, threading\n"
+        "def print_on():\n"
+        "    while True:\n"
+        "        print('a word of a thread', flush=True)\n"
+        "        os.write(1, b'some bytes of a thread\\n')\n"
+        "threading.Thread(target=print_on, daemon=True).start()\n"
+        "atexit.register(print, 'a word at the end')\n"
+    )
+
+    done = merged.process("streams", "--model", merged.model, "--json")
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [each["platform"] for each in json.loads(done.stdout)["platforms"]] == ["YellowLive"]
+    assert "a word of a thread" in done.stderr
+    assert "some bytes of a thread" in done.stderr
+    assert "a word at the end" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-"])
+def test_command_works_without_one_of_its_streams(merged: Operator, closed: str) -> None:
+    command = f"{merged.python} -m yellow_dynamic streams --dags {merged.dags} {closed}"
+
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env=merged.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- Encodings --------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from yellow_dynamic.command.merge import (
 from yellow_dynamic.command.moments import moment
 from yellow_dynamic.command.parity import Parity, ParityReport, compare
 from yellow_dynamic.command.pools import PlatformPools, PoolsReport, look_at_pools
-from yellow_dynamic.command.printing import print_json, printable
+from yellow_dynamic.command.printing import own_output, print_json, printable
 from yellow_dynamic.command.selection import find_stream, require_some
 from yellow_dynamic.command.status import StatusReport
 from yellow_dynamic.command.streams import StreamsReport, build_stream_report
@@ -292,9 +292,10 @@ def command(epilog: str) -> Callable[[Callable[..., Report]], Callable[..., Repo
 
         def run(**values: Any) -> None:
             chosen = options(**{field.name: values.pop(field.name) for field in fields(options)})
-            with report_errors():
-                report = function(chosen, **values)
-            print_report(report, as_json=chosen.as_json)
+            with own_output():
+                with report_errors():
+                    report = function(chosen, **values)
+                print_report(report, as_json=chosen.as_json)
 
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             sorted(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import chdir
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,7 +105,8 @@ def find_platforms(folder: Path) -> dict[str, ModelPlatform]:
 
 def load_model(folder: Path) -> Ecosystem:
     try:
-        with output_aside():
+        # A model may change the folder, to which the paths of the command are relative.
+        with chdir(os.curdir):
             eco, tree = loadEcosystemFromEcoModule(str(folder))
     except KeyboardInterrupt:
         raise
@@ -121,20 +122,6 @@ def load_model(folder: Path) -> Ecosystem:
             "imports is missing."
         )
     return eco
-
-
-@contextmanager
-def output_aside() -> Iterator[None]:
-    """Let what a model prints, and what processes print that it starts, go to standard error."""
-    sys.stdout.flush()
-    own = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(own, 1)
-        os.close(own)
 
 
 def refuse_errors(tree: ValidationTree, message: str) -> None:

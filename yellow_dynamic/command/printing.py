@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -33,14 +35,55 @@ def escape_what_the_output_cannot_hold() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+#: Where a command prints, while standard output is not its own.
+_output: TextIO | None = None
+
+
+def output() -> TextIO:
+    """Return where a command prints."""
+    return _output or sys.stdout
+
+
+@contextmanager
+def own_output() -> Iterator[None]:
+    """Let what a model prints, its threads and its processes, go to standard error.
+
+    Only the functions of this module print to standard output then. As a thread may print at any
+    time, that does not end before the process, except where the output was replaced within it.
+    """
+    global _output
+    before = sys.stdout
+    if before is None or sys.stderr is None:
+        # It was started without one of them.
+        yield
+        return
+    before.flush()
+    is_whole_process = before is sys.__stdout__
+    _output = detach_output(before) if is_whole_process else before
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        _output.flush()
+        if not is_whole_process:
+            sys.stdout, _output = before, None
+
+
+def detach_output(stream: TextIO) -> TextIO:
+    """Return a stream to standard output, and let its number be standard error."""
+    own = os.fdopen(os.dup(1), "w", encoding=stream.encoding, errors=stream.errors)
+    os.dup2(2, 1)
+    return own
+
+
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str))
+    print(json.dumps(value, indent=2, default=str), file=output())
 
 
 def print_line(text: str | Text, style: str = "", *, err: bool = False) -> None:
     """Print one line as it is, without markup, and without breaks where it is longer."""
     line = Text(printable(text), style=style) if isinstance(text, str) else text
-    console = Console(stderr=err)
+    console = Console(file=sys.stderr if err else output())
     if console.color_system is None:
         # Rich takes five times as long, and a report may have tens of thousands of lines.
         print(line.plain, file=console.file)
@@ -68,10 +111,11 @@ def print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[str
         # One cell a column: Rich takes four times as long for a cell as for a line of one.
         table.add_row(*map(Text("\n").join, zip(*cells, strict=True)))
     width = WIDTH_WITHOUT_TERMINAL
-    if Console().is_terminal:
-        width = max(Console().width, first + COLUMN_LEAST * len(headings))
+    console = Console(file=output())
+    if console.is_terminal:
+        width = max(console.width, first + COLUMN_LEAST * len(headings))
     # A terminal that Rich calls dumb has 80 columns for it, unless both are given.
-    Console(width=width, height=Console().height).print(table)
+    Console(file=output(), width=width, height=console.height).print(table)
 
 
 #: The sign and the colour of a change.
