@@ -289,7 +289,7 @@ def datasurface(demo: Demo, command: str, *arguments: str) -> None:
         nyc_source_PASSWORD=demo.logins["source_reader"],
         git_TOKEN="unused",
     )
-    argv = [sys.executable, "-m", "datasurface.cmd.platform", command, *arguments]
+    argv = [sys.executable, "-P", "-m", "datasurface.cmd.platform", command, *arguments]
     argv += ["--model", str(FOLDER / "model"), "--output", str(FOLDER / "output")]
     argv += ["--platform", *PLATFORMS]
     process = ChildProcess(f"`{command}`", argv, env=environment, log=FOLDER / "datasurface.log")
@@ -318,7 +318,8 @@ def reconcile_views(demo: Demo) -> None:
         ]
         argv = [volume if word == mount else word for word in container["command"]]
         log = FOLDER / "views.log"
-        process = ChildProcess(name, [sys.executable, *argv[1:]], env=environment, log=log)
+        argv = [sys.executable, "-P", *argv[1:]]
+        process = ChildProcess(name, argv, env=environment, log=log)
         try:
             process.wait(120)
         finally:
@@ -327,7 +328,7 @@ def reconcile_views(demo: Demo) -> None:
 
 def check_as_operator(demo: Demo) -> None:
     """Run `yellow-dynamic check`, with the login that Airflow has."""
-    argv = [sys.executable, "-m", "yellow_dynamic", "check"]
+    argv = [sys.executable, "-P", "-m", "yellow_dynamic", "check"]
     argv += ["--model", str(FOLDER / "model"), "--dags", str(FOLDER / "dags")]
     argv += ["--airflow-url", demo.airflow.address]
     environment = clean_environment(

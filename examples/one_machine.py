@@ -535,6 +535,7 @@ class LocalKube(Service):
         self.state_dir.mkdir(parents=True, exist_ok=True)
         argv = [
             sys.executable,
+            "-P",
             "-m",
             "localkube",
             "--state-dir",

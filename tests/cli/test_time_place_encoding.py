@@ -177,6 +177,29 @@ def test_model_that_changes_the_folder_moves_no_path(moving: Operator) -> None:
     assert f"names the file '{moving.site.folder / 'none.json'}'" in again.stderr
 
 
+@pytest.mark.parametrize("name", ["secrets.py", "airflow/__init__.py", "queue.py"])
+def test_what_lies_in_the_current_folder_is_not_taken_for_airflow(
+    merged: Operator, tmp_path: Path, name: str
+) -> None:
+    (here := tmp_path / "here").mkdir()
+    (here / name).parent.mkdir(exist_ok=True)
+    (here / name).write_text("# mine\n")
+    # As the console script, whose own folder leads sys.path.
+    script = tmp_path / "yellow-dynamic"
+    script.write_text("from yellow_dynamic.__main__ import main\nmain()\n")
+
+    done = subprocess.run(
+        [sys.executable, str(script), "status", "--dags", str(merged.dags)],
+        cwd=here,
+        env=merged.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 # --- Output -----------------------------------------------------------------------------------
 
 
@@ -289,3 +312,14 @@ def test_login_that_is_no_text_is_refused(
     assert result.exit_code == 1
     assert "jos\\xe9" in result.stderr
     assert "Check the login" in result.stderr
+
+
+def test_words_of_airflow_may_be_in_any_encoding(merged: Operator, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_bytes(b"#!/bin/sh\nprintf 'f\\374r nichts\\n' >&2\nexit 3\n")
+    python.chmod(0o755)
+
+    result = merged("status", "--dags", merged.dags, "--python", python)
+
+    assert result.exit_code == 1
+    assert "Its last words: f\\xfcr nichts" in result.stderr

@@ -76,6 +76,16 @@ def both_sides(static: str, dags: str, airflow_name: str, python: str) -> BothSi
     return BothSides.from_json(answer)
 
 
+#: Python looks first in the current folder for what the program imports, where `airflow` or `queue`
+#: may be somebody's own. Its option -P would do, which Python 3.10 has not.
+START = """\
+from __future__ import annotations
+import sys
+if not sys.path[0]:
+    del sys.path[0]
+"""
+
+
 def call_airflow_python(python: str, function: str, **arguments: Any) -> Any:
     """Return the result of a function of `in_airflow.py`, run by Airflow's Python.
 
@@ -93,10 +103,10 @@ def call_airflow_python(python: str, function: str, **arguments: Any) -> Any:
     try:
         done = subprocess.run(
             [*command, "-"],
-            input="from __future__ import annotations\n"
-            f"{program.imports}\n{program.code}\nrun(*json.loads({call!a}))\n",
+            input=f"{START}{program.imports}\n{program.code}\nrun(*json.loads({call!a}))\n",
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",
         )
     except OSError as error:
         raise OperationError(
