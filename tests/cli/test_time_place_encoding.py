@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 from batch_rows import write_batch
+from pytest_mock import MockerFixture
 from recorded import changes
+
+from yellow_dynamic.command import model
 
 from .conftest import Operator
 
@@ -175,6 +178,17 @@ def test_model_that_changes_the_folder_moves_no_path(moving: Operator) -> None:
     )  # fmt: skip
     assert again.returncode == 1
     assert f"names the file '{moving.site.folder / 'none.json'}'" in again.stderr
+
+
+def test_loader_gets_a_path_that_no_change_of_folder_moves(
+    merged: Operator, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture
+) -> None:
+    load = mocker.spy(model, "loadEcosystemFromEcoModule")
+    monkeypatch.chdir(merged.site.folder)
+
+    assert merged("plan", "--model", "model").exit_code == 0
+
+    load.assert_called_once_with(str(merged.model))
 
 
 @pytest.mark.parametrize("name", ["secrets.py", "airflow/__init__.py", "queue.py"])

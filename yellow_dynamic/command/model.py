@@ -107,7 +107,7 @@ def load_model(folder: Path) -> Ecosystem:
     try:
         # A model may change the folder, to which the paths of the command are relative.
         with chdir(os.curdir):
-            eco, tree = loadEcosystemFromEcoModule(str(folder))
+            eco, tree = loadEcosystemFromEcoModule(str(folder.absolute()))
     except KeyboardInterrupt:
         raise
     except BaseException as error:
