@@ -166,6 +166,9 @@ def serve_client(client: socket.socket, settings: dict[str, str]) -> None:
         os.environ.clear()
         os.environ.update(environment)
         open_streams()
+        if plugin := sys.modules.get("yellow_dynamic.plugin"):
+            # It takes the folder when it is imported.
+            plugin.STARTED_IN = Path.cwd()  # type: ignore[attr-defined]
         run(*arguments)
         return
     for stream in streams:

@@ -232,10 +232,10 @@ def advice(
 
 
 #: The locks on the tables that a statement names, and the processes that hold them.
-LOCKS = r"""
+LOCKS = """
 FROM pg_locks JOIN pg_class ON pg_class.oid = relation JOIN pg_stat_activity USING (pid)
 WHERE granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND :statement ~ ('\m' || relname || '\M')
+    AND position(relname IN :statement) > 0
 """
 #: Whether an autovacuum of the table is one that PostgreSQL does not cancel. What it does is hidden
 #: from most roles; that a process has no user is not.

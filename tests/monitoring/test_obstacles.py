@@ -97,6 +97,6 @@ def test_executor_that_airflow_has_or_may_have_is_well(
 
 def test_task_that_asks_for_an_executor_that_is_not_there_is_told() -> None:
     assert asking("KubernetesExecutor", "LocalExecutor") == (
-        f"{WHERE} asks for the executor 'KubernetesExecutor', which Airflow does not have (a "
+        f"{WHERE} names the executor 'KubernetesExecutor', which Airflow does not have (a "
         "cluster policy sets it: add it to [core] executor, or change the policy)"
     )

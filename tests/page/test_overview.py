@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 if IS_AIRFLOW_2:
     pytest.skip("Airflow 2 has no place for such a page.", allow_module_level=True)
 
+from airflow.models.dagrun import DagRun
 from airflow.models.errors import ParseImportError
 
-from yellow_dynamic.page.metadata import import_errors
+from yellow_dynamic.page.metadata import good_runs, import_errors
 from yellow_dynamic.page.overview import FRESH_SECONDS, OLD_SECONDS, Answer, Overview
 
 
@@ -106,3 +107,20 @@ def test_import_errors_are_read_from_sqlite_too() -> None:
             session.add(ParseImportError(filename=file, stacktrace="E: no", bundle_name="b"))
 
         assert import_errors(session) == {"yellowlive_factory_dag.py": "E: no"}
+
+
+def test_last_good_run_of_each_transformer_is_read() -> None:
+    first, second = (f"yellowlive__{key}_datatransformer" for key in ("A", "B"))
+    other = "yellowlive__Store1_ingestion"
+    of_first = [(first, "success", 1), (first, "success", 3), (first, "failed", 4)]
+    with Session(create_engine("sqlite://")) as session:
+        DagRun.__table__.create(session.connection())
+        for dag_id, state, day in [*of_first, (second, "failed", 5), (other, "success", 6)]:
+            ended = datetime(2026, 11, day, tzinfo=UTC)
+            run = {"dag_id": dag_id, "run_id": str(day), "state": state, "end_date": ended}
+            more = {"run_type": "manual", "run_after": ended, "log_template_id": None}
+            session.execute(DagRun.__table__.insert().values(**run, **more))
+
+        found = dict(good_runs(session, [first, second, other]))
+
+    assert found == {first: datetime(2026, 11, 3)}

@@ -125,7 +125,7 @@ def test_run_whose_executor_is_not_there_says_so(pages: Pages) -> None:
         airflow.end_run(healthy, run, "success")
         pages.wait_for_states()
 
-    assert f"of its run {run} asks for the executor 'Gone', which Airflow does not have" in reason
+    assert f"of its run {run} names the executor 'Gone', which Airflow does not have" in reason
     assert said["Healthy"] == ("waiting", reason)
 
 

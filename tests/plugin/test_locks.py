@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Site
+from pytest_mock import MockerFixture
 from sqlalchemy.exc import SQLAlchemyError
 from yellow_models import Store
 
@@ -123,9 +124,11 @@ def test_readers_that_keep_ring_1_waiting_are_named(
 ) -> None:
     monkeypatch.setattr(merge_store, "LOCK_TIMEOUT_SECONDS", 1)
     installed.sql("ALTER TABLE {table} ALTER config_json TYPE varchar(2048)")
+    installed.sql('CREATE TABLE "yellowlive_airflow_dsg (old" ()')
     with closing(installed.postgres.connect(installed.database)) as reader:
         cursor = reader.cursor()
         cursor.execute("SET application_name = 'pg_dump'; SELECT * FROM yellowlive_airflow_dsg")
+        cursor.execute('LOCK TABLE "yellowlive_airflow_dsg (old"')
 
         with pytest.raises(SQLAlchemyError) as failure:
             installed.bootstrap()
@@ -135,12 +138,19 @@ def test_readers_that_keep_ring_1_waiting_are_named(
 
 @pytest.mark.from_the_field("another isolation level by default")
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_merge_that_waited_sees_what_others_committed(installed: Site, level: str) -> None:
+def test_merge_that_waited_sees_what_others_committed(
+    installed: Site, level: str, mocker: MockerFixture
+) -> None:
     installed.sql(
         f"ALTER DATABASE {installed.database} SET default_transaction_isolation = '{level}'"
     )
     installed.model.stores = [Store("Store1", ["another"])]
     errors: list[BaseException] = []
+    attempts = mocker.spy(merge_store, "set_lock_timeout")
+
+    def waiting() -> None:
+        if attempts.call_count < 2:
+            raise NotYetError("The merge has not tried twice.")
 
     def merge() -> None:
         try:
@@ -152,19 +162,10 @@ def test_merge_that_waited_sees_what_others_committed(installed: Site, level: st
         other.cursor().execute("UPDATE yellowlive_airflow_dsg SET status = 'disabled'")
         merging = threading.Thread(target=merge)
         merging.start()
-        wait_for_lock(installed)
+        wait_until(waiting, seconds=60)
         other.commit()
     merging.join(120)
 
     assert errors == []
     [(config_json, status)] = installed.sql("SELECT config_json, status FROM {table}")
     assert '"another"' in config_json and status == "disabled"
-
-
-def wait_for_lock(site: Site) -> None:
-    def waiting() -> None:
-        [(count,)] = site.sql("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        if not count:
-            raise NotYetError("Nobody waits for a lock.")
-
-    wait_until(waiting, seconds=60)

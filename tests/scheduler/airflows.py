@@ -133,16 +133,16 @@ class Airflow2(DagProcessor, Killed):
             "AIRFLOW__SCHEDULER__STALE_DAG_THRESHOLD": "10",
         }
         super().__init__(folder, postgres, {**tuning, **env})
-        self._database = f"airflow_{folder.parent.name}"
+        self.database = f"airflow_{folder.parent.name}"
         self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = postgres.url(
-            self._database
+            self.database
         ).render_as_string(hide_password=False)
         self.dags_dir.mkdir()
         self._processes: list[ChildProcess] = []
 
     def prepare(self) -> None:
         """Create the metadata database."""
-        self._metadata.create_database(self._database)
+        self._metadata.create_database(self.database)
         self._run("db", "migrate")
 
     def start(self) -> None:
@@ -260,7 +260,7 @@ class Airflow2(DagProcessor, Killed):
         return (folder / f"attempt={attempt}.log").read_text(encoding="utf-8")
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._metadata.execute(query, values, self._database)
+        return self._metadata.execute(query, values, self.database)
 
     def _run(self, *command: str) -> None:
         process = self._spawn(*command)

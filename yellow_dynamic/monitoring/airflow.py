@@ -125,7 +125,7 @@ class WaitingTask(NamedTuple):
         pool_slots: how many slots of the pool it takes.
         deferred: when it was deferred, or None.
         triggerer_seen: when the triggerer that has taken it was alive last, or None.
-        executor: the executor that it asks for; None is the first one.
+        executor: the executor that it names; None is the first one.
     """
 
     dag_id: str
@@ -178,7 +178,7 @@ def find_obstacle(
         name = task.executor
         if name and executors is not None and name.rpartition(".")[2] not in executors:
             return (
-                f"{where} asks for the executor {name!r}, which Airflow does not have (a cluster "
+                f"{where} names the executor {name!r}, which Airflow does not have (a cluster "
                 "policy sets it: add it to [core] executor, or change the policy)"
             )
         problem = pool_problem(pools.get(task.pool), task.pool_slots)

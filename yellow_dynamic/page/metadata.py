@@ -128,9 +128,8 @@ def read_airflow_view(session: Session, airflow_name: str, errors: dict[str, str
     add_pauses(session, {view.dag_id: view for view in views.values() if view.paused})
     executors = executor_names(conf.get_mandatory_value("core", "executor"))
     add_obstacles(views, waiting_tasks(session, airflow_name), read_pools(session), executors)
-    for dag_id, ended in good_runs(session, airflow_name):
-        if dag_id in views:
-            views[dag_id].good_run = ended.astimezone(UTC).replace(tzinfo=None)
+    for dag_id, ended in good_runs(session, views):
+        views[dag_id].good_run = ended
     own = {file: why for file, why in errors.items() if is_factory_file(airflow_name, file)}
     zone = find_time_zone(session, views)
     return AirflowView(str(airflow_version), views, own, time_zone=zone)
@@ -247,20 +246,17 @@ def read_pools(session: Session) -> dict[str, Pool]:
     return {name: Pool(slots, deferred) for name, slots, deferred in session.execute(query)}
 
 
-def good_runs(session: Session, airflow_name: str) -> Iterator[tuple[str, datetime]]:
+def good_runs(session: Session, dag_ids: Iterable[str]) -> Iterator[tuple[str, datetime]]:
     """Yield the DAGs of transformers, which have no batches, and when a run succeeded last."""
+    transformers = [dag_id for dag_id in dag_ids if dag_id.endswith(TRANSFORMER_END)]
     query = (
         select(DagRun.dag_id, func.max(DagRun.end_date))
-        .where(
-            DagRun.state == SUCCESS,
-            DagRun.dag_id.startswith(dag_id_prefix(airflow_name), autoescape=True),
-            DagRun.dag_id.endswith(TRANSFORMER_END, autoescape=True),
-        )
+        .where(DagRun.dag_id.in_(transformers), DagRun.state == SUCCESS)
         .group_by(DagRun.dag_id)
     )
-    for dag_id, ended in session.execute(query):
+    for dag_id, ended in session.execute(query) if transformers else ():
         if ended:
-            yield dag_id, ended
+            yield dag_id, ended.astimezone(UTC).replace(tzinfo=None)
 
 
 def said_by_tasks(
