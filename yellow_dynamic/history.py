@@ -191,14 +191,14 @@ class Recorder:
         return SQL[name].format(**vars(self), setting=AUDIT_SETTING, **parts)
 
     def insert_changes(
-        self, old: str, new: str, revision: str, number: str, changed_at: str
+        self, old: str, new: str, revision: str, number: str, transaction: str, changed_at: str
     ) -> str:
         """Return the statement that records how the rows `old` became the rows `new`."""
         # Bootstrap and check compare the text of the function, line breaks included.
         columns = textwrap.indent(textwrap.fill(", ".join(COLUMNS), 96), " " * 4)
         return self.statement(
             "record_changes", columns=columns, old=old, new=new, revision=revision,
-            number=number, changed_at=changed_at, differs=SQL["differs"],
+            number=number, transaction=transaction, changed_at=changed_at, differs=SQL["differs"],
         )  # fmt: skip
 
     @property
@@ -206,7 +206,9 @@ class Recorder:
         """The statements that create the functions of the triggers."""
 
         def insert(old: str, new: str) -> str:
-            return self.insert_changes(old, new, "next_revision", "last_number", "at")
+            return self.insert_changes(
+                old, new, "next_revision", "last_number", "txid_current()", "at"
+            )
 
         return self.statement(
             "create_functions",
@@ -231,7 +233,8 @@ def create_history(connection: Connection, table: Table) -> None:
     had no history.
     """
     recorder = Recorder.for_table(connection, table)
-    if is_complete(connection, recorder) and not find_unrecorded(connection, table.name):
+    if is_complete(connection, recorder):
+        record_missed(connection, table)
         return
     try:
         with connection.begin_nested():
@@ -319,9 +322,9 @@ def record_missed(connection: Connection, table: Table) -> None:
     owner = find_foreign_owner(connection, table.name)
     if owner is not None:
         log.warning(
-            "Changes of %d rows of table %r are not on record, and only the role %s can record "
-            "them: let it run generatePlatformBootstrap with --ringLevel 1.",
-            len(missed), table.name, owner,
+            "Changes of table %r are not on record (number of rows: %d), and only the role %s can "
+            "record them: let it run generatePlatformBootstrap with --ringLevel 1.",
+            table.name, len(missed), owner,
         )  # fmt: skip
         return
     about = connection.scalar(sqlalchemy.text(f"SELECT current_setting('{AUDIT_SETTING}', true)"))
@@ -330,9 +333,9 @@ def record_missed(connection: Connection, table: Table) -> None:
         backfill(connection, recorder, UNRECORDED)
     set_audit_metadata(connection, json.loads(about or "{}"))
     log.warning(
-        "%d rows of table %r were changed while its triggers were off. This is on record now, as "
-        "yellow-dynamic history shows it.",
-        len(missed), table.name,
+        "Rows of table %r were changed while its triggers were off (their number: %d). This is on "
+        "record now, as yellow-dynamic history shows it.",
+        table.name, len(missed),
     )  # fmt: skip
 
 
@@ -355,8 +358,9 @@ def find_unrecorded(connection: Connection, table: str) -> dict[str, tuple[str |
 def backfill(connection: Connection, recorder: Recorder, command: str) -> None:
     """Record the changes that no trigger recorded, as ones of this command."""
     known = recorder.statement("rows_at", condition="true")
+    # The number of no transaction, so that further changes of this one are a revision of their own.
     statement = recorder.insert_changes(
-        f"({known})", recorder.table, f"{recorder.statement('last_revision')} + 1", "0",
+        f"({known})", recorder.table, f"{recorder.statement('last_revision')} + 1", "0", "0",
         "timezone('UTC', clock_timestamp())",
     )  # fmt: skip
     by = {} if command == BOOTSTRAP else {"by": "unknown"}
@@ -371,6 +375,11 @@ def triggers_disabled(connection: Connection, recorder: Recorder) -> Iterator[No
     execute_locking(connection, f"ALTER TABLE {guard % 'DISABLE'}")
     yield
     execute_locking(connection, f"ALTER TABLE {guard % 'ENABLE'}")
+
+
+def json_array(texts: Collection[str]) -> str:
+    """Return texts as one parameter of JSON; a database in SQL_ASCII cannot read escapes in it."""
+    return json.dumps(list(texts), ensure_ascii=False)
 
 
 def execute(connection: Connection, statements: str) -> Any:
@@ -487,8 +496,8 @@ def run_git(folder: Path, *words: str) -> str:
 
 def start_git(*words: str, env: dict[str, str]) -> str:
     done = subprocess.run(
-        ["git", *words], env=env, capture_output=True, check=True, timeout=30, encoding="utf-8",
-        errors="surrogateescape",
+        ["git", "--no-optional-locks", *words], env=env, capture_output=True, check=True,
+        timeout=30, encoding="utf-8", errors="surrogateescape",
     )  # fmt: skip
     return done.stdout
 
@@ -547,7 +556,7 @@ def find_all_keys(connection: Connection, table: str) -> list[str]:
 def is_one_of(keys: Collection[str]) -> Any:
     """Return the condition that a change is of one of these streams, with one parameter."""
     condition = "stream_key = ANY (ARRAY(SELECT json_array_elements_text(CAST(:keys AS json))))"
-    return sqlalchemy.text(condition).bindparams(keys=json.dumps(list(keys)))
+    return sqlalchemy.text(condition).bindparams(keys=json_array(keys))
 
 
 def newest_changes(connection: Connection, table: str) -> dict[str, Change]:
@@ -640,7 +649,7 @@ def find_disabling_changes(
     names = (read.get(name, name) for name in COLUMNS)
     history = quoted_history(connection, table)
     query = SQL["disabling_changes"].format(history=history, columns=", ".join(names))
-    found = connection.execute(sqlalchemy.text(query), {"keys": json.dumps(list(keys))})
+    found = connection.execute(sqlalchemy.text(query), {"keys": json_array(keys)})
     return {change.stream_key: change for change in (Change(*row) for row in found)}
 
 
@@ -682,7 +691,7 @@ def find_removed_while_disabled(
 ) -> dict[str, str | None]:
     """Return which of these streams were disabled when they were removed, and until when."""
     query = SQL["removed_while_disabled"].format(history=quoted_history(connection, table))
-    found = connection.execute(sqlalchemy.text(query), {"keys": json.dumps(list(keys))})
+    found = connection.execute(sqlalchemy.text(query), {"keys": json_array(keys)})
     return {row[0]: row[1] for row in found}
 
 

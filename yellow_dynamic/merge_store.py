@@ -266,14 +266,14 @@ ORDER BY 1
 """  # noqa: S608
 
 
-#: What hands the functions of a table's triggers over to its owner.
+#: What gives the functions of a table's triggers to the owner of the history, which they write.
 FOREIGN_FUNCTIONS = """\
 SELECT DISTINCT format('ALTER FUNCTION %s() OWNER TO %I', CAST(tgfoid AS regproc), owner.rolname)
-FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid JOIN pg_class ON pg_class.oid = tgrelid
-JOIN pg_roles AS owner ON owner.oid = relowner
-WHERE tgrelid IN (to_regclass(quote_ident(:table)), to_regclass(quote_ident(:history)))
+FROM pg_class AS history JOIN pg_roles AS owner ON owner.oid = history.relowner
+JOIN pg_trigger ON tgrelid IN (to_regclass(quote_ident(:table)), history.oid)
+JOIN pg_proc ON pg_proc.oid = tgfoid AND proowner <> history.relowner
+WHERE history.oid = to_regclass(quote_ident(:history))
 AND proname IN (SELECT json_array_elements_text(CAST(:functions AS json)))
-AND proowner <> relowner
 ORDER BY 1
 """
 
@@ -291,9 +291,9 @@ def find_schemas(connection: Connection, table: str) -> list[str]:
 
 
 def find_foreign_functions(connection: Connection, table: str) -> list[str]:
-    """Return the statements that give the functions of the table's triggers to its owner.
+    """Return the statements that give the functions of the table's triggers to the history's owner.
 
-    ALTER TABLE ... OWNER TO leaves them with the former owner.
+    ALTER TABLE ... OWNER TO leaves them with the former one.
     """
     names = [derive_name(table, suffix) for suffix in (RECORD, GUARD, SWITCH)]
     values = {

@@ -264,7 +264,7 @@ def validate_arguments(dp: YellowDynamicDataPlatform) -> Iterator[str]:
     for name in ("assets", "factoryFromPackage"):
         if not isinstance(value := getattr(dp, name), bool):
             yield f"{name} of platform {dp.name!r} is {value!r:.100}; it must be True or False."
-    if dp.pausedAtCreation not in (None, True, False):
+    if not isinstance(dp.pausedAtCreation, (bool, type(None))):
         yield (
             f"pausedAtCreation of platform {dp.name!r} is {dp.pausedAtCreation!r:.100}; it must be "
             "True, False or None."

@@ -168,8 +168,8 @@ def plan_problems(
     elif table_digest != rows_digest(old):
         problems.append(
             f"The plan {str(file)!r} was made at revision {revision} of another table {table!r}: "
-            "in another database, or before this one was restored or failed over. The rows "
-            f"differ. {anew}"
+            "in another database, or before this one was restored or failed over; or rows were "
+            f"changed since while its triggers were off. {anew}"
         )
     if digest != rows_digest(rows):
         problems.append(
@@ -292,7 +292,7 @@ def write_difference(
         (INSERT, {key: rows[key] for key in population.added if key not in disabled}),
         (
             INSERT_DISABLED,
-            {key: (rows[key], until and str(until)) for key, until in disabled.items()},
+            {key: (rows[key], until) for key, until in disabled.items()},
         ),
         (UPDATE, {key: rows[key] for key in population.changed}),
     ):

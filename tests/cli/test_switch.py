@@ -136,6 +136,14 @@ def test_status_set_by_sql_disables_a_stream_whose_time_is_over(
     assert three.rows()["Crm"][-1] is None
 
 
+def test_sql_that_leaves_a_row_as_it_is_disables_no_stream(three: Operator) -> None:
+    let_the_time_of_crm_be_over(three)
+
+    three.site.sql("UPDATE {table} SET config_json = replace(config_json, 'an image', 'another')")
+
+    assert "yellowlive__Crm_ingestion" in three.parse()
+
+
 def test_stream_whose_time_is_over_is_active_for_plan_and_merge(three: Operator) -> None:
     let_the_time_of_crm_be_over(three)
     three.write_model(STORES.replace("'Crm',", "'Crm', trigger=None,"))

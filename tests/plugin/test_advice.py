@@ -85,6 +85,7 @@ def generated_column(site: Site) -> None:
 
 def enum(site: Site) -> None:
     site.sql("CREATE TYPE switch AS ENUM ('active', 'disabled')")
+    site.sql("DROP TRIGGER {table}_switched ON {table}")
     site.sql("ALTER TABLE {table} ALTER status TYPE switch USING status::switch")
     site.model.stores = [Store("Store1", ["another"])]
 

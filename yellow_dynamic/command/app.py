@@ -46,6 +46,7 @@ from yellow_dynamic.command.streams import StreamsReport, build_stream_report
 from yellow_dynamic.command.switch import Switch, switch_streams
 from yellow_dynamic.command.trigger import trigger_streams
 from yellow_dynamic.factory.rules import ACTIVE, DISABLED
+from yellow_dynamic.merge_store import leave_time_zone_to_server
 from yellow_dynamic.monitoring import OperationError, airflow_python
 from yellow_dynamic.monitoring.airflow_api import AirflowApi
 from yellow_dynamic.monitoring.batches import PlatformBatches, find_batches
@@ -292,6 +293,7 @@ def command(epilog: str) -> Callable[[Callable[..., Report]], Callable[..., Repo
 
         def run(**values: Any) -> None:
             chosen = options(**{field.name: values.pop(field.name) for field in fields(options)})
+            leave_time_zone_to_server()
             with own_output():
                 with report_errors():
                     report = function(chosen, **values)
@@ -728,7 +730,7 @@ def status(
     comes.
     failing: its last run in Airflow, or its last batch, failed, or Airflow paused it for that.
     late: no good batch, or no good run of a transformer, for longer than three times its schedule.
-    disabled, paused: switched off by a person, in the table or in Airflow.
+    disabled, paused: switched off, in the table or in Airflow, which may pause new DAGs.
     ending: disabled or removed, and its DAG stays until its last run has ended.
     served from snapshot: the factory file cannot read the table, and the last good rows serve.
     waiting: Airflow has not parsed the last change yet, a task of its run can never start or end,

@@ -242,8 +242,8 @@ class Checks:
             return Check(name, False, detail, self._ring1)
         if missed:
             detail = (
-                f"{counted(len(missed), 'row')} of {table} were changed while its triggers were "
-                f"off: {shortened(missed)}. Ring 1 records this, and so does the next merge"
+                f"rows of {table} were changed while its triggers were off: {shortened(missed)}. "
+                "Ring 1 records this, and so does the next merge"
             )
             return Check(name, False, detail, self._ring1)
         return Check(name, True, "by the database itself")
@@ -459,7 +459,7 @@ class Checks:
         )
         remedies = {
             Cause.NO_LOGIN: login,
-            Cause.NO_CONNECT: f"GRANT CONNECT ON DATABASE {database} TO airflow_reader",
+            Cause.NO_CONNECT: f'GRANT CONNECT ON DATABASE "{database}" TO airflow_reader',
             Cause.NO_PERMISSION: f"GRANT SELECT ON {installation.table} TO airflow_reader",
             Cause.NO_TABLE: self._ring1,
             Cause.EMPTY: self._merge,

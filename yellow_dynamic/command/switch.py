@@ -14,12 +14,13 @@ from yellow_dynamic import history
 from yellow_dynamic.command.printing import print_line
 from yellow_dynamic.command.selection import PlatformRows, check_selection, find_selected
 from yellow_dynamic.factory.rules import DISABLED
-from yellow_dynamic.merge_store import config_table, execute_locking, quoted_name
+from yellow_dynamic.merge_store import config_table
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.rows import StreamRow, find_dependents, read_rows
 from yellow_dynamic.monitoring.selection import Selection
 from yellow_dynamic.monitoring.text import format_error, shortened
+from yellow_dynamic.population import lock_table
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,7 @@ def write_status(installation: Installation, keys: list[str], switch: Switch) ->
     said = history.audit_metadata(switch.command, reason=switch.reason)
     with installation.transaction("change a status in", about=said) as connection:
         # A merge holds the table, and an UPDATE that has waited for it might miss its rows.
-        lock = f"LOCK TABLE {quoted_name(connection, table)} IN ROW EXCLUSIVE MODE"
-        execute_locking(connection, lock)
+        lock_table(connection, table)
         history.record_missed(connection, table)
         kept = history.is_readable(connection, installation.table)
         if not kept and (switch.reason or switch.until):

@@ -120,8 +120,9 @@ def read_ended(platform: Platform) -> dict[str, float] | None:
     what = describe_table(platform, history_name(platform), "history")
     try:
         found = run_with_deadline(platform, what, functools.partial(query_ended, platform))
-    except TableUnreadableError:
-        # It is there for people, and the streams run without it.
+    except TableUnreadableError as error:
+        # The streams run without it.
+        log.info("%s", error)
         return None
     return dict(found)
 

@@ -88,8 +88,9 @@ def reject_suspect_read(platform: Platform, found: QueryResult) -> None:
     if found.histories and found.schema not in found.histories:
         raise TableUnreadableError(
             f"{describe_table(platform)} is not the one in schema {found.schema!r} that this role "
-            f"sees: bootstrap made the one in schema {', '.join(map(repr, found.histories))}. Drop "
-            "the former, or set the role's search_path.",
+            f"sees: bootstrap made the one in schema {', '.join(map(repr, found.histories))}. Set "
+            "the role's search_path; or, if this is the platform's table, run bootstrap with "
+            "--ringLevel 1, which creates its history.",
             Cause.NO_TABLE,
         )
     if found.any_row or found.emptied:

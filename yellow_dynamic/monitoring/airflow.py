@@ -23,6 +23,8 @@ REASONS = 50
 PAUSE_EVENTS = (
     "paused", "patch_dag", "api.patch_dag", "ui.patch_dag", "cli_dag_pause", "cli_dag_unpause",
 )  # fmt: skip
+#: The event and the owner of an entry that says that Airflow itself paused a DAG.
+PAUSED_BY_AIRFLOW = ("paused", "scheduler")
 #: The states of a task that waits to be started, or for the triggerer.
 SCHEDULED, DEFERRED = WAITING_STATES = ("scheduled", "deferred")
 #: A triggerer takes a deferred task, and says that it is alive, far more often.
@@ -141,7 +143,7 @@ class WaitingTask(NamedTuple):
 
 def paused_by_airflow(event: str, owner: str | None) -> bool:
     """Return whether an entry of the audit log says that Airflow itself paused a DAG."""
-    return (event, owner) == ("paused", "scheduler")
+    return (event, owner) == PAUSED_BY_AIRFLOW
 
 
 def pool_problem(pool: Pool | None, slots: int) -> str | None:

@@ -17,6 +17,7 @@ from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.airflow import (
     FAILED,
     PAUSE_EVENTS,
+    PAUSED_BY_AIRFLOW,
     REASONS,
     SUCCESS,
     WAITING_STATES,
@@ -41,6 +42,8 @@ PAGE = 100
 REQUESTS_AT_ONCE = 8
 #: So many of the tasks that wait are read, of which thousands may only wait for their turn.
 WAITING_TASKS = 1000
+#: So many entries of the audit log at most are looked at.
+PAUSES = 1000
 
 
 @dataclass
@@ -151,7 +154,7 @@ class AirflowApi:
                 views[dag_id].failure = failure
             list(pool.map(lambda it: self._add_reason(*it), failures[:REASONS]))
             served = [view for view in views.values() if not view.stale]
-            list(pool.map(self._add_pause, [view for view in served if view.paused]))
+            list(pool.map(self._add_pause, self._paused_by_airflow(served)))
             transformers = [view for view in served if view.dag_id.endswith(TRANSFORMER_END)]
             list(pool.map(self._add_good_run, transformers))
         problems = self._add_obstacles(start, views)
@@ -243,15 +246,28 @@ class AirflowApi:
         if answer.is_success and (said := parse_failure(answer.json()["value"])):
             failure.reason = said
 
+    def _paused_by_airflow(self, views: list[DagView]) -> list[DagView]:
+        """Return the paused DAGs that Airflow itself has paused at some time."""
+        paused = [view for view in views if view.paused]
+        if not paused:
+            return []
+        event, owner = PAUSED_BY_AIRFLOW
+        try:
+            entries = self._list(
+                "eventLogs", "event_logs", most=PAUSES, event=event, owner=owner, order_by="-when"
+            )
+        except RefusedError:
+            for view in paused:
+                view.pause_unknown = "this login cannot read Airflow's audit log"
+            return []
+        found = {entry["dag_id"] for entry in entries}
+        return [view for view in paused if view.dag_id in found]
+
     def _add_pause(self, view: DagView) -> None:
-        """Add to a paused DAG whether Airflow itself paused it."""
+        """Add to a paused DAG whether Airflow itself paused it last."""
         of_dag = {"dag_id": view.dag_id, "order_by": "-when", "limit": "1"}
         events = ",".join(PAUSE_EVENTS) if self._path == "/api/v1" else [*PAUSE_EVENTS]
-        try:
-            newest = self._get("eventLogs", **of_dag, included_events=events)["event_logs"]
-        except RefusedError:
-            view.pause_unknown = "this login cannot read Airflow's audit log"
-            return
+        newest = self._get("eventLogs", **of_dag, included_events=events)["event_logs"]
         if newest and paused_by_airflow(newest[0]["event"], newest[0]["owner"]):
             view.paused_by_airflow = format_time(parse_time(newest[0]["when"]))
 

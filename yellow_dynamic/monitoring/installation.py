@@ -14,7 +14,7 @@ from yellow_dynamic import history
 from yellow_dynamic.factory.database import encodable
 from yellow_dynamic.factory.rules import build_dag_id, factory_file_name, parse_dag_id
 from yellow_dynamic.factory.secrets import role_secret_keys
-from yellow_dynamic.merge_store import leave_time_zone_to_server, store_url, table_transaction
+from yellow_dynamic.merge_store import store_url, table_transaction
 from yellow_dynamic.monitoring import OperationError, airflow_python
 from yellow_dynamic.monitoring.in_airflow import FactoryFile, LoadedFactory
 from yellow_dynamic.population import Guards, Population, StoredRow
@@ -133,7 +133,6 @@ class Installation:
                 f"The table {self.table!r} of platform {self.name!r} needs a login: set the "
                 f"environment variables {' and '.join(self.login_names)}."
             )
-        leave_time_zone_to_server()
         url = store_url((user, password), *self.address)
         try:
             writes = about is not None

@@ -12,7 +12,7 @@ INSERT INTO {history} (
 {columns}
 )
 SELECT
-    {revision}, {number} + row_number() OVER (ORDER BY stream_key), txid_current(), {changed_at},
+    {revision}, {number} + row_number() OVER (ORDER BY stream_key), {transaction}, {changed_at},
     session_user, current_setting('application_name'),
     CAST(nullif(current_setting('{setting}', true), '') AS json) ->> 'command',
     nullif(current_setting('{setting}', true), ''),
@@ -43,9 +43,8 @@ o.stream_key IS NULL OR n.stream_key IS NULL
 -- Nobody else may attach a function to a table of their own, so EXECUTE is revoked. A DBA may have
 -- made disabled_until a time with a zone, which becomes one of UTC.
 --
--- Whoever sets the status alone, to the same value too, disables the stream from now on: a time
--- that is over would let it run. The trigger names no column, whose type PostgreSQL would keep a
--- DBA from changing.
+-- A statement that sets the status and leaves the configuration, which a merge does not, disables
+-- the stream from now on: a time that is over would let it run.
 CREATE OR REPLACE FUNCTION {record}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $body$
 #variable_conflict use_variable
@@ -96,7 +95,7 @@ SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $body$
 BEGIN
     IF CAST(NEW.status AS text) = 'disabled' AND NEW.disabled_until <= timezone('UTC', now())
         AND NEW.disabled_until = OLD.disabled_until
-        AND (NEW *= OLD OR OLD.status IS DISTINCT FROM NEW.status)
+        AND CAST(NEW.config_json AS text) IS NOT DISTINCT FROM CAST(OLD.config_json AS text)
     THEN
         NEW.disabled_until := NULL;
     END IF;
@@ -122,7 +121,7 @@ DROP TRIGGER IF EXISTS {truncated} ON {table};
 CREATE TRIGGER {truncated} BEFORE TRUNCATE ON {table}
 FOR EACH STATEMENT EXECUTE FUNCTION {record}();
 DROP TRIGGER IF EXISTS {switched} ON {table};
-CREATE TRIGGER {switched} BEFORE UPDATE ON {table}
+CREATE TRIGGER {switched} BEFORE UPDATE OF status ON {table}
 FOR EACH ROW EXECUTE FUNCTION {switch}();
 DROP TRIGGER IF EXISTS {append_only} ON {history};
 CREATE TRIGGER {append_only} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {history}
