@@ -102,7 +102,6 @@ def test_refused_login_and_missing_table_are_outages_too(
     assert "Run bootstrap with --ringLevel 1" in table
 
 
-@pytest.mark.usefixtures("driver")
 @pytest.mark.parametrize(
     ("statement", "advice"),
     [
@@ -116,7 +115,7 @@ def test_refused_login_and_missing_table_are_outages_too(
     ],
 )
 def test_outage_that_the_server_reports_is_advised_on_by_its_cause(
-    installed: Site, caplog: pytest.LogCaptureFixture, statement: str, advice: str
+    installed: Site, driver: str, caplog: pytest.LogCaptureFixture, statement: str, advice: str
 ) -> None:
     installed.parse()
     role = installed.create_role("reader_ssl_certificates", "a-password-7")

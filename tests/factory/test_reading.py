@@ -45,7 +45,6 @@ def test_a_task_start_reads_and_builds_its_own_stream_only(site: Site) -> None:
 
 
 @pytest.mark.from_the_field("columns to which a DBA gave another type")
-@pytest.mark.usefixtures("driver")
 @pytest.mark.parametrize(
     "change",
     [
@@ -55,7 +54,9 @@ def test_a_task_start_reads_and_builds_its_own_stream_only(site: Site) -> None:
         "stream_key TYPE char(40)",
     ],
 )
-def test_columns_of_another_type_are_read_as_text(installed: Site, change: str) -> None:
+def test_columns_of_another_type_are_read_as_text(
+    installed: Site, driver: str, change: str
+) -> None:
     before = installed.parse()
     installed.sql("CREATE TYPE switch AS ENUM ('active')")
     # PostgreSQL keeps the type of a column that a trigger names.
@@ -75,8 +76,7 @@ def test_columns_of_another_type_are_read_as_text(installed: Site, change: str) 
     assert compute_revision(row.config_json) in next(iter(installed.parse().values())).doc_md
 
 
-@pytest.mark.usefixtures("driver")
-def test_read_is_of_read_committed_whatever_the_default_is(installed: Site) -> None:
+def test_read_is_of_read_committed_whatever_the_default_is(installed: Site, driver: str) -> None:
     """A standby refuses what is serializable."""
     installed.sql(
         f"ALTER DATABASE {installed.database} SET default_transaction_isolation = 'serializable'"

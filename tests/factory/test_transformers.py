@@ -219,8 +219,10 @@ def test_task_of_a_transformer_builds_its_own_dag_alone(transforming: Site) -> N
 def test_disabled_transformer_has_no_dag(transforming: Site) -> None:
     transforming.sql("UPDATE {table} SET status = 'disabled' WHERE stream_key = %s", (TRANSFORMER,))
 
-    assert TRANSFORMER_DAG not in transforming.parse()
-    assert OUTPUT_DAG in transforming.parse()
+    # An Airflow 2 without a database does not say that the stream has no run.
+    dags = {dag_id for dag_id, dag in transforming.parse().items() if "ending" not in dag.tags}
+    assert TRANSFORMER_DAG not in dags
+    assert OUTPUT_DAG in dags
 
 
 def test_output_of_a_transformer_is_noted_as_one(transforming: Site) -> None:
