@@ -1,4 +1,4 @@
-"""Parses by several users, of which only one runs Airflow."""
+"""Parses by Airflow's own user, and by root and other users."""
 
 from __future__ import annotations
 

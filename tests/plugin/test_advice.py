@@ -206,10 +206,10 @@ GERMAN = (
 def test_refusal_in_another_language_is_one_of_a_server_that_is_up(
     installed: Site, caplog: pytest.LogCaptureFixture, code: str, message: str, encoding: str
 ) -> None:
-    """The client's library hands on the words of such a refusal, and not its code."""
+    """libpq passes on the message of a refused connection, and not its SQLSTATE."""
     installed.parse()
-    words = {"S": "FATAL", "V": "FATAL", "C": code, "M": message}
-    refusal = {key: text.encode(encoding) for key, text in words.items()}
+    fields = {"S": "FATAL", "V": "FATAL", "C": code, "M": message}
+    refusal = {name: value.encode(encoding) for name, value in fields.items()}
     server = (installed.postgres.address, installed.postgres.port)
     with PostgresProxy(server, refusal=refusal) as proxy:
         installed.environment.setenv("PGHOSTADDR", proxy.address)

@@ -79,7 +79,7 @@ REFUSALS = {
     "permission denied for database": Cause.NO_CONNECT,
     r"the database system is|database \".*\" is not currently": Cause.ENDED,
 }
-# By what the client's library says of an attempt, without the names in it.
+# By libpq's message about a failed attempt to connect, without the quoted names.
 CLIENT_WORDS = {
     "definition of service|service file": Cause.NO_SERVICE,
     "no password supplied": Cause.LOGIN,

@@ -199,8 +199,8 @@ def table_unreadable(
     return TableUnreadableError(f"{text}.", cause)
 
 
-# The first row says of the table what its rows cannot. Columns are read as text, whatever type a
-# DBA gave them: JSON, an enum.
+# The first row describes the table itself. Columns are cast to text, because a DBA may have changed
+# their types to JSON or an enum.
 QUERY = """\
 SELECT NULL, json_build_object(
     'any_row', EXISTS (SELECT FROM {table}),

@@ -51,7 +51,7 @@ def draining_dags(builder: DagBuilder, reading: Reading, shard: Shard) -> dict[s
     oldest = time.time() - DRAINING_SECONDS
     unknown = [key for key in noted if ids[key] not in answers and noted[key] > oldest]
     running = [key for key in noted if answers.get(ids[key])]
-    # Those of which nothing is known are the first of the next parse.
+    # The next parse starts with the streams for which Airflow has not answered.
     left = {key: noted[key] for key in [*unknown, *running]}
     keep_noted(builder.platform, reading, left)
     return build_draining_dags(builder, {ids[key]: key for key in left})

@@ -40,7 +40,7 @@ from yellow_dynamic.monitoring.text import format_time
 TIMEOUT_SECONDS = 30
 PAGE = 100
 REQUESTS_AT_ONCE = 8
-#: So many of the tasks that wait are read, of which thousands may only wait for their turn.
+#: The maximum number of waiting tasks that are read; thousands may only wait for their turn.
 WAITING_TASKS = 1000
 #: So many entries of the audit log at most are looked at.
 PAUSES = 1000
