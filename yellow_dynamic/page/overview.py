@@ -26,7 +26,7 @@ from yellow_dynamic.page.store import Table, load_table
 
 #: An answer that is older is asked for anew. For the new one nobody waits longer than
 #: PATIENCE_SECONDS, unless the old one is older than OLD_SECONDS.
-FRESH_SECONDS = 5
+FRESH_SECONDS = 5.0
 PATIENCE_SECONDS = 0.3
 OLD_SECONDS = 600
 AT_ONCE = 8
