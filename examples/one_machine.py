@@ -419,11 +419,21 @@ class Postgres(Service):
                 cursor.execute(statement, tuple(values) or None)
                 return cursor.fetchall() if cursor.description else []
 
-    def create_database(self, name: str, owner: str | None = None) -> None:
-        """Create an empty database that belongs to `owner`, or else to the superuser."""
+    def create_database(
+        self, name: str, owner: str | None = None, template: str = "template1"
+    ) -> None:
+        """Create a database that belongs to `owner`, or else to the superuser.
+
+        Args:
+            name: The database.
+            owner: The role that owns it.
+            template: The database that it is a copy of; the default is an empty one.
+        """
+        # The default since PostgreSQL 15 writes each copied block to the log.
+        strategy = " STRATEGY file_copy" if self._major_version >= 15 else ""
         self.execute(
-            sql.SQL("CREATE DATABASE {} OWNER {}").format(
-                sql.Identifier(name), sql.Identifier(owner or self.user)
+            sql.SQL(f"CREATE DATABASE {{}} OWNER {{}} TEMPLATE {{}}{strategy}").format(
+                *map(sql.Identifier, (name, owner or self.user, template))
             )
         )
 
@@ -441,6 +451,9 @@ class Postgres(Service):
         with (self.data_dir / "postgresql.conf").open("a") as settings:
             # PostgreSQL 13 would store passwords in a form that the rule below does not take.
             settings.write("password_encryption = 'scram-sha-256'\n")
+            if self._major_version >= 16:
+                # The default of 4,096 slows a search for passwords down, and each login.
+                settings.write("scram_iterations = 1\n")
         # The password is set before the server first listens: there is no open moment.
         pgexec(
             "postgres",
@@ -452,6 +465,10 @@ class Postgres(Service):
         rules = self.data_dir / "pg_hba.conf"
         rules.write_text("host all all 127.0.0.0/8 scram-sha-256\n")
         self._prepared = True
+
+    @property
+    def _major_version(self) -> int:
+        return int((self.data_dir / "PG_VERSION").read_text())
 
     def _settings(self) -> list[str]:
         settings = {

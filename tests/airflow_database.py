@@ -9,8 +9,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from psycopg2 import sql
-
 from one_machine import Postgres, clean_environment
 
 _TEMPLATE, _UNFINISHED = "airflow_template", "airflow_unfinished"
@@ -29,11 +27,7 @@ def create_airflow_database(postgres: Postgres, name: str) -> None:
         else:
             _migrate(postgres)
         postgres.execute(f"ALTER DATABASE {_UNFINISHED} RENAME TO {_TEMPLATE}")
-    postgres.execute(
-        sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-            sql.Identifier(name), sql.Identifier(_TEMPLATE)
-        )
-    )
+    postgres.create_database(name, template=_TEMPLATE)
 
 
 def _migrate_once(postgres: Postgres, folder: Path) -> None:

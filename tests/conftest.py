@@ -10,7 +10,6 @@ import os
 import secrets
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from airflow_database import SHARED_FOLDER
-from temporary import temporary_folder
+from temporary import database_folder, temporary_folder
 
 # Airflow reads its settings, and sets logging up anew, when it is first imported: just below, when
 # this file is imported for the first time; tests import it once more under a name of its own.
@@ -88,19 +87,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL server; every host name of a model leads to it.
 
-    Its programs are those of the folder POSTGRES_BIN, if that is set. TEST_POSTGRES is the address
-    and the password of a server that runs already, as JSON.
+    Its programs are those of the folder POSTGRES_BIN, if that is set. TEST_POSTGRES is the data
+    folder, the address and the password of a server that runs already, as JSON.
     """
     if running := os.getenv("TEST_POSTGRES"):
-        server = Postgres(Path())
-        server.address, server.password = json.loads(running)
+        data_dir, address, password = json.loads(running)
+        server = Postgres(Path(data_dir))
+        server.address, server.password = address, password
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("PGHOSTADDR", server.address)
             yield server
         return
     with (
-        # Not below pytest's own folder, which another run of pytest may clear away.
-        tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder,
+        database_folder("postgres-") as folder,
         pytest.MonkeyPatch.context() as environment,
     ):
         if POSTGRES_BIN:

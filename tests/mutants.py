@@ -13,12 +13,13 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import tomllib
 from collections import Counter
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
+
+from temporary import database_folder
 
 from one_machine import Postgres, end_on_signals
 
@@ -45,10 +46,14 @@ def main(names: list[str]) -> int:
     # Neither the copies nor the results of a former run are those of now.
     shutil.rmtree(ROOT / "mutants", ignore_errors=True)
     with (
-        tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder,
+        database_folder("mutants-") as folder,
         Postgres(Path(folder) / "data") as postgres,
     ):
-        server = {"TEST_POSTGRES": json.dumps([postgres.address, postgres.password])}
+        server = {
+            "TEST_POSTGRES": json.dumps(
+                [str(postgres.data_dir), postgres.address, postgres.password]
+            )
+        }
         patterns = names or ["*"]
         # First by the tests that need no server, which are fast; the factory by these alone, since
         # every merge goes through it.

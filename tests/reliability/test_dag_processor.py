@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +17,7 @@ from conftest import Site
 from fault_table import FaultTable
 from processors import AIRFLOW_VERSION, CLEANUP_EVERY, STALE_AFTER, DagProcessor
 from psycopg2 import sql
+from temporary import database_folder
 from yellow_models import Model, Store
 
 from one_machine import NotYetError, Postgres, wait_until
@@ -34,7 +34,7 @@ OUTAGE_SECONDS = STALE_AFTER + 2 * CLEANUP_EVERY
 def merge_store() -> Iterator[Postgres]:
     """A PostgreSQL server for the merge store alone, which may fail without Airflow's own."""
     with (
-        tempfile.TemporaryDirectory(prefix="merge-store-", ignore_cleanup_errors=True) as folder,
+        database_folder("merge-store-") as folder,
         merge_store_server(Path(folder) / "data") as server,
     ):
         server.create_role(READER, READER_PASSWORD)
