@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -160,27 +159,6 @@ class DagProcessor(Service):
         """Raise `ServiceError` with the end of its log when the processor has ended by itself."""
         assert self._process is not None
         self._process.raise_if_ended()
-
-    def start_a_task(self, file_name: str, dag_id: str) -> list[str]:
-        """Import a file in a new process as Airflow does to run one task.
-
-        Returns:
-            The ids of the DAGs that the file yields there.
-        """
-        program = (
-            "import runpy, sys\n"
-            "found = runpy.run_path(sys.argv[1])\n"
-            "print(*[n for n in found if n.endswith('_ingestion')])\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(self.dags_dir / file_name)],
-            env={**self.env, "_AIRFLOW_PARSING_CONTEXT_DAG_ID": dag_id},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done.stdout.splitlines()[-1].split()
 
     def _write(self, file_name: str, text: str) -> None:
         arriving, file = self.dags_dir / f".{file_name}", self.dags_dir / file_name

@@ -96,7 +96,7 @@ def watched(
             yield watched
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def as_at_first(watched: Watched) -> Iterator[None]:
     """Leave the model, the rows, the DAGs and the way their runs ended as they were."""
     eco, factory = (
@@ -129,6 +129,7 @@ def test_all_is_well_by_the_row_the_file_and_airflow(watched: Watched) -> None:
         )
 
 
+@pytest.mark.usefixtures("as_at_first")
 def test_merge_is_waited_for_until_it_has_arrived(watched: Watched) -> None:
     watched.write_model("[Store('Store1', trigger=None), Store('New')]")
     before = states(watched.status_of_airflow())
@@ -144,6 +145,7 @@ def test_merge_is_waited_for_until_it_has_arrived(watched: Watched) -> None:
     assert just_merged["New"] in ("missing", "healthy")
 
 
+@pytest.mark.usefixtures("as_at_first")
 def test_switched_off_paused_and_broken_streams_are_told_apart(watched: Watched) -> None:
     watched.on_dags("disable", "Store1")
     watched.airflow.pause("yellowlive__Pair_b_ingestion", True)
@@ -177,6 +179,7 @@ def test_checklist_passes_with_all_that_airflow_says(watched: Watched) -> None:
     ]
 
 
+@pytest.mark.usefixtures("as_at_first")
 def test_checklist_names_missing_dags_a_factory_dag_and_failed_runs(watched: Watched) -> None:
     failed = "yellowlive__Pair_b_ingestion"
     other = watched.dags / "another_dag.py"
@@ -208,6 +211,7 @@ def test_checklist_names_missing_dags_a_factory_dag_and_failed_runs(watched: Wat
     assert f"airflow dags trigger {failed}" in checks["the newest runs did not fail"]["fix"]
 
 
+@pytest.mark.usefixtures("as_at_first")
 def test_stream_is_failing_until_a_later_run_has_ended_well(watched: Watched) -> None:
     dag_id = "yellowlive__Store1_ingestion"
     first, second = watched.airflow.trigger(dag_id), watched.airflow.trigger(dag_id)
@@ -230,6 +234,7 @@ def test_stream_is_failing_until_a_later_run_has_ended_well(watched: Watched) ->
     assert while_another_runs == failing
 
 
+@pytest.mark.usefixtures("as_at_first")
 def test_file_that_airflow_cannot_import_is_the_reason(watched: Watched) -> None:
     watched.factory.write_text("# airflow dag\nraise RuntimeError('half a file')\n")
 
@@ -275,6 +280,7 @@ def refusal(watched: Watched, address: str) -> str:
 EIGHT = "[Store(f'S{n}') for n in range(8)]"
 
 
+@pytest.mark.usefixtures("as_at_first")
 def test_history_tells_a_bad_night_line_by_line(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

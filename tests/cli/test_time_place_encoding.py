@@ -39,34 +39,35 @@ def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 # --- Times ------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("driver")
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("PGTZ", "Asia/Tokyo"),
-        ("PGOPTIONS", "-c timezone=Asia/Tokyo"),
-        ("PGOPTIONS", "--TimeZone=America/New_York -c search_path=public"),
-        ("PGDATESTYLE", "SQL,DMY"),
-    ],
+#: Variables of libpq by which psql shows times in another zone or form.
+SETTINGS_OF_PSQL = (
+    {"PGTZ": "Asia/Tokyo"},
+    {"PGOPTIONS": "-c timezone=Asia/Tokyo"},
+    {"PGOPTIONS": "--TimeZone=America/New_York -c search_path=public"},
+    {"PGDATESTYLE": "SQL,DMY"},
 )
-def test_settings_of_psql_shift_no_time(
-    merged: Operator, monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+
+
+@pytest.mark.usefixtures("driver")
+def test_settings_of_psql_shift_no_time(merged: Operator) -> None:
     merged.site.sql(f"ALTER DATABASE {merged.site.database} SET timezone = 'Asia/Kolkata'")
     merged.site.sql("ALTER TABLE {table} ALTER created_at TYPE timestamptz")
     merged.on_dags("disable", "Pair_a", "--until", "2h")
     for key in ("Store1", "Pair#b"):
         write_batch(merged.site, key, 1, ago="2 hours")
 
-    def said() -> list[str]:
-        return [
-            merged.on_dags(*words, "--json").stdout
-            for words in (("batches",), ("streams",), ("history",), ("status",))
-        ]
+    def said(settings: dict[str, str]) -> list[str]:
+        with pytest.MonkeyPatch.context() as environment:
+            for name, value in settings.items():
+                environment.setenv(name, value)
+            return [
+                merged.on_dags(*words, "--json").stdout
+                for words in (("batches",), ("streams",), ("history",), ("status",))
+            ]
 
-    without = said()
-    monkeypatch.setenv(name, value)
-    assert said() == without
+    without = said({})
+    for settings in SETTINGS_OF_PSQL:
+        assert said(settings) == without, settings
 
 
 @pytest.mark.usefixtures("driver")
@@ -191,13 +192,13 @@ def test_loader_gets_a_path_that_no_change_of_folder_moves(
     load.assert_called_once_with(str(merged.model))
 
 
-@pytest.mark.parametrize("name", ["secrets.py", "airflow/__init__.py", "queue.py"])
 def test_what_lies_in_the_current_folder_is_not_taken_for_airflow(
-    merged: Operator, tmp_path: Path, name: str
+    merged: Operator, tmp_path: Path
 ) -> None:
-    (here := tmp_path / "here").mkdir()
-    (here / name).parent.mkdir(exist_ok=True)
-    (here / name).write_text("# mine\n")
+    here = tmp_path / "here"
+    for name in ("secrets.py", "airflow/__init__.py", "queue.py"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text("# mine\n")
     # As the console script, whose own folder leads sys.path.
     script = tmp_path / "yellow-dynamic"
     script.write_text("from yellow_dynamic.__main__ import main\nmain()\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 
@@ -14,6 +13,7 @@ from pg_proxy import PostgresProxy
 from sqlalchemy.exc import SQLAlchemyError
 from yellow_models import Store
 
+from one_machine import NotYetError, wait_until
 from yellow_dynamic.factory.causes import Cause, classify_error
 from yellow_dynamic.factory.database import import_driver
 
@@ -302,16 +302,17 @@ def test_readers_do_not_queue_for_long_behind_a_column_that_is_to_be_widened(
         reader.cursor().execute("SELECT * FROM yellowlive_airflow_dsg")
         ring1 = threading.Thread(target=installed.bootstrap)
         ring1.start()
-        waited = 0
-        for _ in range(30):
-            # Whom it keeps for longer, PostgreSQL refuses.
-            installed.sql("SET lock_timeout = '10s'; SELECT * FROM {table}")
-            [(waiting,)] = installed.sql("SELECT count(*) FROM pg_locks WHERE NOT granted")
-            waited += waiting
-            time.sleep(0.1)
+        wait_until(lambda: someone_waits(installed), seconds=60)
+        # PostgreSQL refuses whom it keeps for longer.
+        installed.sql("SET lock_timeout = '10s'; SELECT * FROM {table}")
+        assert ring1.is_alive()
         reader.rollback()
     ring1.join(60)
 
-    assert waited
     query = "SELECT atttypmod FROM pg_attribute WHERE attrelid = '{table}'::regclass"
     assert installed.sql(f"{query} AND attname = 'config_json'") == [(-1,)]
+
+
+def someone_waits(site: Site) -> None:
+    if site.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:
+        raise NotYetError("Nobody waits for a lock.")

@@ -235,7 +235,7 @@ TEXTS = st.sampled_from(list(HOSTILE.values())) | st.text()
 
 
 @settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
 )
 @given(values=st.lists(TEXTS, min_size=8, max_size=8))

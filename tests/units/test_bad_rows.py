@@ -212,7 +212,7 @@ ROWS = st.tuples(
 
 @settings(
     # Ten rows each.
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
