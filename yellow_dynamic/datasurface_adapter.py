@@ -70,6 +70,11 @@ class PlatformAdapter:
         """Return the Kubernetes namespace of a services provider."""
         return str(psp.namespace)
 
+    def foreign_logins(self, psp: Any) -> str | None:
+        """Return where DataSurface's own jobs get their logins, if not from Kubernetes Secrets."""
+        del psp
+        return None
+
     def merge_credential(self, psp: Any) -> Credential:
         """Return the credential of the merge store."""
         credential: Credential = psp.postgresCredential
@@ -143,6 +148,10 @@ class ProviderAdapter(PlatformAdapter):
 
     def namespace(self, psp: Any) -> str:
         return str(psp.yp_assm.namespace)
+
+    def foreign_logins(self, psp: Any) -> str | None:
+        # Each assembly for AWS has this, and no other has it.
+        return "AWS Secrets Manager" if hasattr(psp.yp_assm, "aws_account_id") else None
 
     def merge_credential(self, psp: Any) -> Credential:
         credential: Credential = psp.mergeRW_Credential

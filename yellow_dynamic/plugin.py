@@ -185,7 +185,11 @@ class YellowDynamicDataPlatform(YellowDataPlatform):
     def lint(self, eco: Ecosystem, tree: ValidationTree) -> None:
         """Add the platform's problems to the tree: the base's, its own arguments', clashes."""
         super().lint(eco, tree)
-        for problem in (*validate_arguments(self), *validate_provider(self)):
+        for problem in (
+            *validate_arguments(self),
+            *validate_provider(self),
+            *validate_logins(self),
+        ):
             tree.addProblem(problem)
         if self.slackCredential is not None:
             self.getCredentialStore().lintCredential(self.slackCredential, tree)
@@ -327,6 +331,21 @@ def validate_provider(dp: YellowDynamicDataPlatform) -> Iterator[str]:
             f"{', '.join(schedules)}. One infrastructure DAG merges all of them: give one of "
             "them a schedule, or all the same."
         )
+
+
+def validate_logins(dp: YellowDynamicDataPlatform) -> Iterator[str]:
+    """Yield why the platform's pods cannot get the logins that DataSurface's own pods get."""
+    psp: Any = dp.psp
+    if (place := DATASURFACE.foreign_logins(psp)) is None:
+        return
+    yield (
+        f"Platform {dp.name!r} cannot use the assembly {psp.yp_assm.name!r}, a "
+        f"{type(psp.yp_assm).__name__}, of services provider {psp.name!r}: with it, jobs get their "
+        f"logins from {place} by an IAM role, and the pods of yellow_dynamic read Kubernetes "
+        "Secrets alone. Use YellowTwinDatabaseAssembly or YellowExternalSingleDatabaseAssembly, "
+        "which take databases of RDS too, and copy the logins into Kubernetes Secrets; or keep "
+        "YellowDataPlatform in the model."
+    )
 
 
 # --- The services provider --------------------------------------------------------------------
@@ -561,12 +580,12 @@ def bootstrap_files(platforms: list[YellowDynamicDataPlatform], eco: Ecosystem) 
     """Return the texts that ring 0 renders for platforms that are bootstrapped together, by name.
 
     Raises:
-        ValueError: the model's repository is not of form owner/name, an argument of a platform is
-            not valid, or as for `deployment_files`.
+        ValueError: the model's repository is not of form owner/name, an argument or the assembly
+            of a platform is not valid, or as for `deployment_files`.
     """
     files: dict[str, str] = {}
     for dp in platforms:
-        for problem in validate_arguments(dp):
+        for problem in (*validate_arguments(dp), *validate_logins(dp)):
             raise ValueError(problem)
         files |= render_factory_files(platform_settings(dp, eco))
         advise_shards(dp.name, dp.factoryShards, count_streams(dp, eco))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from airflow_names import AirflowFailException
 from conftest import Site, import_file, problems, registered_dags
 from pytest_mock import MockerFixture
@@ -247,6 +249,93 @@ def test_provider_that_would_not_bootstrap_it_is_a_problem_of_the_platform() -> 
         "Platform 'YellowLive' is given to services provider 'Provider', which is a "
         "YellowPlatformServiceProvider."
     )
+
+
+def assembly_classes() -> list[Any]:
+    """Return the classes of assemblies that the release has."""
+    if not PROVIDERS_BOOTSTRAP:
+        return []
+    modules = (importlib.import_module(f"{yellow.__name__}.{name}") for name in ASSEMBLIES)
+    found = {each for module in modules for each in vars(module).values() if is_assembly(each)}
+    return sorted(found, key=lambda each: str(each.__name__))
+
+
+ASSEMBLIES = ("assembly", "aws_assembly")
+
+
+def is_assembly(value: Any) -> bool:
+    base = vars(importlib.import_module(f"{yellow.__name__}.assembly"))["K8sAssemblyFactory"]
+    return isinstance(value, type) and issubclass(value, base) and value is not base
+
+
+def give_assembly(model: Model, kind: Any) -> tuple[Any, Any]:
+    """Return a model's platform and its ecosystem, with an assembly of this class."""
+    eco = model.build()
+    platform: Any = eco.getDataPlatformOrThrow(model.platform)
+    psp, amount = platform.psp, vars(md)["StorageRequirement"]("1G")
+    values = {
+        "name": "Assembly",
+        "namespace": "ns-test",
+        "git_cache_config": psp.yp_assm.git_cache_config,
+        "nfs_server_node": "node",
+        "afHostPortPair": HostPortPair("airflow", 5432),
+        "afDB": psp.mergeStore,
+        "afDBcred": psp.mergeRW_Credential,
+        "aws_account_id": "1" * 12,
+        "airflow_iam_role_arn": "arn:aws:iam::111111111111:role/airflow",
+        **dict.fromkeys(
+            ("afWebserverResourceLimits", "afSchedulerResourceLimits"), limits("1G", 1)
+        ),
+        **dict.fromkeys(("dbStorageNeeds", "mergeDBStorageNeeds", "afDBStorageNeeds"), amount),
+    }
+    names = inspect.signature(kind).parameters
+    psp.yp_assm = kind(**{name: value for name, value in values.items() if name in names})
+    return platform, eco
+
+
+def jobs_of(files: dict[str, str]) -> dict[str, str]:
+    """Return the manifests of Jobs among the files of ring 0."""
+    return {name: text for name, text in files.items() if name.endswith("job.yaml")}
+
+
+def pod_needs(job: str) -> dict[str, Any]:
+    """Return what the pod of a Job gets from elsewhere."""
+    spec = yaml.safe_load(job)["spec"]["template"]["spec"]
+    keys = [
+        each["valueFrom"]["secretKeyRef"]
+        for container in spec["containers"]
+        for each in container["env"]
+        if "valueFrom" in each
+    ]
+    claims = [each.get("persistentVolumeClaim", {}).get("claimName") for each in spec["volumes"]]
+    return {
+        "account": spec.get("serviceAccountName"),
+        "secrets": {(key["name"], key["key"]) for key in keys},
+        "claims": set(filter(None, claims)),
+    }
+
+
+@pytest.mark.parametrize("kind", assembly_classes(), ids=lambda kind: str(kind.__name__))
+def test_jobs_get_what_the_assembly_gives_those_of_the_base_or_it_is_refused(kind: Any) -> None:
+    base = Model(platformClass=YellowDataPlatform, providerClass=YellowPlatformServiceProvider)
+    theirs = jobs_of(bootstrap(*give_assembly(base, kind), 0))
+    platform, eco = give_assembly(Model(), kind)
+    refused = [text for text in problems(eco.lintAndHydrateCaches()) if "assembly" in text]
+
+    if not any("secretsmanager" in job for job in theirs.values()):
+        ours = jobs_of(bootstrap(platform, eco, 0))
+        for name, job in theirs.items():
+            assert pod_needs(ours[name]) == pod_needs(job), name
+        assert refused == []
+        return
+
+    [problem] = refused
+    assert problem.startswith(
+        f"Platform 'YellowLive' cannot use the assembly 'Assembly', a {kind.__name__}, of services "
+        "provider 'Provider': with it, jobs get their logins from AWS Secrets Manager"
+    )
+    with pytest.raises(ValueError, match="Use YellowTwinDatabaseAssembly or"):
+        bootstrap(platform, eco, 0)
 
 
 def test_merge_store_that_is_no_postgresql_is_named() -> None:
