@@ -88,7 +88,7 @@ ifdef DATASURFACE_SRC
 	DATASURFACE_SRC='$(DATASURFACE_SRC)' $(VENVU)/bin/pytest -m scheduler $(WHOLE_PLATFORM)
 	DATASURFACE_SRC='$(DATASURFACE_SRC)' DATASURFACE_PYTHON=$(VENVU)/bin/python \
 		$(VENV2)/bin/pytest -rs $(WHOLE_PLATFORM) tests/plugin/test_own_factory.py \
-		tests/plugin/test_own_infrastructure_dag.py
+		tests/plugin/test_own_infrastructure_dag.py tests/plugin/test_changing_factories.py
 else
 	@echo "Nothing was tested: set DATASURFACE_SRC to a folder that holds a package 'datasurface'."
 endif

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 
 import pytest
+import yaml
 from conftest import Site
+from datasurface_host import SOURCE
 from doc_blocks import ROOT, blocks
 from reading_role import run_reader_file
+from yellow_models import PROVIDERS_BOOTSTRAP
+
+from datasurface.platforms.yellow import YellowDataPlatform
 
 PAGE = ROOT / "docs" / "leaving.md"
-HISTORY_GOES, *EVERYTHING_GOES = (block.text for block in blocks("sql") if block.document == PAGE)
+HISTORY_GOES, _, *EVERYTHING_GOES = (
+    block.text for block in blocks("sql") if block.document == PAGE
+)
 EVERYTHING = """
 SELECT 'table', relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
     AND relkind IN ('r', 'v', 'S')
 UNION ALL SELECT 'function', proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 UNION ALL SELECT 'role', rolname FROM pg_roles WHERE rolname LIKE '%%' || current_database()
 """
-
-pytestmark = pytest.mark.embedded
+#: DataSurface's own tables, which stay.
+THEIRS = {("table", "yellowlive_batch_counter"), ("table", "yellowlive_batch_metrics")}
+if SOURCE is not None:
+    THEIRS.add(("table", "yellowlive_airflow_datatransformer"))
+if PROVIDERS_BOOTSTRAP:
+    THEIRS.add(("table", "provider_factory_dags"))
 
 
 def test_sql_of_the_page_removes_all_that_was_made_but_the_jobs_own_tables(site: Site) -> None:
@@ -32,10 +44,7 @@ def test_sql_of_the_page_removes_all_that_was_made_but_the_jobs_own_tables(site:
     for text in EVERYTHING_GOES:
         site.sql(re.sub(r"\bairflow_reader\b", role, text))
 
-    assert set(site.sql(EVERYTHING)) == {
-        ("table", "yellowlive_batch_counter"),
-        ("table", "yellowlive_batch_metrics"),
-    }
+    assert set(site.sql(EVERYTHING)) == THEIRS
 
 
 def test_table_without_its_history_serves_whoever_writes_it_next(installed: Site) -> None:
@@ -47,10 +56,22 @@ def test_table_without_its_history_serves_whoever_writes_it_next(installed: Site
     installed.sql("DELETE FROM {table}")
 
 
-def test_page_names_all_files_that_ring_0_puts_into_the_dag_folder(site: Site) -> None:
-    pattern = re.compile(r"yellowlive_\w*_dag\w*\.py")
+@pytest.mark.parametrize("others", [{}, {"Plain": YellowDataPlatform}], ids=["alone", "beside"])
+def test_page_names_all_dag_files_and_jobs_of_ring_0(
+    site: Site, others: dict[str, type[YellowDataPlatform]]
+) -> None:
+    site.model.others = others
+    page = PAGE.read_text(encoding="utf-8")
+    [dag_files] = re.findall(r"rm /opt/airflow/dags/(\S+)'", page)
+    [jobs] = re.findall(r"build/YellowLive/(\S+)\)", page)
 
-    files = {name for name in site.bootstrap() if name.endswith(".py")}
+    files = site.bootstrap()
 
-    assert files == {name for name in files if pattern.fullmatch(name)}
-    assert "rm /opt/airflow/dags/yellowlive_*_dag*.py" in PAGE.read_text(encoding="utf-8")
+    stay = {"provider_infrastructure_dag.py"} if others and PROVIDERS_BOOTSTRAP else set()
+    in_airflow = {name for name in files if name.endswith(".py")} - stay
+    assert {name for name in in_airflow if f"`{name}`" not in page} == set(
+        fnmatch.filter(in_airflow, dag_files)
+    )
+    manifests = {name: list(yaml.safe_load_all(files[name])) for name in files if "yaml" in name}
+    made = {name for name, each in manifests.items() if each[0].get("kind") == "Job"}
+    assert made == set(fnmatch.filter(files, jobs))

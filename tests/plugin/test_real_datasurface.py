@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from conftest import Site
 from datasurface_host import SOURCE
-from doc_blocks import ROOT, blocks
 from pytest_mock import MockerFixture
 from transforming import transform
 from yellow_models import PROVIDERS_BOOTSTRAP, SINGLE, Model, Store, bootstrap
@@ -91,30 +90,6 @@ def test_rows_of_the_base_serve_our_factory_file_until_the_merge(site: Site) -> 
 
     assert sorted(dags) == ["yellowlive__Each_x_ingestion", "yellowlive__Store1_ingestion"]
     assert not any("config-error" in dag.tags for dag in dags.values())
-
-
-def history_goes() -> str:
-    """Return the SQL that removes the history of a table and leaves the table."""
-    page = ROOT / "docs" / "leaving.md"
-    return next(block.text for block in blocks("sql") if block.document == page)
-
-
-def test_way_back_to_the_base_gives_it_its_rows_again(site: Site) -> None:
-    transform(site.model, each=EACH)
-    site.bootstrap()
-    site.merge_cleanly()
-    site.model = transform(
-        Model(database=site.database, platformClass=YellowDataPlatform), each=EACH
-    )
-    # What docs/leaving.md removes then.
-    site.sql(history_goes())
-
-    site.merge_cleanly()
-
-    assert sorted(configs(site)) == [*(f"Each_{dataset}" for dataset in EACH), "Store1"]
-    assert site.sql("SELECT workspace_name FROM yellowlive_airflow_datatransformer") == [
-        ("Producer",)
-    ]
 
 
 def test_merge_says_that_the_rows_are_new_where_the_bases_part_fails(
