@@ -262,10 +262,8 @@ def open_csv(table: str) -> Iterator[IO[bytes]]:
 
 
 def create_secrets(demo: Demo) -> None:
-    """Create the Kubernetes Secrets as the secrets documentation of the platforms says."""
-    password = demo.logins["merge_writer"]
-    merge = {"POSTGRES_USER": "merge_writer", "POSTGRES_PASSWORD": password}
-    merge |= {"postgres_USER": "merge_writer", "postgres_PASSWORD": password}
+    """Create the Secrets of the jobs as the platforms' pages say; Airflow runs without pods."""
+    merge = {"POSTGRES_USER": "merge_writer", "POSTGRES_PASSWORD": demo.logins["merge_writer"]}
     source = {"POSTGRES_USER": "source_reader", "POSTGRES_PASSWORD": demo.logins["source_reader"]}
     demo.kube.create_secret(NAMESPACE, "postgres", merge)
     demo.kube.create_secret(NAMESPACE, "nyc-source", source)

@@ -129,6 +129,17 @@ def login_keys(secret: str) -> tuple[str, str]:
     return "POSTGRES_USER", "POSTGRES_PASSWORD"
 
 
+def read_login(credential: str, secret: str) -> dict[str, tuple[str, str]]:
+    """Return Airflow's variables with the login of a merge store, each with its secret and key.
+
+    Args:
+        credential: the name of the merge store's credential in the model.
+        secret: its name in Kubernetes.
+    """
+    names = (f"{credential}_USER", f"{credential}_PASSWORD")
+    return {name: (f"{secret}-airflow-reader", name) for name in names}
+
+
 def login_secret(secret: str, user: str, password: str) -> dict[str, str]:
     """Return what the secret of a login holds."""
     return dict(zip(login_keys(secret), (user, password), strict=True))

@@ -17,8 +17,10 @@ from yellow_dynamic.factory.rules import (
 )
 from yellow_dynamic.factory.secrets import (
     escape_dollar,
+    get_login_names,
     get_model_claim,
     get_model_folder,
+    get_reader_secret,
     role_secret_keys,
 )
 from yellow_dynamic.population import ALLOWED_REMOVALS
@@ -184,8 +186,8 @@ def platform_values(settings: dict[str, Any], airflow: str) -> dict[str, Any]:
         "platform_start": settings["platform_name"],
         "namespace": settings["namespace_name"],
         "airflow": airflow,
-        "credential": settings["postgres_credential_name"],
-        "secret": settings["postgres_credential_secret_name"],
+        "login_names": get_login_names(settings),
+        "reader_secret": get_reader_secret(settings),
         "database": settings["postgres_database"],
         "table": settings["config_table"],
         "history": derive_name(settings["config_table"], HISTORY),
@@ -304,51 +306,3 @@ def cluster_commands(settings: dict[str, Any], unit: Unit) -> dict[str, list[str
         "merge_model": command("merge", "handleModelMerge"),
         "reconcile_views": [*views, unit.views_option, unit.name, *model],
     }
-
-
-# --- The secrets documentation ----------------------------------------------------------------
-
-
-def secrets_section(settings: dict[str, Any]) -> str:
-    """Return the section on the Secrets that Airflow itself needs, in Markdown.
-
-    Args:
-        settings: of a platform, at least its names, its table and its credentials.
-    """
-    credential = settings["postgres_credential_name"]
-    namespace, start = settings["namespace_name"], settings["platform_name"]
-    of_jobs = role_secret_keys("postgres", settings)
-    of_airflow = [f"{credential}_{part}" for part in of_jobs]
-    keys = list(dict.fromkeys([*of_jobs.values(), *of_airflow]))
-    reads = (
-        f"They may be the login of the role in `{start}-airflow-reader.sql`, which only reads. The "
-        "jobs' pods use the other two keys. Create the secret with all four:\n\n"
-        if len(keys) == len([*of_jobs, *of_airflow])
-        else "The jobs' pods use the same two keys. For the role in "
-        f"`{start}-airflow-reader.sql`, which only reads, name a secret of its own in those files. "
-        "Create the secret:\n\n"
-    )
-    text = (
-        "\n## Airflow's access to the configuration table\n\n"
-        f"The factory file of {settings['original_platform_name']} reads the table "
-        f"`{settings['config_table']}`. Airflow's "
-        f"scheduler, DAG processor and workers need `{credential}_USER` and "
-        f"`{credential}_PASSWORD` in their environment; ring 0 wrote what hands them over, as "
-        f"`{start}-airflow-values.yaml` for Airflow's Helm chart and as "
-        f"`{start}-airflow-patch.yaml`. {reads}"
-        + kubectl_command(settings["postgres_credential_secret_name"], namespace, keys)
-    )
-    if secret := settings.get("slack_credential_secret_name"):
-        slack_keys = list(role_secret_keys("slack", settings).values())
-        text += "\n## Slack\n\n" + kubectl_command(secret, namespace, slack_keys)
-    return text
-
-
-def kubectl_command(secret: str, namespace: str, keys: list[str]) -> str:
-    """Return the command that creates a Secret with these keys, as a block of Markdown."""
-    literals = " \\\n".join(f"  --from-literal={key}=<value>" for key in keys)
-    return (
-        "```bash\n"
-        f"kubectl create secret generic {secret} --namespace {namespace} \\\n{literals}\n"
-        "```\n"
-    )

@@ -62,12 +62,8 @@ def deployable_settings(dp: DynamicPlatform, eco: Ecosystem) -> dict[str, Any]:
 
 
 def secrets_settings(dp: DynamicPlatform) -> dict[str, Any]:
-    """Return the settings that the secrets documentation needs; they need no repository."""
-    return {
-        **platform_names(dp),
-        "config_table": dp.getPhysDAGTableName(),
-        **add_credential_names(cluster_config(dp)),
-    }
+    """Return the settings that the page on Secrets needs; they need no repository."""
+    return {**platform_names(dp), **add_credential_names(cluster_config(dp))}
 
 
 def common_config(dp: DynamicPlatform, eco: Ecosystem) -> dict[str, Any]:

@@ -49,7 +49,6 @@ from yellow_dynamic.deployment import (
     advise_shards,
     cluster_files,
     render_factory_files,
-    secrets_section,
     suitable_shards,
 )
 from yellow_dynamic.factory.keys import KEYS
@@ -93,6 +92,7 @@ from yellow_dynamic.population import (
 )
 from yellow_dynamic.rendering import render_factory
 from yellow_dynamic.run_settings import RunSettings
+from yellow_dynamic.secrets_page import secrets_page
 from yellow_dynamic.stream_configs import config_rows, stream_configs
 
 log = logging.getLogger(__name__)
@@ -479,9 +479,14 @@ class YellowDynamicGraphHandler(YellowGraphHandler):
         """Do nothing: the rows that are already written include the transformers."""
 
     def generateSecretsDocumentation(self, eco: Ecosystem, issueTree: ValidationTree) -> str:
-        """Return the base's secrets documentation with a section on Airflow's own Secrets."""
-        text = super().generateSecretsDocumentation(eco, issueTree)
-        return text + secrets_section(secrets_settings(self.dp))
+        """Return a page on the Secrets that pods, Jobs and Airflow read, instead of the base's.
+
+        On DataSurface 0.0.56 and 0.0.57 that of the base has keys that no pod reads.
+        """
+        # It has the problems of the configs already.
+        del issueTree
+        configs = stream_configs(self.dp, self.graph, ValidationTree(eco))
+        return secrets_page(secrets_settings(self.dp), configs)
 
 
 # --- The merge --------------------------------------------------------------------------------

@@ -45,9 +45,9 @@ def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKube]:
     (programs / "airflow").chmod(0o755)
     with LocalKube(folder / "state", {IMAGE: programs}, {}) as kube:
         login = login_secret("postgres", "u", "planted-secret-6")
-        kube.create_secret(
-            NAMESPACE, "postgres", {"postgres_USER": "u", "postgres_PASSWORD": "p", **login}
-        )
+        reader = {"postgres_USER": "u", "postgres_PASSWORD": "planted-secret-6"}
+        kube.create_secret(NAMESPACE, "postgres", login)
+        kube.create_secret(NAMESPACE, "postgres-airflow-reader", reader)
         kube.create_secret(NAMESPACE, "git", {"token": "planted-secret-6"})
         yield kube
 
@@ -75,7 +75,7 @@ def pod(component: str, **changes: Any) -> dict[str, Any]:
         "image": IMAGE,
         "command": ["airflow"],
         "env": [{"name": "AIRFLOW_HOME", "value": "/opt/airflow"}],
-        "envFrom": [{"secretRef": {"name": "postgres"}}],
+        "envFrom": [{"secretRef": {"name": "postgres-airflow-reader"}}],
         "volumeMounts": [{"name": "dags", "mountPath": "/opt/airflow/dags"}],
         **changes,
     }
@@ -197,11 +197,34 @@ def test_pod_without_login_address_or_file_fails_with_the_command(
         assert str(merged.factory) in found[f"{name} has the factory file mounted"]["detail"]
 
 
+def test_secret_of_the_login_is_made_before_a_pod_refers_to_it(
+    merged: Operator, core: CoreV1Api
+) -> None:
+    core.delete_namespaced_secret("postgres-airflow-reader", NAMESPACE)
+    core.create_namespaced_pod(NAMESPACE, pod("scheduler", envFrom=[]))
+
+    login = failed(merged)["pod airflow-scheduler-7d9f-x1 has the login"]
+
+    assert login["detail"] == (
+        "it lacks postgres_USER, postgres_PASSWORD; secret postgres-airflow-reader in ns-test: "
+        "it is not there"
+    )
+    create, _, patch = login["fix"].partition(" && ")
+    assert create == (
+        "kubectl create secret generic postgres-airflow-reader -n ns-test "
+        "--from-literal=postgres_USER=... --from-literal=postgres_PASSWORD=..."
+    )
+    [container] = json.loads(patch.split("'")[1])["spec"]["template"]["spec"]["containers"]
+    assert {each["valueFrom"]["secretKeyRef"]["name"] for each in container["env"]} == {
+        "postgres-airflow-reader"
+    }
+
+
 def test_address_may_be_in_the_variables_or_in_the_factory_file_alone(
     merged: Operator, core: CoreV1Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = {"name": "DATASURFACE_POSTGRES_HOST", "value": "pooler.example.org"}
-    from_secret = {"secretKeyRef": {"name": "postgres", "key": "postgres_USER"}}
+    from_secret = {"secretKeyRef": {"name": "postgres-airflow-reader", "key": "postgres_USER"}}
     database = {"name": "DATASURFACE_POSTGRES_DATABASE", "valueFrom": from_secret}
     core.create_namespaced_pod(NAMESPACE, pod("scheduler", env=[host, database]))
     core.create_namespaced_pod(NAMESPACE, pod("dag-processor"))

@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from deployment_files import KUBERNETES_VERSIONS, Manifest, deployment, deployment_of, login, one
-from yellow_models import Model, login_keys
+from yellow_models import Model, login_keys, read_login
 
 JOBS = (
     "-bootstrap-job.yaml",
@@ -20,9 +20,7 @@ JOBS = (
     "_model_merge_job.yaml",
     "_reconcile_views_job.yaml",
 )
-READS = {"postgres_USER": ("postgres", "postgres_USER")} | {
-    "postgres_PASSWORD": ("postgres", "postgres_PASSWORD")
-}
+READS = read_login("postgres", "postgres")
 MODELS = {
     "plain": Model(),
     "no model cache": Model(providerArguments={"git_cache_enabled": False}),
@@ -33,7 +31,7 @@ MODELS = {
         branch="release/1_x $(git_TOKEN)",
         providerArguments={"airflowName": "Air_Flow"},
     ),
-    "long names": Model(platform="x" * 128, postgresCredential="y" * 200),
+    "long names": Model(platform="x" * 128, postgresCredential="y" * 238),
 }
 HOSTILE = 'x"\n---\nkind: ClusterRole\n# {{ 1 }} ${HOME} : &a *a !!python/name:os.system\x00\u2028'
 
@@ -154,7 +152,7 @@ def test_kubectl_merges_the_patch_without_losing_anything(tmp_path: Path) -> Non
         assert {"name": "dags", "emptyDir": {}} in spec["volumes"]
 
 
-def test_airflow_gets_the_readers_login_and_nothing_else_of_the_secret() -> None:
+def test_airflow_gets_the_readers_login_from_a_secret_that_no_job_reads() -> None:
     files = deployment_of(Model())
     patches = list(yaml.safe_load_all(files["-airflow-patch.yaml"]))
     containers = [patch["spec"]["template"]["spec"]["containers"][0] for patch in patches]
@@ -162,15 +160,23 @@ def test_airflow_gets_the_readers_login_and_nothing_else_of_the_secret() -> None
     for container in [*one(files["-airflow-values.yaml"]).values(), *containers]:
         assert login(container) == READS
         assert "envFrom" not in container
+    for name in JOBS:
+        assert "postgres-airflow-reader" not in files[name]
+    comment = files["-airflow-reader.sql"].partition("\n\n")[0]
+    assert {"postgres-airflow-reader,", "postgres_USER", "postgres_PASSWORD."} <= {*comment.split()}
+
+
+def test_longest_secret_of_airflow_is_one_that_kubernetes_takes() -> None:
+    values = one(deployment_of(MODELS["long names"])["-airflow-values.yaml"])
+
+    assert {len(secret) for secret, _ in login(values["workers"]).values()} == {253}
 
 
 def test_variables_carry_the_credentials_own_name_and_secrets_the_kubernetes_one() -> None:
     files = deployment_of(MODELS["awkward names"])
 
-    assert login(one(files["-airflow-values.yaml"])["workers"]) == {
-        "Merge_Cred_USER": ("merge-cred", "Merge_Cred_USER"),
-        "Merge_Cred_PASSWORD": ("merge-cred", "Merge_Cred_PASSWORD"),
-    }
+    reads = read_login("Merge_Cred", "merge-cred")
+    assert login(one(files["-airflow-values.yaml"])["workers"]) == reads
     [container] = one(files["_model_merge_job.yaml"])["spec"]["template"]["spec"]["containers"]
     assert login(container) == {
         "Merge_Cred_USER": ("merge-cred", login_keys("merge-cred")[0]),
@@ -244,6 +250,8 @@ def test_name_in_the_commands_arrives_as_it_is_or_is_refused(name: str) -> None:
         {"postgresCredential": "1\nx"},
         {"gitCredential": "{{ x }}"},
         {"gitCredential": "Postgres"},
+        # The secret of Airflow's login has a longer name.
+        {"postgresCredential": "y" * 239},
     ],
 )
 def test_name_that_kubernetes_refuses_is_refused_before_anything_is_rendered(

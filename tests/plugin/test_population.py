@@ -17,7 +17,7 @@ import pytest
 from conftest import Site, problems
 from pytest_mock import MockerFixture
 from sqlalchemy.exc import OperationalError, ProgrammingError
-from yellow_models import MULTI, SINGLE, Store, change_provider, live_repository, login_keys
+from yellow_models import MULTI, SINGLE, Store, change_provider, live_repository
 
 import yellow_dynamic
 from datasurface.md import (
@@ -495,14 +495,6 @@ def test_passwords_with_any_characters_work(installed: Site) -> None:
     assert problems(populate(installed.model.graph(installed.folder))) == []
 
     assert installed.sql("SELECT stream_key FROM {table}") == [("New",)]
-
-
-def test_secrets_documentation_says_what_airflow_needs(installed: Site) -> None:
-    text = installed.merge_cleanly()["YellowLive-secrets.md"]
-
-    for key in (*login_keys("postgres"), "postgres_USER", "postgres_PASSWORD"):
-        assert f"--from-literal={key}=" in text
-    assert installed.postgres.password not in text
 
 
 def test_no_secret_reaches_a_row(installed: Site) -> None:

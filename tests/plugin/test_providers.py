@@ -500,17 +500,6 @@ def test_jobs_have_the_cache_the_images_and_the_secrets_of_the_release(site: Sit
     assert "absolute" in str(job.weight_rule).lower()
 
 
-def test_page_on_secrets_names_the_keys_that_jobs_and_airflow_share(site: Site) -> None:
-    site.bootstrap()
-
-    page = site.merge_cleanly()["YellowLive-secrets.md"]
-
-    own = page[page.index("## Airflow's access") :]
-    assert own.count("--from-literal") == 2
-    assert "--from-literal=postgres_PASSWORD=<value>" in own
-    assert "use the same two keys" in own
-
-
 def test_platforms_of_two_providers_are_told_apart_by_their_names_in_kubernetes() -> None:
     eco = Model().build()
     other: Any = Model(platform="YELLOWLIVE", provider="Other").buildPlatform()

@@ -19,6 +19,7 @@ from yellow_dynamic.command.printing import print_line, printable
 from yellow_dynamic.deployment import command_options
 from yellow_dynamic.factory.causes import Cause, classify_error
 from yellow_dynamic.factory.rules import ACTIVE, DISABLED, factory_file_name
+from yellow_dynamic.factory.secrets import get_reader_secret
 from yellow_dynamic.factory.version import can_serve
 from yellow_dynamic.merge_store import config_table, find_config_column
 from yellow_dynamic.monitoring import OperationError, airflow_python
@@ -454,7 +455,8 @@ class Checks:
         host, port, database = installation.address
         psql = f"psql -h {host} -p {port} -d {database} -c"
         login = (
-            "give Airflow the login: kubectl patch deployment airflow-scheduler -p "
+            f"give Airflow the login of secret {get_reader_secret(installation.settings)}: "
+            "kubectl patch deployment airflow-scheduler -p "
             f"'{login_patch('scheduler', installation)}'"
         )
         remedies = {
@@ -471,8 +473,8 @@ class Checks:
 
 
 def login_patch(container: str, installation: Installation) -> str:
-    """Return the patch that gives a container the merge store's login from its secret."""
-    secret = installation.settings["postgres_credential_secret_name"]
+    """Return the patch that gives a container the login by which Airflow reads the table."""
+    secret = get_reader_secret(installation.settings)
     variables = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
         for name in installation.login_names

@@ -13,11 +13,11 @@ from kubernetes.client import ApiException, CoreV1Api
 from urllib3.exceptions import HTTPError
 
 from yellow_dynamic.command.checks import Check, login_patch
-from yellow_dynamic.factory.keys import KEYS
-from yellow_dynamic.factory.secrets import get_secret_keys
+from yellow_dynamic.factory.secrets import get_reader_secret
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.installation import Installation
 from yellow_dynamic.monitoring.rows import StreamRow
+from yellow_dynamic.secrets_page import list_secrets
 
 DEFAULT_DAG_FOLDER = "/opt/airflow/dags"
 
@@ -133,11 +133,9 @@ def wanted_secrets(
     wanted: dict[tuple[str, str], set[str]] = {}
     for settings in (installation.settings, *(row.config for row in rows)):
         namespace = settings.get("namespace_name", installation.settings["namespace_name"])
-        for key, rule in KEYS.items():
-            name = settings.get(key)
-            if "secretKeys" in rule and isinstance(name, str) and isinstance(namespace, str):
-                keys = get_secret_keys(key, {**installation.settings, **settings})
-                wanted.setdefault((namespace, name), set()).update(keys.values())
+        for _, name, keys in list_secrets(installation.settings, settings):
+            if isinstance(name, str) and isinstance(namespace, str):
+                wanted.setdefault((namespace, name), set()).update(keys)
     return wanted
 
 
@@ -161,18 +159,30 @@ def pod_checks(
 ) -> Iterator[Check]:
     """Yield what one pod of Airflow needs: the login, the address and the file."""
     container = main_container(pod, component)
-    names = variables(cluster, container)
     workload, title = workload_name(pod), f"pod {pod.metadata.name}"
-    missing = [name for name in installation.login_names if name not in names]
-    patch = login_patch(container.name, installation)
-    yield Check(
-        f"{title} has the login",
-        not missing,
-        f"it lacks {', '.join(missing)}" if missing else " and ".join(installation.login_names),
-        f"kubectl patch {workload} -n {cluster.namespace} -p '{patch}'" if missing else "",
-    )
+    yield login_check(cluster, installation, title, workload, container)
     yield address_check(cluster, installation, title, workload, container)
     yield file_check(cluster, installation, title, pod, container)
+
+
+def login_check(
+    cluster: Cluster, installation: Installation, title: str, workload: str, container: Any
+) -> Check:
+    """Return the check that the container has the login by which Airflow reads the table."""
+    name, wanted = f"{title} has the login", installation.login_names
+    given = variables(cluster, container)
+    missing = [variable for variable in wanted if variable not in given]
+    if not missing:
+        return Check(name, True, " and ".join(wanted))
+    detail = f"it lacks {', '.join(missing)}"
+    patch = login_patch(container.name, installation)
+    fix = f"kubectl patch {workload} -n {cluster.namespace} -p '{patch}'"
+    # A pod that refers to a secret which is not there does not start.
+    reader = get_reader_secret(installation.settings)
+    secret = secret_check(cluster, cluster.namespace, reader, wanted)
+    if not secret.passed:
+        detail, fix = f"{detail}; {secret.name}: {secret.detail}", f"{secret.fix} && {fix}"
+    return Check(name, False, detail, fix)
 
 
 def address_check(

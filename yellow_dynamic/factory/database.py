@@ -20,7 +20,6 @@ from yellow_dynamic.factory.causes import (
     add_schemas,
     classify_error,
 )
-from yellow_dynamic.factory.keys import KEYS
 from yellow_dynamic.factory.logs import log, one_line
 from yellow_dynamic.factory.platform import Platform
 from yellow_dynamic.factory.rules import (
@@ -33,6 +32,7 @@ from yellow_dynamic.factory.rules import (
     derive_name,
     is_disabled,
 )
+from yellow_dynamic.factory.secrets import get_login_names, get_reader_secret
 
 CONNECT_TIMEOUT_SECONDS = 5
 QUERY_TIMEOUT_SECONDS = 5
@@ -165,15 +165,13 @@ def run_with_deadline(platform: Platform, what: str, query: Callable[[str, str],
 
 def read_login(platform: Platform, what: str) -> tuple[str, str]:
     """Return user and password from the environment, or raise TableUnreadableError."""
-    credential = platform.settings["postgres_credential_name"]
-    parts = KEYS["postgres_credential_secret_name"]["secretKeys"]
-    user, password = (encodable(os.environ.get(f"{credential}_{part}", "")) for part in parts)
+    names = get_login_names(platform.settings)
+    user, password = (encodable(os.environ.get(name, "")) for name in names)
     if not (user and password):
         raise TableUnreadableError(
-            f"{what} cannot be read: the environment variables {credential}_USER and "
-            f"{credential}_PASSWORD are not both set. Give them to Airflow's scheduler, DAG "
-            f"processor and workers from the secret "
-            f"{platform.settings['postgres_credential_secret_name']!r}.",
+            f"{what} cannot be read: the environment variables {' and '.join(names)} are not both "
+            "set. Give them to Airflow's scheduler, DAG processor and workers from the secret "
+            f"{get_reader_secret(platform.settings)!r}.",
             Cause.NO_LOGIN,
         )
     return user, password

@@ -50,6 +50,23 @@ def role_secret_keys(role: str, settings: dict[str, Any]) -> dict[str, str]:
     return get_secret_keys(f"{role}_credential_secret_name", settings)
 
 
+def get_reader_secret(settings: dict[str, Any]) -> str:
+    """Return the name of the secret with the login by which Airflow reads a platform's table.
+
+    It is not that of the merge store, which has the login of the merge and the jobs.
+    """
+    return f"{settings['postgres_credential_secret_name']}-airflow-reader"
+
+
+def get_login_names(settings: dict[str, Any]) -> list[str]:
+    """Return the environment variables with the login of the merge store, user and password.
+
+    The secret by which Airflow gets them has them as its keys.
+    """
+    parts = KEYS["postgres_credential_secret_name"]["secretKeys"]
+    return [f"{settings['postgres_credential_name']}_{part}" for part in parts]
+
+
 def escape_dollar(value: str) -> str:
     """Return a value as Kubernetes must be given it, which expands `$(VARIABLE)`, secrets too."""
     return value.replace("$", "$$")

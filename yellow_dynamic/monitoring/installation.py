@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from yellow_dynamic import history
 from yellow_dynamic.factory.database import encodable
 from yellow_dynamic.factory.rules import build_dag_id, factory_file_name, parse_dag_id
-from yellow_dynamic.factory.secrets import role_secret_keys
+from yellow_dynamic.factory.secrets import get_login_names
 from yellow_dynamic.merge_store import store_url, table_transaction
 from yellow_dynamic.monitoring import OperationError, airflow_python
 from yellow_dynamic.monitoring.in_airflow import FactoryFile, LoadedFactory
@@ -77,8 +77,7 @@ class Installation:
     @property
     def login_names(self) -> list[str]:
         """The environment variables with the login of the merge store."""
-        credential = self.settings["postgres_credential_name"]
-        return [f"{credential}_{part}" for part in role_secret_keys("postgres", self.settings)]
+        return get_login_names(self.settings)
 
     @property
     def address(self) -> tuple[str, int, str]:
