@@ -91,6 +91,7 @@ class Store:
     consistency: IngestionConsistencyType = MULTI
     trigger: StepTrigger | None = field(default_factory=lambda: EVERY_MINUTE)
     credential: str = "postgres"
+    credentialType: CredentialType = CredentialType.USER_PASSWORD
     source: str = "source"
     kafka: bool = False
     #: The column whose highest value tells what is new; DataSurface 0.0.56 and 0.0.57.
@@ -105,7 +106,7 @@ class Store:
         )
 
     def _ingestion(self) -> Any:
-        credential = Credential(self.credential, CredentialType.USER_PASSWORD)
+        credential = Credential(self.credential, self.credentialType)
         given = [part for part in (self.trigger, self.consistency, credential) if part is not None]
         if self.kafka:
             brokers = HostPortPairList([HostPortPair("kafka.ns-test.svc.cluster.local", 9092)])

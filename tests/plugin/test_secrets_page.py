@@ -24,10 +24,10 @@ def token(name: str) -> Credential:
     return Credential(name, CredentialType.API_TOKEN)
 
 
-def with_transformer(credential: str) -> Model:
-    """Return a model with a transformer whose code has a credential of this name."""
+def with_transformer(credential: Credential) -> Model:
+    """Return a model with a transformer whose code has this credential."""
     # DataSurface 0.0.57 cannot merge a store of two datasets that are ingested one by one.
-    return transform(Model(), credential=token(credential), each=["x"])
+    return transform(Model(), credential=credential, each=["x"])
 
 
 MODELS = {
@@ -42,17 +42,22 @@ MODELS = {
         gitCredential="Git_Cred",
         platformArguments={"slackCredential": token("Slack_Cred"), "slackChannel": "#alerts"},
     ),
-    "a transformer with a credential of its own": with_transformer("Code_Token"),
-    "a transformer with the credential of the model": with_transformer("git"),
+    "a transformer with a credential of its own": with_transformer(token("Code_Token")),
+    "a transformer with the credential of the model": with_transformer(token("git")),
     "a source with the secret of Airflow": Model(
         stores=[Store("Store1", credential="postgres_airflow_reader")]
     ),
 }
-# A real DataSurface cannot merge Kafka, and the embedded one refuses a name with two types.
 if SOURCE is None:
+    # A real DataSurface cannot merge Kafka.
     MODELS["Kafka"] = Model(stores=[Store("Topic", ["events"], SINGLE, kafka=True)])
 else:
+    # The embedded one refuses these. The jobs read a login, whatever type the credential has.
     MODELS["a login and a token"] = Model(stores=[Store("Store1", credential="git")])
+    for kind in (CredentialType.API_TOKEN, CredentialType.API_KEY_PAIR):
+        MODELS[f"a source with an {kind.name}"] = Model(
+            stores=[Store("Store1", credential="source", credentialType=kind)]
+        )
 
 
 def commands(page: str) -> Iterator[list[str]]:
