@@ -24,7 +24,7 @@ UPSTREAM_TESTS := tests/units tests/plugin tests/history tests/factory tests/mon
 	tests/deployment tests/examples tests/docs tests/reliability tests/page
 # A real scheduler runs all DAGs of a platform with DataSurface's own jobs.
 WHOLE_PLATFORM := tests/scheduler/test_whole_platform.py
-# What DataSurface 0.0.35 to 0.0.57 pin; SQLALCHEMY='sqlalchemy>=2.1' tests with the newest.
+# What DataSurface 0.0.36 to 0.0.57 pin; SQLALCHEMY='sqlalchemy>=2.1' tests with the newest.
 SQLALCHEMY ?= sqlalchemy==2.0.41
 # What DataSurface's own factory file imports, which the tests compare with ours.
 OWN_FACTORY_NEEDS := apache-airflow-providers-postgres

@@ -59,7 +59,7 @@ NEEDED_BYTES = 2 * 1024**3
 
 NAMESPACE = "ns-nycflights"
 MODEL_CLAIM = "nycflights-git-model-cache"
-IMAGE = "datasurface/datasurface:latest"
+IMAGE = "registry.example.org/datasurface:1"
 SOURCE = "nycflights"
 MERGE = "nyc_merge"
 LOGIN = FOLDER / "login"

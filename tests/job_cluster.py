@@ -15,8 +15,8 @@ from datasurface_host import PYTHON, python_path
 from deployment_files import Manifest, pods_of
 from kubernetes import client, config
 from merge_command import TESTS
-from pod_runs import IMAGE, NAMESPACE
-from yellow_models import login_secret
+from pod_runs import NAMESPACE
+from yellow_models import IMAGE, login_secret
 
 from one_machine import LocalKube, NotYetError, Postgres, wait_until
 

@@ -18,7 +18,6 @@ from kubernetes.watch import Watch
 
 from one_machine import LocalKube
 
-IMAGE = "datasurface/datasurface:latest"
 #: The operator reads a kubeconfig even where it only builds a pod.
 NO_CLUSTER = """
 apiVersion: v1

@@ -44,6 +44,7 @@ SECTIONS = {
     "Bootstrap, the merge and its model": (
         "plugin.py",
         "datasurface_adapter.py",
+        "releases.py",
         "notifications.py",
         "run_settings.py",
         "stream_configs.py",

@@ -76,6 +76,8 @@ SQL_KIND = "sql_source" if PROVIDERS_BOOTSTRAP else "sql_snapshot"
 #: The keys of RunSettings that DataSurface's own part of a model gives each row.
 HINTED: set[str] = {"resources", "priority_weight"} if PROVIDERS_BOOTSTRAP else set()
 HOST = "pg-data.ns-test.svc.cluster.local"
+#: The image of the jobs, which has yellow_dynamic.
+IMAGE = "registry.example.org/datasurface:1"
 PLACE = {LocationKey("MyCorp:NY_1")}
 SINGLE = IngestionConsistencyType.SINGLE_DATASET
 MULTI = IngestionConsistencyType.MULTI_DATASET
@@ -329,7 +331,7 @@ class Model:
                 locations=PLACE,
                 databaseName=self.database,
             ),
-            **arguments,
+            **{"datasurfaceDockerImage": IMAGE, **arguments},
         )
 
     def _platform(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any, Protocol
 
 from datasurface.md import (
@@ -19,10 +18,10 @@ from datasurface.md import (
     SQLSnapshotIngestion,
 )
 from datasurface.platforms.yellow import YellowDataPlatform
-from yellow_dynamic import __version__
 from yellow_dynamic.deployment import Unit
 from yellow_dynamic.factory.rules import TRANSFORMER
 from yellow_dynamic.notifications import EMail, SlackWebhook
+from yellow_dynamic.releases import unsupported_release
 from yellow_dynamic.run_settings import RunSettings
 
 
@@ -48,7 +47,7 @@ class DynamicPlatform(Protocol):
 
 
 class PlatformAdapter:
-    """DataSurface 0.0.35 to 0.0.38, where each platform is bootstrapped and merged by itself."""
+    """DataSurface 0.0.36 to 0.0.38, where each platform is bootstrapped and merged by itself."""
 
     #: Whether the services provider bootstraps and merges its platforms.
     provider_bootstraps = False
@@ -255,21 +254,10 @@ def select_adapter() -> PlatformAdapter:
         YellowDataPlatform, "getFactoryDAGTable"
     ):
         return PlatformAdapter()
-    raise ImportError(
-        f"yellow_dynamic {__version__} supports DataSurface 0.0.35 to 0.0.38 (up to 29 July 2025), "
-        f"0.0.56 and 0.0.57. The DataSurface installed here, {installed_release()}, is one between "
-        "these, whose infrastructure DAG builds the ingestion DAGs itself, which would define "
-        "each of them twice. Install DataSurface 0.0.57; until then, keep YellowDataPlatform in "
-        "the model. docs/compatibility.md of yellow_dynamic says more."
+    raise unsupported_release(
+        "is one between these, whose infrastructure DAG builds the ingestion DAGs itself, which "
+        "would define each of them twice"
     )
-
-
-def installed_release() -> str:
-    """Return the release of the installed DataSurface, if its metadata has one."""
-    try:
-        return metadata.version("datasurface")
-    except metadata.PackageNotFoundError:
-        return "of an unknown release"
 
 
 #: The adapter of the installed release.

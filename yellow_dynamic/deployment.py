@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,9 @@ from yellow_dynamic.population import ALLOWED_REMOVALS
 from yellow_dynamic.rendering import FROM_PACKAGE, render, render_factory, render_infrastructure
 
 log = logging.getLogger(__name__)
+
+#: DataSurface's own image, the default of its services providers, without its tag.
+DATASURFACE_IMAGE = "datasurface/datasurface"
 
 #: The settings that name the two tables in which DataSurface's jobs keep a platform's batches.
 BATCH_TABLES = ("batch_counter_table", "batch_metrics_table")
@@ -132,6 +136,33 @@ def advise_shards(platform: str, shards: int, streams: int | None) -> None:
         suitable,
         STREAMS_PER_SHARD,
     )
+
+
+# --- The image of the pods --------------------------------------------------------------------
+
+
+def is_datasurface_image(image: str) -> bool:
+    """Return whether an image is DataSurface's own, which does not have yellow_dynamic."""
+    name = re.sub(r"(:[^/:@]*)?(@.*)?$", "", image)
+    return name.removeprefix("docker.io/") == DATASURFACE_IMAGE
+
+
+def warn_datasurface_image(provider: str, image: str) -> None:
+    """Log a warning if a services provider's image is DataSurface's own.
+
+    Args:
+        provider: the services provider's name in the model.
+        image: its datasurfaceDockerImage.
+    """
+    if is_datasurface_image(image):
+        log.warning(
+            "Services provider %r runs all Jobs and pods in %r, DataSurface's own image, which "
+            'does not have yellow_dynamic: each fails with "Failed to load ecosystem". Build an '
+            "image with docker/datasurface.Dockerfile, and name it in the model as "
+            "datasurfaceDockerImage of the services provider.",
+            provider,
+            image,
+        )
 
 
 # --- The files for a cluster ------------------------------------------------------------------

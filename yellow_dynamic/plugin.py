@@ -20,6 +20,8 @@ import sqlalchemy
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
+from yellow_dynamic.releases import unsupported_release
+
 try:
     from datasurface.md import (
         Credential,
@@ -34,12 +36,15 @@ try:
     from datasurface.md.lint import ObjectWrongType, ProblemSeverity
     from datasurface.platforms.yellow import YellowDataPlatform, YellowPlatformServiceProvider
     from datasurface.platforms.yellow.yellow_dp import YellowGraphHandler
-except ModuleNotFoundError as error:
+except ImportError as error:
     if (error.name or "").partition(".")[0] != "datasurface":
         raise
+    if not isinstance(error, ModuleNotFoundError):
+        # Such as 0.0.35, which has no services provider.
+        raise unsupported_release(f"lacks what the plugin needs ({error})") from None
     raise ImportError(
         "yellow_dynamic is a plugin of DataSurface, and the package 'datasurface' with the Yellow "
-        f"platform is not installed here ({error}). Install DataSurface 0.0.35 to 0.0.38, 0.0.56 "
+        f"platform is not installed here ({error}). Install DataSurface 0.0.36 to 0.0.38, 0.0.56 "
         "or 0.0.57 as your vendor ships it; its container image has it. To try yellow_dynamic on "
         "one machine without it, install the stand-in from its source: pip install ./embedded"
     ) from None
@@ -50,6 +55,7 @@ from yellow_dynamic.deployment import (
     cluster_files,
     render_factory_files,
     suitable_shards,
+    warn_datasurface_image,
 )
 from yellow_dynamic.factory.keys import KEYS
 from yellow_dynamic.factory.rules import value_problem
@@ -355,10 +361,16 @@ class YellowDynamicPlatformServiceProvider(YellowPlatformServiceProvider):
     """A YellowPlatformServiceProvider that bootstraps and merges dynamic platforms.
 
     With DataSurface 0.0.56 and 0.0.57 it does so for all of its dynamic platforms, and leaves its
-    other platforms to the base. With 0.0.35 to 0.0.38 it behaves as the base class.
+    other platforms to the base. With 0.0.36 to 0.0.38 it behaves as the base class.
     """
 
     dataPlatforms: dict[str, Any]
+
+    def lint(self, eco: Ecosystem, tree: ValidationTree) -> None:
+        """Add the provider's problems to the tree: the base's, and that no platform is dynamic."""
+        super().lint(eco, tree)
+        if idle := find_idle_provider(self, eco):
+            tree.addProblem(idle, ProblemSeverity.WARNING)
 
     def generateBootstrapArtifacts(self, eco: Ecosystem, ringLevel: int) -> dict[str, str]:
         """Render the files of the provider and its platforms (ring 0) or create tables (ring 1).
@@ -373,6 +385,8 @@ class YellowDynamicPlatformServiceProvider(YellowPlatformServiceProvider):
             sqlalchemy.exc.SQLAlchemyError: as for YellowDynamicDataPlatform.
         """
         dynamic = dynamic_platforms(self)
+        if idle := find_idle_provider(self, eco):
+            log.warning("%s", idle)
         if ringLevel == 1:
             for dp in dynamic:
                 create_tables(dp, eco)
@@ -388,6 +402,8 @@ class YellowDynamicPlatformServiceProvider(YellowPlatformServiceProvider):
             MergeError: a platform has no dataset group, so nothing was merged; or as for the
                 graph handler of a dynamic platform.
         """
+        if note := find_idle_provider(self, eco):
+            log.warning("%s", note)
         roots = EcosystemPipelineGraph(eco).roots
         if idle := [name for name in self.dataPlatforms if name not in roots]:
             raise MergeError(
@@ -411,6 +427,19 @@ class YellowDynamicPlatformServiceProvider(YellowPlatformServiceProvider):
 def dynamic_platforms(psp: Any) -> list[YellowDynamicDataPlatform]:
     """Return the dynamic ones among a services provider's platforms."""
     return [dp for dp in psp.dataPlatforms.values() if isinstance(dp, YellowDynamicDataPlatform)]
+
+
+def find_idle_provider(psp: Any, eco: Ecosystem) -> str | None:
+    """Return that none of a services provider's platforms is dynamic, or None if one is."""
+    served = [dp for dp in DATASURFACE.platforms(eco) if getattr(dp, "psp", None) is psp]
+    if not served or any(isinstance(dp, YellowDynamicDataPlatform) for dp in served):
+        return None
+    names = ", ".join(f"{dp.name!r} is a {type(dp).__name__}" for dp in served)
+    return (
+        f"Services provider {psp.name!r} is a {type(psp).__name__}, but none of its platforms is "
+        f"dynamic: {names}. DataSurface's own files build their DAGs. To build them from a table, "
+        "make each platform a YellowDynamicDataPlatform."
+    )
 
 
 # --- The graph handler ------------------------------------------------------------------------
@@ -594,6 +623,8 @@ def bootstrap_files(platforms: list[YellowDynamicDataPlatform], eco: Ecosystem) 
             raise ValueError(problem)
         files |= render_factory_files(platform_settings(dp, eco))
         advise_shards(dp.name, dp.factoryShards, count_streams(dp, eco))
+    psp = platforms[0].psp
+    warn_datasurface_image(psp.name, psp.datasurfaceDockerImage)
     return files | deployment_files(platforms, eco)
 
 

@@ -1,6 +1,6 @@
 """A small stand-in for DataSurface: its model classes, and its Yellow platform.
 
-It takes models written for DataSurface 0.0.35 to 0.0.38 (up to 29 July 2025), and does for them
+It takes models written for DataSurface 0.0.36 to 0.0.38, and does for them
 what one machine needs: lint, both rings of the bootstrap, the merge, and the ingestion job for
 snapshots of PostgreSQL databases, with transformers and the views that they read.
 

@@ -45,6 +45,8 @@ from yellow_dynamic import YellowDynamicDataPlatform
 NAMESPACE = "ns-kub-pg-test"
 LOCATIONS = {LocationKey("MyCorp:USA/NY_1")}
 REPOSITORY = "billynewport/mvpmodel"
+#: An image with DataSurface and yellow_dynamic; docs/images.md says how to build it.
+IMAGE = "registry.example.org/datasurface:1"
 
 POSTGRES = Credential("postgres", CredentialType.USER_PASSWORD)
 GIT = Credential("git", CredentialType.API_TOKEN)
@@ -104,6 +106,7 @@ def createProvider() -> YellowPlatformServiceProvider:
         gitCredential=GIT,
         connectCredentials=CONNECT,
         merge_datacontainer=createDatabase("MergeDB", "datasurface_merge"),
+        datasurfaceDockerImage=IMAGE,
     )
 
 

@@ -47,6 +47,8 @@ from yellow_dynamic import YellowDynamicDataPlatform, YellowDynamicPlatformServi
 NAMESPACE = "ns-kub-pg-test"
 LOCATIONS = {LocationKey("MyCorp:USA/NY_1")}
 REPOSITORY = "billynewport/mvpmodel"
+#: An image with DataSurface and yellow_dynamic; docs/images.md says how to build it.
+IMAGE = "registry.example.org/datasurface:1"
 
 POSTGRES = Credential("postgres", CredentialType.USER_PASSWORD)
 GIT = Credential("git", CredentialType.API_TOKEN)
@@ -91,6 +93,7 @@ def createProvider() -> YellowDynamicPlatformServiceProvider:
         connectCredentials=CONNECT,
         mergeRW_Credential=POSTGRES,
         merge_datacontainer=createDatabase("MergeDB", "datasurface_merge"),
+        datasurfaceDockerImage=IMAGE,
         yp_assembly=YellowExternalSingleDatabaseAssembly(
             "Test_DP",
             NAMESPACE,

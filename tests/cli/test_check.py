@@ -25,6 +25,7 @@ EVERYTHING = [
     "rows are valid",
     "table has streams",
     "rows are as the model says",
+    "jobs have an image with yellow_dynamic",
     "factory file compiles",
     "factory file imports",
     "Airflow's role reads the table",
@@ -74,8 +75,24 @@ def test_all_checks_pass_on_a_sound_installation(merged: Operator) -> None:
     result = merged.on_dags("check")
 
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[-1] == "11 of 11 checks pass."
+    assert result.stdout.splitlines()[-1] == "12 of 12 checks pass."
     assert merged.site.postgres.password not in result.stdout
+
+
+def test_image_of_datasurface_fails_on_the_platform_and_on_a_row(merged: Operator) -> None:
+    name = "jobs have an image with yellow_dynamic"
+    merged.edit("Store1", datasurface_docker_image="docker.io/datasurface/datasurface:0.0.57")
+    on_a_row = failed(merged, "--dags", merged.dags)[name]
+    merged.site.model.providerArguments["datasurfaceDockerImage"] = "datasurface/datasurface:latest"
+    merged.bootstrap()
+    merged.merge()
+    on_all = failed(merged, "--dags", merged.dags)[name]
+
+    assert on_a_row["detail"].startswith(
+        "docker.io/datasurface/datasurface:0.0.57 is DataSurface's"
+    )
+    assert on_all["detail"].startswith("datasurface/datasurface:latest is DataSurface's own image")
+    assert "docker/datasurface.Dockerfile" in on_all["fix"]
 
 
 @pytest.mark.slow

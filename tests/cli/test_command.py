@@ -37,7 +37,7 @@ def test_missing_extra_is_said_with_what_to_install(package: str) -> None:
     )
 
     assert done.returncode == 1
-    assert "pip install 'yellow-dynamic[cli]'" in done.stderr
+    assert f"{sys.executable} -m pip install httpx rich typer" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -72,7 +72,7 @@ def test_model_without_datasurface_is_refused_with_what_to_do(tmp_path: Path) ->
 
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
-    assert "Install DataSurface 0.0.35 to 0.0.38" in line
+    assert "Install DataSurface 0.0.36 to 0.0.38" in line
     assert "Without it, --dags FOLDER finds the platforms" in line
 
 

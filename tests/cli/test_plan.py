@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from datasurface_host import SOURCE
+from yellow_models import IMAGE
 
 from yellow_dynamic import RunSettings
 from yellow_dynamic.monitoring.changes import compare_configs
@@ -119,7 +120,7 @@ def test_row_edited_by_hand_is_planned_to_change_back(merged: Operator) -> None:
     lines = merged.on_model("plan").stdout.splitlines()
 
     assert '      - note = "mine"' in lines
-    image = 'datasurface_docker_image: "acme/jobs:2" -> "datasurface/datasurface:latest"'
+    image = f'datasurface_docker_image: "acme/jobs:2" -> "{IMAGE}"'
     assert f"      ~ {image}" in lines
     assert '      - config_json = "no JSON"' in lines
     assert any("the same values in another writing" in line for line in lines)
@@ -189,7 +190,8 @@ def test_missing_folder_model_and_platforms_are_named(operator: Operator) -> Non
         "from datasurface.platforms.yellow import YellowDataPlatform\n"
         "def createEcosystem():\n    return Model(platformClass=YellowDataPlatform).build()\n"
     )
-    assert "has no YellowDynamicDataPlatform" in refusal(operator, "--model", operator.model)
+    refused = refusal(operator, "--model", operator.model)
+    assert "no YellowDynamicDataPlatform: 'YellowLive' is a YellowDataPlatform" in refused
 
 
 @pytest.mark.embedded

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from typer.testing import Result
-from yellow_models import login_keys
+from yellow_models import IMAGE, login_keys
 
 from one_machine import free_port
 
@@ -289,7 +289,7 @@ def test_stream_is_shown_with_the_dag_that_airflow_builds(merged: Operator) -> N
     assert "DAG yellowlive__Store1_ingestion, as Airflow will see it:" in lines
     assert "schedule = * * * * *" in lines
     assert any("check_result >> reschedule_immediately, wait_for_trigger" in ln for ln in lines)
-    assert "image = datasurface/datasurface:latest" in lines
+    assert f"image = {IMAGE}" in lines
     assert f"postgres_USER = key {login_keys('postgres')[0]} of secret postgres" in lines
     assert not merged.site.snapshots.exists()
     assert merged.site.postgres.password not in result.stdout

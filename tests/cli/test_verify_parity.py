@@ -14,7 +14,7 @@ from conftest import Site
 from run_settings import EVERYTHING
 from static_files import write_static_files
 from typer.testing import CliRunner, Result
-from yellow_models import SINGLE, Store
+from yellow_models import IMAGE, SINGLE, Store
 
 from datasurface.md import CronTrigger
 from one_machine import free_port
@@ -95,7 +95,7 @@ def test_each_kind_of_difference_is_shown_with_both_values(both: Site) -> None:
     assert result.exit_code == 2, result.output
     lines = result.stdout.splitlines()
     [image] = [line for line in lines if "pods.snapshot_merge_job.spec.containers.base.im" in line]
-    assert "datasurface/datasurface:latest" in image
+    assert IMAGE in image
     assert "acme/jobs:2" in image
     assert any("dag.timetable" in line and "0 3 * * *" in line for line in lines)
     assert any("yellowlive__Pair_b_ingestion" in line and "only static" in line for line in lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -10,6 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from datasurface.platforms.yellow import YellowPlatformServiceProvider
+from yellow_dynamic.deployment import is_datasurface_image
+from yellow_dynamic.releases import unsupported_release
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
@@ -53,6 +58,33 @@ def test_linter_finds_nothing(dockerfile: Path) -> None:
     done = subprocess.run([str(HADOLINT), "--no-color", dockerfile], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stdout
+
+
+def test_base_of_the_jobs_image_is_a_supported_release() -> None:
+    tag = defaults(ROOT / "docker" / "datasurface.Dockerfile")["DATASURFACE_TAG"]
+
+    assert re.search(rf"\b{re.escape(tag)}\b", str(unsupported_release("")).partition(". ")[0])
+
+
+def test_image_that_the_services_provider_has_by_default_is_known() -> None:
+    argument = inspect.signature(YellowPlatformServiceProvider).parameters["datasurfaceDockerImage"]
+
+    assert is_datasurface_image(argument.default)
+
+
+@pytest.mark.parametrize(
+    ("image", "is_own"),
+    [
+        ("datasurface/datasurface", True),
+        ("datasurface/datasurface:0.0.57", True),
+        ("docker.io/datasurface/datasurface@sha256:00ff", True),
+        ("registry.example.org:5000/datasurface/datasurface:1", False),
+        ("datasurface/datasurface-dynamic:latest", False),
+        ("", False),
+    ],
+)
+def test_image_of_datasurface_is_known_by_its_name(image: str, is_own: bool) -> None:
+    assert is_datasurface_image(image) is is_own
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from one_machine import Postgres
 from yellow_dynamic.command.app import app
 
 pytestmark = pytest.mark.skipif(
-    commands_take_providers(), reason="the commands of the documents are those of 0.0.35 to 0.0.38"
+    commands_take_providers(), reason="the commands of the documents are those of 0.0.36 to 0.0.38"
 )
 LANGUAGES = {"bash", "sh", "sql", "yaml", "json", "python", "text", "console", "ini"}
 #: Their SQL is an administrator's; tests/reliability/test_roles_and_tls.py and

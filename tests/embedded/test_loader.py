@@ -162,7 +162,53 @@ def test_a_part_of_datasurface_that_is_not_there_is_said_to_be_missing(
 ) -> None:
     write(tmp_path, f"{line}\n")
 
-    assert "The embedded DataSurface does not have it" in failure(tmp_path)
+    assert "The embedded DataSurface does not cover this" in failure(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("YellowDataPlatform('P', locs=1)", "YellowDataPlatform() got an unexpected keyword argum"),
+        ("Mine('P')", "Mine() missing 2 required positional arguments: 'doc' and 'platformServ"),
+        ("MySQLDatabase('d', size=3)", "MySQLDatabase() got an unexpected keyword argument 'size'"),
+        ("YellowMilestoneStrategy.SCD1", "YellowMilestoneStrategy has no attribute 'SCD1'"),
+    ],
+)
+def test_what_another_release_takes_is_said_of_the_class_that_the_model_names(
+    tmp_path: Path, call: str, said: str
+) -> None:
+    file = write(
+        tmp_path,
+        "from datasurface.md import MySQLDatabase\n"
+        "from datasurface.platforms.yellow import YellowDataPlatform, YellowMilestoneStrategy\n"
+        f"class Mine(YellowDataPlatform): pass\nX = {call}\n",
+    )
+
+    found = failure(tmp_path)
+
+    assert found.startswith(f"{file}, line 4: {said}")
+    assert "it takes models written for DataSurface 0.0.36 to 0.0.38" in found
+
+
+def test_platform_without_its_provider_is_refused_with_the_line(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        "from datasurface.platforms.yellow import YellowDataPlatform, YellowMilestoneStrategy\n"
+        "from datasurface.md.documentation import PlainTextDocumentation as Text\n"
+        "YellowDataPlatform('P', Text('d'), YellowMilestoneStrategy.LIVE_ONLY)\n",
+    )
+
+    found = failure(tmp_path)
+
+    assert found.startswith(f"{file}, line 3: TypeError: YellowDataPlatform(P) needs a YellowPlat")
+    assert found.endswith("not a YellowMilestoneStrategy.")
+
+
+@pytest.mark.parametrize("call", ["Own(1)", "None.x"])
+def test_mistake_of_the_model_itself_is_none_of_its_release(tmp_path: Path, call: str) -> None:
+    write(tmp_path, f"class Own:\n    def __init__(self): pass\nX = {call}\n")
+
+    assert "embedded" not in failure(tmp_path)
 
 
 def test_a_model_that_ends_the_program_is_an_error(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from conftest import import_file, registered_dags
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import String, Text
-from yellow_models import PLACE, SINGLE, Model, Store, dataset
+from yellow_models import IMAGE, PLACE, SINGLE, Model, Store, dataset
 
 from datasurface.md import (
     Dataset,
@@ -412,7 +412,7 @@ def test_a_multi_dataset_stream_carries_all_its_settings(tmp_path: Path) -> None
         "postgres_credential_secret_name": "postgres",
         "git_credential_secret_name": "git",
         "source_credential_secret_name": "postgres",
-        "datasurface_docker_image": "datasurface/datasurface:latest",
+        "datasurface_docker_image": IMAGE,
         "ecosystem_k8s_name": "test",
         "git_repo_url": "https://github.com/acme/models",
         "git_repo_branch": "main",

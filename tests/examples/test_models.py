@@ -26,7 +26,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 TABLES = ["airlines", "airports", "planes", "flights", "weather"]
 
 pytestmark = pytest.mark.skipif(
-    PROVIDERS_BOOTSTRAP, reason="the example is for DataSurface 0.0.35 to 0.0.38"
+    PROVIDERS_BOOTSTRAP, reason="the example is for DataSurface 0.0.36 to 0.0.38"
 )
 
 
@@ -70,7 +70,7 @@ def test_the_mvp_model_is_that_of_the_plan() -> None:
     assert isinstance(cmd.stepTrigger, CronTrigger)
 
     assert platform.psp.namespace == "ns-kub-pg-test"
-    assert platform.psp.datasurfaceDockerImage == "datasurface/datasurface:latest"
+    assert platform.psp.datasurfaceDockerImage == "registry.example.org/datasurface:1"
     assert str(platform.psp.mergeStore.hostPortPair) == (
         "pg-data.ns-kub-pg-test.svc.cluster.local:5432"
     )

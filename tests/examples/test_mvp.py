@@ -18,7 +18,7 @@ MODEL = Path(__file__).parents[2] / "examples" / "mvp"
 PLATFORMS = ("YellowLive", "YellowForensic")
 
 pytestmark = pytest.mark.skipif(
-    PROVIDERS_BOOTSTRAP, reason="the example is for DataSurface 0.0.35 to 0.0.38"
+    PROVIDERS_BOOTSTRAP, reason="the example is for DataSurface 0.0.36 to 0.0.38"
 )
 
 PLANNED_CONFIG = {
@@ -36,7 +36,7 @@ PLANNED_CONFIG = {
     "postgres_credential_secret_name": "postgres",
     "git_credential_secret_name": "git",
     "slack_credential_secret_name": "slack",
-    "datasurface_docker_image": "datasurface/datasurface:latest",
+    "datasurface_docker_image": "registry.example.org/datasurface:1",
     "git_repo_url": "https://github.com/billynewport/mvpmodel",
     "git_repo_branch": "main",
     "source_credential_secret_name": "postgres",

@@ -24,7 +24,7 @@ sys.exit(bool(problems) or eco is None)
 
 pytestmark = pytest.mark.skipif(
     not MODELS or commands_take_providers(),
-    reason="needs DATASURFACE_SRC with DataSurface 0.0.35 to 0.0.38 and its tests",
+    reason="needs DATASURFACE_SRC with DataSurface 0.0.36 to 0.0.38 and its tests",
 )
 
 

@@ -6,8 +6,8 @@ import importlib.util
 from collections.abc import Iterator
 
 import pytest
-from pod_runs import IMAGE, NAMESPACE, Cluster
-from yellow_models import login_secret
+from pod_runs import NAMESPACE, Cluster
+from yellow_models import IMAGE, login_secret
 
 from one_machine import LocalKube
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow_names import AirflowFailException, check_as_airflow_does, schedule_of
 from conftest import Site
-from yellow_models import SINGLE, Store, login_keys
+from yellow_models import IMAGE, SINGLE, Store, login_keys
 
 from datasurface.md import Credential, ExternallyTriggered
 from datasurface.md.credential import CredentialType
@@ -53,7 +53,7 @@ def test_pod_runs_the_job_of_the_stream(installed: Site) -> None:
         "--git-repo-branch main --git-platform-repo-credential-name git "
         "--use-git-cache --max-cache-age-minutes 5"
     )
-    assert (job.namespace, job.image) == ("ns-test", "datasurface/datasurface:latest")
+    assert (job.namespace, job.image) == ("ns-test", IMAGE)
     assert job.volumes[0].persistent_volume_claim.claim_name == "test-git-model-cache"
     assert job.volume_mounts[0].mount_path == "/cache/git-models"
 

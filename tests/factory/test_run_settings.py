@@ -15,7 +15,7 @@ from deployment_files import KUBERNETES_VERSIONS
 from kubernetes_validate import validate
 from pod_runs import NAMESPACE, Cluster, TaskInstance, context_of, job_of, pod_of, run_job
 from run_settings import EVERYTHING
-from yellow_models import HINTED, PROVIDERS_BOOTSTRAP, Store
+from yellow_models import HINTED, IMAGE, PROVIDERS_BOOTSTRAP, Store
 
 from one_machine import NotYetError, wait_until
 from yellow_dynamic.monitoring.in_airflow import parse_facts
@@ -105,7 +105,7 @@ def test_pod_of_a_template_has_what_both_say_and_the_jobs_own_wins(site: Site) -
     assert [container["name"] for container in spec["containers"]] == ["base"]
     assert [mount["name"] for mount in container["volumeMounts"]] == ["scratch", "git-model-cache"]
     assert container["command"] == ["python", "-m", "datasurface.platforms.yellow.jobs"]
-    assert container["image"] == "datasurface/datasurface:latest"
+    assert container["image"] == IMAGE
     assert container["imagePullPolicy"] == "IfNotPresent"
     assert container["securityContext"] == {"allowPrivilegeEscalation": False}
     assert container["resources"] == EVERYTHING.resources

@@ -15,6 +15,7 @@ import pytest
 from processors import IS_AIRFLOW_2
 from yellow_models import Model
 
+from yellow_dynamic.__main__ import PACKAGES
 from yellow_dynamic.plugin import factory_text
 
 ROOT = Path(__file__).parents[2]
@@ -132,6 +133,11 @@ def test_every_import_is_declared(path: str) -> None:
         more = AIRFLOW
 
     assert third_party(BASE[path]) <= HARD | more
+
+
+def test_missing_packages_of_the_command_are_those_of_its_extra() -> None:
+    # urllib3 comes with the package kubernetes.
+    assert set(PACKAGES) == CLI - {"urllib3"}
 
 
 def test_nothing_but_dag_files_needs_the_modules_that_import_airflow() -> None:

@@ -265,7 +265,7 @@ def test_import_without_datasurface_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
     assert done.returncode == 1
-    assert "Install DataSurface 0.0.35 to 0.0.38" in done.stderr
+    assert "Install DataSurface 0.0.36 to 0.0.38" in done.stderr
     assert "During handling" not in done.stderr
 
 
@@ -288,15 +288,32 @@ def test_datasurface_between_is_refused_by_its_release(methods: tuple[str, ...])
     )
 
     assert done.returncode == 1
-    assert "supports DataSurface 0.0.35 to 0.0.38" in done.stderr
+    assert "supports DataSurface 0.0.36 to 0.0.38" in done.stderr
     assert "installed here, datasurface 0.0.47, is one between these" in done.stderr
-    assert "Install DataSurface 0.0.57" in done.stderr
+    assert "Install one of these" in done.stderr
+
+
+def test_datasurface_without_services_provider_is_refused_by_its_release() -> None:
+    program = (
+        "from importlib import metadata\n"
+        "from datasurface.platforms import yellow\n"
+        "del yellow.YellowPlatformServiceProvider\n"
+        "metadata.version = lambda name: f'{name} 0.0.35'\n"
+        "from yellow_dynamic import YellowDynamicDataPlatform\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert "supports DataSurface 0.0.36 to 0.0.38" in done.stderr
+    assert "installed here, datasurface 0.0.35, lacks what the plugin needs" in done.stderr
+    assert "cannot import name 'YellowPlatformServiceProvider'" in done.stderr
 
 
 def test_ring_1_makes_the_tables_of_batches_where_the_host_leaves_them_to_its_jobs(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As DataSurface 0.0.35 to 0.0.38 do, 0.0.56 and 0.0.57.
+    # As DataSurface 0.0.36 to 0.0.38 do, 0.0.56 and 0.0.57.
     base: Any = YellowPlatformServiceProvider if PROVIDERS_BOOTSTRAP else YellowDataPlatform
     monkeypatch.setattr(base, "generateBootstrapArtifacts", lambda *_: {})
     eco = site.model.build()

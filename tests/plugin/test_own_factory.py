@@ -142,7 +142,7 @@ def test_its_transformers_run_what_ours_run(site: Site) -> None:
         before, after = own[dag_id].get_task(task_id), ours[dag_id].get_task(our_task_id)
         assert after.cmds == before.cmds
         assert options(after.arguments) == options(before.arguments)
-        # Two of Slack are given by 0.0.35 and 0.0.36, and hold nothing.
+        # Two of Slack are given by 0.0.36, and hold nothing.
         names = {v.name for v in before.env_vars} - {"_TOKEN", "DATASURFACE_SLACK_CHANNEL"}
         assert names <= {v.name for v in after.env_vars}
         mounts = {mount.mount_path for mount in before.volume_mounts}

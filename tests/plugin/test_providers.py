@@ -126,6 +126,25 @@ def test_infrastructure_dag_of_the_base_stays_where_it_has_a_platform(site: Site
     assert "plain_factory_dag.py" not in files
 
 
+@pytest.mark.parametrize("platform", [YellowDataPlatform, YellowDynamicDataPlatform])
+def test_provider_without_a_dynamic_platform_is_said_by_lint_ring_0_and_merge(
+    site: Site, platform: type[YellowDataPlatform], caplog: pytest.LogCaptureFixture
+) -> None:
+    site.model.platformClass = platform
+    said = "none of its platforms is dynamic: 'YellowLive' is a YellowDataPlatform"
+
+    tree = site.model.build().lintAndHydrateCaches()
+    psp, eco = provider_of(site.model, site.folder)
+    psp.generateBootstrapArtifacts(eco, 0)
+    psp.generateBootstrapArtifacts(eco, 1)
+    psp.mergeHandler(eco, str(site.folder / "output"))
+
+    warned = [str(problem.description) for problem in tree.getWarnings()]
+    times = 1 if platform is YellowDataPlatform else 0
+    assert sum(said in text for text in warned) == times
+    assert sum(said in text for text in caplog.messages) == 3 * times
+
+
 def test_one_infrastructure_dag_and_one_set_of_jobs_serve_all_of_ours(site: Site) -> None:
     site.model.others = {"Twin": YellowDynamicDataPlatform}
 

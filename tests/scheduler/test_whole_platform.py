@@ -15,13 +15,13 @@ from datasurface_host import PYTHON, python_path
 from merge_command import TESTS, Commands
 from psycopg2 import sql
 from transforming import OUTPUT, TRANSFORMER
-from yellow_models import UNIT_START, login_secret
+from yellow_models import IMAGE, UNIT_START, login_secret
 
 from one_machine import LocalKube, NotYetError, Postgres, wait_until
 from yellow_dynamic import __version__
 from yellow_dynamic.factory.rules import build_dag_id
 
-from .installation import IMAGE, NAMESPACE, Installation, succeeded
+from .installation import NAMESPACE, Installation, succeeded
 
 pytestmark = pytest.mark.scheduler
 

@@ -16,7 +16,7 @@ from yellow_dynamic import __version__, history
 from yellow_dynamic.command.merge import plan_merge
 from yellow_dynamic.command.pools import PoolDemand, demanded_pools
 from yellow_dynamic.command.printing import print_line, printable
-from yellow_dynamic.deployment import command_options
+from yellow_dynamic.deployment import command_options, is_datasurface_image
 from yellow_dynamic.factory.causes import Cause, classify_error
 from yellow_dynamic.factory.rules import ACTIVE, DISABLED, factory_file_name
 from yellow_dynamic.factory.secrets import get_reader_secret
@@ -98,6 +98,7 @@ class Checks:
         if self.installation.dags is not None:
             yield from self._file()
         yield from self._table()
+        yield self._image()
         # Several files would be said again and again.
         if len(self.installation.files) <= 1:
             yield from self._airflow_python()
@@ -278,6 +279,21 @@ class Checks:
         return Check(
             name, not plan.streams, str(plan.population), self._merge if plan.streams else ""
         )
+
+    def _image(self) -> Check:
+        """Check that no job runs in DataSurface's own image, by its name."""
+        configs = (self.installation.settings, *(row.config for row in self.rows or []))
+        found = {config.get("datasurface_docker_image") for config in configs}
+        images = sorted(image for image in found if isinstance(image, str))
+        lacking = [image for image in images if is_datasurface_image(image)]
+        name = "jobs have an image with yellow_dynamic"
+        if not lacking:
+            return Check(name, True, shortened(images))
+        fix = (
+            "build docker/datasurface.Dockerfile, name the image in the model as "
+            "datasurfaceDockerImage, and run ring 0 and the merge"
+        )
+        return Check(name, False, f"{shortened(lacking)} is DataSurface's own image", fix)
 
     # --- what Airflow's Python makes of it
 

@@ -99,7 +99,11 @@ def find_platforms(folder: Path) -> dict[str, ModelPlatform]:
         if isinstance(platform, YellowDynamicDataPlatform)
     }
     if not platforms:
-        raise OperationError(f"The model in {folder} has no YellowDynamicDataPlatform.")
+        others = [f"{dp.name!r} is a {type(dp).__name__}" for dp in DATASURFACE.platforms(eco)]
+        raise OperationError(
+            f"The model in {folder} has no YellowDynamicDataPlatform: "
+            f"{', '.join(others) or 'it has no platform'}. Change the class of its platforms."
+        )
     return platforms
 
 

@@ -264,6 +264,7 @@ class SQLSnapshotDeltaIngestion(NotCoveredByEmbedded, SQLIngestion):
     """Captures the changes of the tables of a database; refused at lint."""
 
     coveredAlternative = "use SQLSnapshotIngestion"
+    coveredByReal = False
 
 
 class CDCCaptureIngestion(NotCoveredByEmbedded, IngestionMetadata):
@@ -275,6 +276,7 @@ class CDCCaptureIngestion(NotCoveredByEmbedded, IngestionMetadata):
     """
 
     coveredAlternative = "use SQLSnapshotIngestion"
+    coveredByReal = False
 
     def __init__(
         self, dc: DataContainer, *args: Credential | StepTrigger | IngestionConsistencyType

@@ -131,20 +131,24 @@ class NameMustBeSQLIdentifier(ValidationProblem):
 class NotCoveredProblem(ValidationProblem):
     """The model uses a part of DataSurface that the embedded DataSurface does not have."""
 
-    def __init__(self, what: str, alternative: str) -> None:
-        super().__init__(
-            f"The embedded DataSurface does not cover {what}: {alternative}, "
-            "or install the real DataSurface."
+    def __init__(self, what: str, alternative: str, coveredByReal: bool = True) -> None:
+        real = (
+            ", or install the real DataSurface in its place"
+            if coveredByReal
+            else "; the real Yellow platform refuses it too"
         )
+        super().__init__(f"The embedded DataSurface does not cover {what}: {alternative}{real}.")
 
 
 class NotCoveredByEmbedded:
     """Marks a class that models may name and that lint refuses.
 
-    Subclasses set `coveredAlternative` to what to do instead, as an imperative clause.
+    Subclasses set `coveredAlternative` to what to do instead, as an imperative clause, and
+    `coveredByReal` to whether the Yellow platform of the real DataSurface takes it.
     """
 
     coveredAlternative = "leave it out"
+    coveredByReal = True
 
 
 class UserDSLObject(JSONable):
@@ -306,4 +310,4 @@ def lintName(name: str, tree: ValidationTree) -> None:
 def lintCoverage(obj: object, tree: ValidationTree) -> None:
     """Add a problem to `tree` when the embedded DataSurface does not cover `obj`."""
     if isinstance(obj, NotCoveredByEmbedded):
-        tree.addRaw(NotCoveredProblem(str(obj), obj.coveredAlternative))
+        tree.addRaw(NotCoveredProblem(str(obj), obj.coveredAlternative, obj.coveredByReal))

@@ -2,6 +2,7 @@
 
 import importlib
 import linecache
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ __all__ = ["ModelLoadProblem", "loadEcosystemFromEcoModule"]
 
 _MODEL_FILE = "eco.py"
 _MAPPING_FILE = "dsg_platform_mapping.json"
+_NOT_COVERED = (
+    "The embedded DataSurface does not cover this: it takes models written for DataSurface 0.0.36 "
+    "to 0.0.38. Check the name, or install the DataSurface of the model's release in its place."
+)
 
 
 class ModelLoadProblem(ValidationProblem):
@@ -123,24 +128,69 @@ def _modelErrors(folder: Path) -> Iterator[None]:
         ) from e
     except ImportError as e:
         raise _ModelLoadError(f"{_place(e, folder)}: {e}. {_importHint(e)}") from e
+    except (TypeError, AttributeError) as e:
+        raise _ModelLoadError(f"{_place(e, folder)}: {_misuse(e, folder)}") from e
     except (Exception, SystemExit) as e:
         raise _ModelLoadError(f"{_place(e, folder)}: {type(e).__name__}: {e}") from e
 
 
 def _importHint(e: ImportError) -> str:
-    if (e.name or "").partition(".")[0] == "datasurface":
-        return (
-            "The embedded DataSurface does not have it: check the name, and if it is right, "
-            "install the real DataSurface."
-        )
+    if _isOurs(e.name or ""):
+        return _NOT_COVERED
     return "Install it, or put it beside eco.py."
+
+
+def _misuse(e: TypeError | AttributeError, folder: Path) -> str:
+    """Say what the model does wrong, in terms of the class that it names."""
+    said = f"{type(e).__name__}: {e}"
+    if isinstance(e, AttributeError):
+        owner = e.obj if isinstance(e.obj, type) else type(e.obj)
+        if not _isOurs(owner.__module__):
+            return said
+        return f"{owner.__name__} has no attribute {e.name!r}. {_NOT_COVERED}"
+    constructor = re.match(r"([\w.<>]+)\.__init__\(\)", str(e))
+    if constructor is None or not _hasClass(constructor[1]):
+        return said
+    return f"{_called(e, folder) or constructor[1]}(){str(e)[constructor.end() :]}. {_NOT_COVERED}"
+
+
+def _called(e: BaseException, folder: Path) -> str | None:
+    """Return the class or function that the model called when `e` was raised.
+
+    It may be a subclass of the one whose arguments `e` is about.
+    """
+    line = _innermost(e, folder)
+    if line is None or line.lineno is None:
+        return None
+    lines = linecache.getlines(line.filename)[line.lineno - 1 : line.end_lineno]
+    if not lines:
+        return None
+    text = "".join(lines).encode()[line.colno or 0 :].decode(errors="replace")
+    name = re.match(r"([\w.]+)\s*\(", text)
+    return name[1] if name else None
+
+
+def _hasClass(name: str) -> bool:
+    """Tell whether a class of that name is one of ours."""
+    return any(
+        hasattr(module, name) for place, module in list(sys.modules.items()) if _isOurs(place)
+    )
+
+
+def _isOurs(module: str) -> bool:
+    return module.partition(".")[0] == "datasurface"
 
 
 def _place(e: BaseException, folder: Path) -> str:
     """Return file and line of the innermost code of the model that `e` passed through."""
+    line = _innermost(e, folder)
+    return f"{line.filename}, line {line.lineno}" if line else str(folder / _MODEL_FILE)
+
+
+def _innermost(e: BaseException, folder: Path) -> traceback.FrameSummary | None:
     frames = traceback.extract_tb(e.__traceback__)
     own = [frame for frame in frames if _isBelow(frame.filename, folder)]
-    return f"{own[-1].filename}, line {own[-1].lineno}" if own else str(folder / _MODEL_FILE)
+    return own[-1] if own else None
 
 
 def _isPartOfModel(module: ModuleType, folder: Path) -> bool:

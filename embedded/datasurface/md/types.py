@@ -203,6 +203,7 @@ class Binary(NotCoveredByEmbedded, DataType):
     """
 
     coveredAlternative = "use a VarChar column"
+    coveredByReal = False
 
     def __init__(self, maxSize: int | None = None) -> None:
         self.maxSize = maxSize

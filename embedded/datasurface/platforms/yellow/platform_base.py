@@ -67,6 +67,11 @@ class YellowPlatformBase(DataPlatform[Ecosystem, PlatformPipelineGraph]):
         kafkaClusterName: str = "kafka",  # noqa: ARG002 (part of the public signature)
     ) -> None:
         super().__init__(name, doc, YellowPlatformExecutor())
+        if not isinstance(platformServiceProvider, YellowPlatformServiceProvider):
+            raise TypeError(
+                f"{self} needs a YellowPlatformServiceProvider in DataSurface 0.0.36 to 0.0.38, "
+                f"not a {type(platformServiceProvider).__name__}."
+            )
         self.psp = platformServiceProvider
         self.milestoneStrategy = milestoneStrategy
 
