@@ -1,8 +1,8 @@
 """A small stand-in for DataSurface: its model classes, and its Yellow platform.
 
-It takes models written for DataSurface 0.0.36 to 0.0.38, and does for them
-what one machine needs: lint, both rings of the bootstrap, the merge, and the ingestion job for
-snapshots of PostgreSQL databases, with transformers and the views that they read.
+It takes models written for DataSurface 0.0.36 to 0.0.38, and does for them what one machine needs:
+lint, both rings of the bootstrap, the merge, and the ingestion job for snapshots of PostgreSQL
+databases, with transformers and the views that they read.
 
 It does not cover the following. Models may name all that lint refuses, so that they load:
 

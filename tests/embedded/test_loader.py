@@ -187,7 +187,7 @@ def test_what_another_release_takes_is_said_of_the_class_that_the_model_names(
     found = failure(tmp_path)
 
     assert found.startswith(f"{file}, line 4: {said}")
-    assert "it takes models written for DataSurface 0.0.36 to 0.0.38" in found
+    assert "the Yellow platform of DataSurface 0.0.36 to 0.0.38" in found
 
 
 def test_platform_without_its_provider_is_refused_with_the_line(tmp_path: Path) -> None:

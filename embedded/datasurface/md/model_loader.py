@@ -18,8 +18,9 @@ __all__ = ["ModelLoadProblem", "loadEcosystemFromEcoModule"]
 _MODEL_FILE = "eco.py"
 _MAPPING_FILE = "dsg_platform_mapping.json"
 _NOT_COVERED = (
-    "The embedded DataSurface does not cover this: it takes models written for DataSurface 0.0.36 "
-    "to 0.0.38. Check the name, or install the DataSurface of the model's release in its place."
+    "The embedded DataSurface does not cover this: it stands in for the Yellow platform of "
+    "DataSurface 0.0.36 to 0.0.38. Check the name, or install the DataSurface of the model's "
+    "release in its place."
 )
 
 
