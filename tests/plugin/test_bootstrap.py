@@ -259,6 +259,25 @@ def test_platforms_that_would_share_a_name_in_airflow_are_refused() -> None:
     assert any("would share the name 'yellow-live'" in text for text in problems(tree))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "warnings"),
+    [({}, 0), ({"datasurfaceDockerImage": "datasurface/datasurface:latest"}, 1)],
+    ids=["an image of its own", "DataSurface's own"],
+)
+def test_ring_0_warns_of_an_image_without_the_plugin(
+    caplog: pytest.LogCaptureFixture, arguments: dict[str, str], warnings: int
+) -> None:
+    eco = Model(providerArguments=arguments).build()
+
+    bootstrap(eco.getDataPlatformOrThrow("YellowLive"), eco, 0)
+
+    said = [text for text in caplog.messages if "does not have yellow_dynamic" in text]
+    assert len(said) == warnings
+    assert all(
+        "'Provider' runs all Jobs and pods in 'datasurface/datasurf" in text for text in said
+    )
+
+
 def test_import_without_datasurface_says_what_to_install() -> None:
     program = "import sys; sys.modules['datasurface'] = None; import yellow_dynamic.plugin"
 
