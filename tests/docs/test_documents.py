@@ -11,6 +11,7 @@ from doc_blocks import BLOCK
 
 import architecture_picture
 from yellow_dynamic.monitoring.status import State
+from yellow_dynamic.releases import unsupported_release
 
 ROOT = Path(__file__).parents[2]
 FIXES = (ROOT / "docs" / "Dynamic_DAG_Factory_Fixes.md").read_text(encoding="utf-8")
@@ -88,6 +89,15 @@ def test_picture_of_the_architecture_is_the_one_that_is_drawn() -> None:
     drawn = architecture_picture.picture()
 
     assert architecture_picture.PICTURE.read_text(encoding="utf-8") == drawn, "Run make pictures."
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_oldest_supported_release_is_the_same_everywhere(document: Path) -> None:
+    oldest = re.compile(r"([\d.]+) to 0\.0\.38")
+
+    named = set(oldest.findall(document.read_text(encoding="utf-8")))
+
+    assert named <= set(oldest.findall(str(unsupported_release(""))))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
