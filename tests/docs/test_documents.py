@@ -108,7 +108,9 @@ def test_no_line_is_longer_than_a_screen(document: Path) -> None:
 
 
 def test_reader_is_not_asked_for_more_than_an_hour() -> None:
-    words = sum(len(page.read_text(encoding="utf-8").split()) for page in WRITTEN)
+    words = [word for page in WRITTEN for word in page.read_text(encoding="utf-8").split()]
+    # Names of tests are there to be searched for.
+    read = [word for word in words if not word.startswith("`test_")]
 
     # At 250 words a minute.
-    assert words <= 15_000
+    assert len(read) <= 15_000
