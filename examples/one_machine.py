@@ -451,9 +451,6 @@ class Postgres(Service):
         with (self.data_dir / "postgresql.conf").open("a") as settings:
             # PostgreSQL 13 would store passwords in a form that the rule below does not take.
             settings.write("password_encryption = 'scram-sha-256'\n")
-            if self._major_version >= 16:
-                # The default of 4,096 slows a search for passwords down, and each login.
-                settings.write("scram_iterations = 1\n")
         # The password is set before the server first listens: there is no open moment.
         pgexec(
             "postgres",

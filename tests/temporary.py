@@ -16,8 +16,9 @@ _NEEDED_BYTES = 2 * 2**30
 def database_folder(prefix: str) -> tempfile.TemporaryDirectory[str]:
     """Return a new folder for the data of a database server, in memory where there is room.
 
-    On a disk, creating a database costs ten times as much CPU. It is not below pytest's own folder,
-    which another run of pytest may clear away.
+    On a disk, creating a database costs ten times as much CPU. A run that is killed leaves the
+    folder, in memory until the machine starts again. It is not below pytest's own folder, which
+    another run of pytest may clear away.
     """
     return tempfile.TemporaryDirectory(
         prefix=prefix, dir=_memory_folder(), ignore_cleanup_errors=True

@@ -21,7 +21,7 @@ from datasurface.platforms.yellow import YellowDataPlatform
 from yellow_dynamic.deployment import Unit
 from yellow_dynamic.factory.rules import TRANSFORMER
 from yellow_dynamic.notifications import EMail, SlackWebhook
-from yellow_dynamic.releases import unsupported_release
+from yellow_dynamic.releases import BETWEEN, unsupported_release
 from yellow_dynamic.run_settings import RunSettings
 
 
@@ -254,10 +254,7 @@ def select_adapter() -> PlatformAdapter:
         YellowDataPlatform, "getFactoryDAGTable"
     ):
         return PlatformAdapter()
-    raise unsupported_release(
-        "is one between these, whose infrastructure DAG builds the ingestion DAGs itself, which "
-        "would define each of them twice"
-    )
+    raise unsupported_release(BETWEEN)
 
 
 #: The adapter of the installed release.

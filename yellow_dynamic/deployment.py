@@ -144,7 +144,7 @@ def advise_shards(platform: str, shards: int, streams: int | None) -> None:
 def is_datasurface_image(image: str) -> bool:
     """Return whether an image is DataSurface's own, which does not have yellow_dynamic."""
     name = re.sub(r"(:[^/:@]*)?(@.*)?$", "", image)
-    return name.removeprefix("docker.io/") == DATASURFACE_IMAGE
+    return re.sub(r"^((index|registry-1)\.)?docker\.io/", "", name) == DATASURFACE_IMAGE
 
 
 def warn_datasurface_image(provider: str, image: str) -> None:

@@ -20,7 +20,7 @@ import sqlalchemy
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
-from yellow_dynamic.releases import unsupported_release
+from yellow_dynamic.releases import LACKING, unsupported_release
 
 try:
     from datasurface.md import (
@@ -41,7 +41,7 @@ except ImportError as error:
         raise
     if not isinstance(error, ModuleNotFoundError):
         # Such as 0.0.35, which has no services provider.
-        raise unsupported_release(f"lacks what the plugin needs ({error})") from None
+        raise unsupported_release(LACKING.format(error)) from None
     raise ImportError(
         "yellow_dynamic is a plugin of DataSurface, and the package 'datasurface' with the Yellow "
         f"platform is not installed here ({error}). Install DataSurface 0.0.36 to 0.0.38, 0.0.56 "
@@ -385,8 +385,8 @@ class YellowDynamicPlatformServiceProvider(YellowPlatformServiceProvider):
             sqlalchemy.exc.SQLAlchemyError: as for YellowDynamicDataPlatform.
         """
         dynamic = dynamic_platforms(self)
-        if idle := find_idle_provider(self, eco):
-            log.warning("%s", idle)
+        if note := find_idle_provider(self, eco):
+            log.warning("%s", note)
         if ringLevel == 1:
             for dp in dynamic:
                 create_tables(dp, eco)
@@ -405,10 +405,10 @@ class YellowDynamicPlatformServiceProvider(YellowPlatformServiceProvider):
         if note := find_idle_provider(self, eco):
             log.warning("%s", note)
         roots = EcosystemPipelineGraph(eco).roots
-        if idle := [name for name in self.dataPlatforms if name not in roots]:
+        if unassigned := [name for name in self.dataPlatforms if name not in roots]:
             raise MergeError(
                 f"Nothing of services provider {self.name!r} was merged: no dataset group is "
-                f"assigned to platform {', '.join(map(repr, idle))}. Assign one in "
+                f"assigned to platform {', '.join(map(repr, unassigned))}. Assign one in "
                 "dsg_platform_mapping.json beside eco.py, or take the platform out of the model."
             )
         super().mergeHandler(eco, basePlatformDir)  # type: ignore[misc]

@@ -6,6 +6,13 @@ from importlib import metadata
 
 from yellow_dynamic import __version__
 
+#: Why an installed release is not supported.
+BETWEEN = (
+    "is one between these, whose infrastructure DAG builds the ingestion DAGs itself, which would "
+    "define each of them twice"
+)
+LACKING = "lacks what the plugin needs ({})"
+
 
 def unsupported_release(reason: str) -> ImportError:
     """Return the error that says which releases are supported, and why the installed one is not.

@@ -87,12 +87,18 @@ def test_image_of_datasurface_fails_on_the_platform_and_on_a_row(merged: Operato
     merged.bootstrap()
     merged.merge()
     on_all = failed(merged, "--dags", merged.dags)[name]
+    # What the check says to do.
+    merged.site.model.providerArguments["datasurfaceDockerImage"] = "registry.example.org/jobs:1"
+    merged.bootstrap()
+    merged.merge()
+    mended = merged.on_dags("check")
 
-    assert on_a_row["detail"].startswith(
-        "docker.io/datasurface/datasurface:0.0.57 is DataSurface's"
-    )
-    assert on_all["detail"].startswith("datasurface/datasurface:latest is DataSurface's own image")
+    own = "they start in DataSurface's own image: "
+    assert on_a_row["detail"] == f"{own}docker.io/datasurface/datasurface:0.0.57"
+    assert on_all["detail"] == f"{own}datasurface/datasurface:latest"
     assert "docker/datasurface.Dockerfile" in on_all["fix"]
+    assert "run ring 0, copy its DAG files, apply its Jobs, and merge" in on_all["fix"]
+    assert mended.exit_code == 0, mended.output
 
 
 @pytest.mark.slow

@@ -236,7 +236,7 @@ def test_address_may_be_in_the_variables_or_in_the_factory_file_alone(
 
     assert (found[names[0]]["passed"], found[names[1]]["passed"]) == (False, True)
     assert "that in the factory file" in found[names[1]]["detail"]
-    # Whoever checks reaches the merge store by the same other way.
+    # The command reaches the merge store by the same other way.
     assert found_there[names[0]]["passed"]
 
 

@@ -47,7 +47,7 @@ def test_sql_of_the_page_removes_all_that_was_made_but_the_jobs_own_tables(site:
     assert set(site.sql(EVERYTHING)) == THEIRS
 
 
-def test_table_without_its_history_serves_whoever_writes_it_next(installed: Site) -> None:
+def test_table_without_its_history_serves_the_next_writer(installed: Site) -> None:
     installed.sql(HISTORY_GOES)
 
     installed.sql("UPDATE {table} SET status = 'disabled'")

@@ -127,7 +127,10 @@ def test_kubectl_merges_the_patch_without_losing_anything(tmp_path: Path) -> Non
         name = patch["metadata"]["name"]
         mount = {"name": "dags", "mountPath": "/opt/airflow/dags"}
         variable = {"name": "KEPT", "value": "1"}
-        own = {"name": name, "env": [variable], "volumeMounts": [mount]}
+        # DataSurface's own Airflow has the variable already.
+        key = {"name": "postgres", "key": "POSTGRES_USER"}
+        theirs = {"name": "postgres_USER", "valueFrom": {"secretKeyRef": key}}
+        own = {"name": name, "env": [variable, theirs], "volumeMounts": [mount]}
         before = deployment(name, own, [{"name": "dags", "emptyDir": {}}])
         before["kind"] = patch["kind"]
         tmp_path.joinpath(f"{number}.json").write_text(json.dumps(before))

@@ -296,7 +296,7 @@ def test_statement_timeout_of_the_role_is_named(installed: Site) -> None:
 def test_readers_do_not_queue_for_long_behind_a_column_that_is_to_be_widened(
     installed: Site,
 ) -> None:
-    """ALTER TABLE waits for each reader, and whoever comes later waits for ALTER TABLE."""
+    """ALTER TABLE waits for each reader, and a later reader waits for ALTER TABLE."""
     installed.sql("ALTER TABLE {table} ALTER config_json TYPE varchar(2048)")
     with closing(installed.postgres.connect(installed.database)) as reader:
         reader.cursor().execute("SELECT * FROM yellowlive_airflow_dsg")

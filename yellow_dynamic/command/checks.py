@@ -291,9 +291,11 @@ class Checks:
             return Check(name, True, shortened(images))
         fix = (
             "build docker/datasurface.Dockerfile, name the image in the model as "
-            "datasurfaceDockerImage, and run ring 0 and the merge"
+            "datasurfaceDockerImage, run ring 0, copy its DAG files, apply its Jobs, and merge"
         )
-        return Check(name, False, f"{shortened(lacking)} is DataSurface's own image", fix)
+        return Check(
+            name, False, f"they start in DataSurface's own image: {shortened(lacking)}", fix
+        )
 
     # --- what Airflow's Python makes of it
 

@@ -145,6 +145,8 @@ def _misuse(e: TypeError | AttributeError, folder: Path) -> str:
     """Say what the model does wrong, in terms of the class that it names."""
     said = f"{type(e).__name__}: {e}"
     if isinstance(e, AttributeError):
+        if isinstance(e.obj, ModuleType):
+            return f"{said}. {_NOT_COVERED}" if _isOurs(e.obj.__name__) else said
         owner = e.obj if isinstance(e.obj, type) else type(e.obj)
         if not _isOurs(owner.__module__):
             return said
@@ -156,7 +158,7 @@ def _misuse(e: TypeError | AttributeError, folder: Path) -> str:
 
 
 def _called(e: BaseException, folder: Path) -> str | None:
-    """Return the class or function that the model called when `e` was raised.
+    """Return the class that the model called when `e` was raised, by the capital of its name.
 
     It may be a subclass of the one whose arguments `e` is about.
     """
@@ -167,7 +169,7 @@ def _called(e: BaseException, folder: Path) -> str | None:
     if not lines:
         return None
     text = "".join(lines).encode()[line.colno or 0 :].decode(errors="replace")
-    name = re.match(r"([\w.]+)\s*\(", text)
+    name = re.match(r"((?:\w+\.)*[A-Z]\w*)\s*\(", text)
     return name[1] if name else None
 
 
