@@ -70,8 +70,8 @@ class YellowPlatformBase(DataPlatform[Ecosystem, PlatformPipelineGraph]):
         if not isinstance(platformServiceProvider, YellowPlatformServiceProvider):
             raise TypeError(
                 f"{self} needs a YellowPlatformServiceProvider in DataSurface 0.0.36 to 0.0.38, "
-                f"not a {type(platformServiceProvider).__name__}: give it one as third argument, or "
-                "install the DataSurface that the model is written for."
+                f"not a {type(platformServiceProvider).__name__}: give it one as third argument, "
+                "or install the DataSurface that the model is written for."
             )
         self.psp = platformServiceProvider
         self.milestoneStrategy = milestoneStrategy
