@@ -14,8 +14,8 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels /source
 
 FROM ${DATASURFACE_IMAGE}:${DATASURFACE_TAG}
 COPY --from=wheel /wheels /wheels
-# What DataSurface has installed stays as it is where it does. The build fails if the plugin does not
-# support this DataSurface.
+# pip replaces what DataSurface has installed only where a package needs a newer one. The build fails
+# if the plugin does not support this DataSurface.
 # hadolint ignore=DL3013
 RUN wheel="$(find /wheels -name '*.whl')" && \
     pip install --no-cache-dir --upgrade-strategy only-if-needed "${wheel}[cli]" && \

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Site, close_engines
+from datasurface_host import commands_take_providers
 from merge_command import shows_no_traceback
 from recorded import changes
 
@@ -99,11 +101,11 @@ def test_share_of_the_platform_is_what_every_merge_may_remove(twelve: Operator) 
 
 
 def test_streams_that_are_all_renamed_are_removed_too(twelve: Operator) -> None:
-    twelve.commands = twelve.write_model(TWELVE.replace("S{", "T{"))
+    twelve.commands = twelve.write_model(TWELVE.replace("S{", "Renamed{"))
 
     assert twelve.commands.merge().returncode == 1
     assert twelve.commands.merge(YELLOW_DYNAMIC_ALLOW_REMOVALS="12").returncode == 0
-    assert set(twelve.rows()) == {f"T{number:02}" for number in range(12)}
+    assert set(twelve.rows()) == {f"Renamed{number:02}" for number in range(12)}
 
 
 @pytest.mark.parametrize("share", ["'all'", "True", "1.5", "-0.1", "None"])
@@ -167,9 +169,16 @@ def test_plan_is_refused_once_the_table_has_changed(merged: Operator, planned: P
     assert merged.rows() == before
 
 
+def copy_database(site: Site, name: str) -> None:
+    """Make a copy of the merge store, which DataSurface itself may still be connected to."""
+    if commands_take_providers():
+        close_engines()
+    site.postgres.create_database(name, template=site.database)
+
+
 def test_plan_of_one_database_is_refused_by_another(merged: Operator) -> None:
     staging = f"{merged.site.database}_staging"
-    merged.site.postgres.execute(f'CREATE DATABASE "{staging}" TEMPLATE "{merged.site.database}"')
+    copy_database(merged.site, staging)
     # Each has a revision 2 of its own.
     there = {"DATASURFACE_POSTGRES_DATABASE": staging}
     merged.process("disable", "Store1", "--dags", merged.dags, **there)
@@ -196,7 +205,7 @@ def test_plan_of_one_database_is_refused_by_another(merged: Operator) -> None:
 
 def test_plan_is_refused_after_a_failover_that_lost_its_revision(merged: Operator) -> None:
     server, database = merged.site.postgres, merged.site.database
-    server.execute(f'CREATE DATABASE "{database}_standby" TEMPLATE "{database}"')
+    copy_database(merged.site, f"{database}_standby")
     merged.edit("Pair_a", schedule_string="0 1 * * *")
     file = merged.site.folder / "plan.json"
     assert merged.on_model("plan", "--out", file).exit_code == 2

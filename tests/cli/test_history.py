@@ -172,6 +172,8 @@ def test_commit_of_the_model_is_on_record(merged: Operator) -> None:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     git("init", "--quiet")
+    # A real DataSurface compiles the model.
+    Path(merged.model, ".gitignore").write_text("__pycache__/\n")
     git("add", "--all")
     git("commit", "--quiet", "--message=Model")
     merged.write_model("[Store('New')]")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -59,17 +59,29 @@ def test_page_and_command_say_the_same(pages: Pages) -> None:
     assert {key: (it["state"], it["reason"]) for key, it in pages.streams().items()} == said
 
 
+@contextmanager
+def paused(pages: Pages, pause: Callable[[], None]) -> Iterator[None]:
+    """Have the stream Refused paused in Airflow, and on the page, meanwhile."""
+
+    def is_paused(_: Any) -> bool:
+        return "paused" in pages.streams()["Refused"]["reason"]
+
+    pause()
+    try:
+        pages.wait_for(is_paused)
+        yield
+    finally:
+        pages.airflow.pause(dag_id("Refused"), False)
+        pages.wait_for(lambda _: not is_paused(_))
+
+
 def test_stream_that_airflow_itself_paused_is_failing(pages: Pages) -> None:
     refused = dag_id("Refused")
     before = pages.wait_for_states()["Refused"]["reason"]
-    pages.airflow.pause_after_failures(refused)
-    try:
-        pages.wait_for(lambda _: "paused" in pages.streams()["Refused"]["reason"])
+    with paused(pages, lambda: pages.airflow.pause_after_failures(refused)):
         reason = pages.wait_for_states()["Refused"]["reason"]
         unprivileged = pages.streams("auditor")["Refused"]["reason"]
         said = pages.command_says()
-    finally:
-        pages.airflow.pause(refused, False)
 
     assert reason.startswith("Airflow itself paused it at 2")
     assert reason.endswith(f"airflow dags unpause {refused}); {before}")
@@ -82,13 +94,9 @@ def test_stream_that_airflow_itself_paused_is_failing(pages: Pages) -> None:
 
 def test_stream_that_a_user_paused_after_a_failure_is_failing(pages: Pages) -> None:
     refused = dag_id("Refused")
-    pages.airflow.pause(refused, True)
-    try:
-        pages.wait_for(lambda _: "paused" in pages.streams()["Refused"]["reason"])
+    with paused(pages, lambda: pages.airflow.pause(refused, True)):
         reason = pages.wait_for_states()["Refused"]["reason"]
         said = pages.command_says()
-    finally:
-        pages.airflow.pause(refused, False)
 
     assert reason.startswith("it is paused in Airflow, so no run follows (correct the cause, then:")
     assert said["Refused"] == ("failing", reason)
