@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Site, close_engines
-from datasurface_host import commands_take_providers
+from conftest import Site
 from merge_command import shows_no_traceback
 from recorded import changes
 
@@ -170,9 +169,10 @@ def test_plan_is_refused_once_the_table_has_changed(merged: Operator, planned: P
 
 
 def copy_database(site: Site, name: str) -> None:
-    """Make a copy of the merge store, which DataSurface itself may still be connected to."""
-    if commands_take_providers():
-        close_engines()
+    """Make a copy of the merge store, to which a real DataSurface stays connected."""
+    site.postgres.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [site.database]
+    )
     site.postgres.create_database(name, template=site.database)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from batch_rows import write_batch
-from datasurface_host import commands_take_providers
+from datasurface_host import SOURCE
 from pytest_mock import MockerFixture
 from recorded import changes
 
@@ -166,8 +166,8 @@ def test_model_that_changes_the_folder_moves_no_path(moving: Operator) -> None:
     assert (moving.site.folder / "reviewed.json").exists()
     assert drift.returncode == 0, drift.stderr
 
-    # DataSurface 0.0.56 and 0.0.57 themselves look for the mapping in the folder of now.
-    model = str(moving.model) if commands_take_providers() else "model"
+    # A real DataSurface looks for the mapping in the folder of that moment.
+    model = "model" if SOURCE is None else str(moving.model)
     words = ("handleModelMerge", "--model", model, "--output", "output")
     merge = run(
         moving, "datasurface.cmd.platform", *words, *moving.commands.options,
