@@ -206,8 +206,9 @@ def test_stream_with_a_static_file_beside_the_factory_file_is_left_to_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("airflow_pauses", [True, False])
-@pytest.mark.parametrize("word", [None, True, False])
+@pytest.mark.parametrize(
+    ("airflow_pauses", "word"), [(True, None), (False, None), (True, False), (False, True)]
+)
 def test_new_dag_is_paused_as_airflow_says_unless_the_model_does(
     site: Site, metadata: Metadata, airflow_pauses: bool, word: bool | None
 ) -> None:
