@@ -33,7 +33,7 @@ UPSTREAM_NEEDS := 'avro>=1.11' 'pydantic>=2' geoalchemy2 $(OWN_FACTORY_NEEDS)
 # So many files of tests run at the same time, the slow ones first; tests that wait leave the
 # processors to the others. 0 is none, for where 127.0.0.1 is the only loopback address: each worker
 # has a PostgreSQL of its own.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 2)')
 PYTEST := bin/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 QUICK_TESTS := not server and not slow and not scheduler

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from batch_rows import write_batch
 from datasurface_host import SOURCE
+from merge_command import commands_python
 from pytest_mock import MockerFixture
 from recorded import changes
 
@@ -146,7 +147,7 @@ def moving(merged: Operator) -> Operator:
 def run(operator: Operator, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a module of Python in the folder of the site, to which paths are relative."""
     return subprocess.run(
-        [sys.executable, "-m", *command],
+        [commands_python(), "-m", *command],
         cwd=operator.site.folder,
         env=operator.environment | environment,
         capture_output=True,

@@ -191,7 +191,7 @@ def test_parses_with_any_hash_seed_serialize_to_equal_bytes(installed: Site) -> 
 
     with ThreadPoolExecutor(max_workers=2) as processes:
         # Others in each run; two of them would put a set of two in the same order half of the time.
-        outputs = set(processes.map(parse, random.sample(range(2**32), 5)))
+        outputs = set(processes.map(parse, random.sample(range(2**32), 4)))
 
     assert len(outputs) == 1
     assert "Store1" in outputs.pop()
