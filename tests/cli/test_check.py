@@ -91,14 +91,14 @@ def test_image_of_datasurface_fails_on_the_platform_and_on_a_row(merged: Operato
     merged.site.model.providerArguments["datasurfaceDockerImage"] = "registry.example.org/jobs:1"
     merged.bootstrap()
     merged.merge()
-    mended = merged.on_dags("check")
+    followed = merged.on_dags("check")
 
     own = "they start in DataSurface's own image: "
     assert on_a_row["detail"] == f"{own}docker.io/datasurface/datasurface:0.0.57"
     assert on_all["detail"] == f"{own}datasurface/datasurface:latest"
     assert "docker/datasurface.Dockerfile" in on_all["fix"]
     assert "run ring 0, copy its DAG files, apply its Jobs, and merge" in on_all["fix"]
-    assert mended.exit_code == 0, mended.output
+    assert followed.exit_code == 0, followed.output
 
 
 @pytest.mark.slow

@@ -174,7 +174,7 @@ def _called(e: BaseException, folder: Path) -> str | None:
 
 
 def _hasClass(name: str) -> bool:
-    """Tell whether a class of that name is one of ours."""
+    """Return whether a class of that name is one of ours."""
     return any(
         hasattr(module, name) for place, module in list(sys.modules.items()) if _isOurs(place)
     )
