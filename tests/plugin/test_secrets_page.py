@@ -61,7 +61,7 @@ else:
 
 
 def commands(page: str) -> Iterator[list[str]]:
-    """Yield the words of each command of a page."""
+    """Yield the arguments of each command of a page."""
     for text in page.split("```bash\n")[1:]:
         yield from Block(Path(), "bash", text.partition("```")[0]).commands()
 
@@ -69,12 +69,13 @@ def commands(page: str) -> Iterator[list[str]]:
 def named_secrets(page: str) -> Secrets:
     """Return the Secrets that the page creates, each by one command, with their keys."""
     found: Secrets = {}
-    for words in commands(page):
-        assert words[:4] == ["kubectl", "create", "secret", "generic"]
-        assert words[4] not in found
-        assert words[5:7] == ["--namespace", "ns-test"]
-        literals = [word.removeprefix("--from-literal=") for word in words[7:]]
-        found[words[4]] = {literal.removesuffix("=...") for literal in literals}
+    for arguments in commands(page):
+        *command, name, option, namespace = arguments[:7]
+        assert command == ["kubectl", "create", "secret", "generic"]
+        assert (option, namespace) == ("--namespace", "ns-test")
+        assert name not in found
+        literals = [each.removeprefix("--from-literal=") for each in arguments[7:]]
+        found[name] = {literal.removesuffix("=...") for literal in literals}
     return found
 
 
