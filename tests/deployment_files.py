@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 from kubernetes_validate.utils import all_versions
-from yellow_models import Model
+from yellow_models import Model, bootstrap
 
 from yellow_dynamic.datasurface_adapter import DATASURFACE
 from yellow_dynamic.plugin import deployment_files
@@ -29,6 +29,13 @@ def deployment_of(model: Model) -> dict[str, str]:
     return {
         name.removeprefix(starts[0]).removeprefix(starts[1]): text for name, text in files.items()
     }
+
+
+def cluster_objects(model: Model) -> list[Manifest]:
+    """Return the objects of DataSurface's own file of ring 0."""
+    eco = model.build()
+    files = bootstrap(eco.getDataPlatformOrThrow(model.platform), eco, 0)
+    return list(filter(None, yaml.safe_load_all(files["kubernetes-bootstrap.yaml"])))
 
 
 def one(text: str) -> Manifest:

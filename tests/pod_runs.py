@@ -13,8 +13,11 @@ from typing import Any
 
 from airflow_names import OutletEventAccessors
 from kubernetes.client import ApiClient, CoreV1Api
+from kubernetes.client import models as k8s
 from kubernetes.config import new_client_from_config
 from kubernetes.watch import Watch
+from real_cluster import RealKube
+from yellow_models import NAMESPACE
 
 from one_machine import LocalKube
 
@@ -27,19 +30,44 @@ contexts: [{name: none, context: {cluster: none, user: none}}]
 clusters: [{name: none, cluster: {server: "http://127.0.0.1:9"}}]
 users: [{name: none, user: {}}]
 """
-NAMESPACE = "ns-test"
 
 
 class Cluster:
     """A Kubernetes API whose one image runs a script that the test gives."""
 
-    def __init__(self, bin_dir: Path, kube: LocalKube) -> None:
+    def __init__(
+        self, bin_dir: Path, kube: LocalKube | RealKube, kubeconfig: Path | None = None
+    ) -> None:
+        """Take a cluster that runs.
+
+        Args:
+            bin_dir: the folder with the image's programs.
+            kube: the cluster.
+            kubeconfig: how Airflow reaches it, if not as its administrator.
+        """
         self.bin_dir = bin_dir
         self.kube = kube
+        self.kubeconfig = kubeconfig or kube.kubeconfig
 
     @cached_property
     def api(self) -> CoreV1Api:
         return CoreV1Api(new_client_from_config(str(self.kube.kubeconfig)))
+
+    def give_programs(self, pod: k8s.V1Pod) -> k8s.V1Pod:
+        """Let a pod see this machine's folder of the tests, and run the programs of `bin_dir`.
+
+        A localkube has them in its image.
+        """
+        if isinstance(self.kube, RealKube):
+            folder = str(self.bin_dir.parent.parent)
+            here = k8s.V1Volume(name="tests", host_path=k8s.V1HostPathVolumeSource(path=folder))
+            pod.spec.volumes = [*(pod.spec.volumes or ()), here]
+            mount = k8s.V1VolumeMount(name="tests", mount_path=folder)
+            path = k8s.V1EnvVar(name="PATH", value=f"{self.bin_dir}:/usr/bin:/bin")
+            for container in pod.spec.containers:
+                container.volume_mounts = [*(container.volume_mounts or ()), mount]
+                container.env = [*(container.env or ()), path]
+        return pod
 
     def job_is(self, script: str) -> None:
         """Let `python` in the image be this shell script."""
@@ -97,8 +125,12 @@ def job_of(dag: Any, cluster: Cluster, kubeconfig: Path | None = None) -> Any:
     """Return the operator that runs the DAG's job, ready to be executed on the cluster."""
     job = job_task(dag)
     # KUBECONFIG would do, but the client reads it only once, when it is first imported.
-    job.config_file = str(kubeconfig or cluster.kube.kubeconfig)
+    job.config_file = str(kubeconfig or cluster.kubeconfig)
     job.startup_check_interval_seconds = 0.2
+    build = job.build_pod_request_obj
+    vars(job)["build_pod_request_obj"] = lambda *args, **options: cluster.give_programs(
+        build(*args, **options)
+    )
     return job
 
 

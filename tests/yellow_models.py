@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,9 +77,13 @@ LIVE, FORENSIC = (
 SQL_KIND = "sql_source" if PROVIDERS_BOOTSTRAP else "sql_snapshot"
 #: The keys of RunSettings that DataSurface's own part of a model gives each row.
 HINTED: set[str] = {"resources", "priority_weight"} if PROVIDERS_BOOTSTRAP else set()
-HOST = "pg-data.ns-test.svc.cluster.local"
+# A namespace of a real cluster is a new one, which programs that are started here are told of.
+if "CLUSTER_IMAGE" in os.environ:
+    os.environ.setdefault("CLUSTER_NAMESPACE", f"yellow-dynamic-{secrets.token_hex(3)}")
+NAMESPACE = os.getenv("CLUSTER_NAMESPACE", "ns-test")
+HOST = f"pg-data.{NAMESPACE}.svc.cluster.local"
 #: The image of the jobs, which has yellow_dynamic.
-IMAGE = "registry.example.org/datasurface:1"
+IMAGE = os.getenv("CLUSTER_IMAGE", "registry.example.org/datasurface:1")
 PLACE = {LocationKey("MyCorp:NY_1")}
 SINGLE = IngestionConsistencyType.SINGLE_DATASET
 MULTI = IngestionConsistencyType.MULTI_DATASET
@@ -111,7 +117,7 @@ class Store:
         credential = Credential(self.credential, self.credentialType)
         given = [part for part in (self.trigger, self.consistency, credential) if part is not None]
         if self.kafka:
-            brokers = HostPortPairList([HostPortPair("kafka.ns-test.svc.cluster.local", 9092)])
+            brokers = HostPortPairList([HostPortPair(f"kafka.{NAMESPACE}.svc.cluster.local", 9092)])
             return KafkaIngestion(KafkaServer("Kafka", PLACE, brokers), *given)
         source = PostgresDatabase(
             "SourceDB",
@@ -243,7 +249,7 @@ class Model:
     others: dict[str, type[YellowDataPlatform]] = field(default_factory=dict)
     postgresCredential: str = "postgres"
     gitCredential: str = "git"
-    namespace: str = "ns-test"
+    namespace: str = NAMESPACE
     host: str = HOST
     database: str = "merge"
     repository: str = "acme/models"

@@ -6,8 +6,10 @@ import importlib.util
 from collections.abc import Iterator
 
 import pytest
-from pod_runs import NAMESPACE, Cluster
-from yellow_models import IMAGE, login_secret
+import real_cluster
+from deployment_files import cluster_objects
+from pod_runs import Cluster
+from yellow_models import IMAGE, NAMESPACE, Model, login_secret
 
 from one_machine import LocalKube
 
@@ -18,7 +20,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("kube")
     (folder / "bin").mkdir()
     token = {"token": "planted-token"}
-    with LocalKube(folder / "state", {IMAGE: folder / "bin"}, {}) as kube:
+    local = LocalKube(folder / "state", {IMAGE: folder / "bin"}, {})
+    with real_cluster.RealKube() if real_cluster.IS_REAL else local as kube:
         for name, data in {
             **{
                 name: login_secret(name, "u", "planted-secret")
@@ -29,7 +32,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             "connect": {"api_key": "planted-key", "api_secret": "planted-secret"},
         }.items():
             kube.create_secret(NAMESPACE, name, data)
-        yield Cluster(folder / "bin", kube)
+        if isinstance(kube, real_cluster.RealKube):
+            account = kube.prepare(NAMESPACE, cluster_objects(Model()))
+            kubeconfig = kube.write_kubeconfig(folder / "kubeconfig", NAMESPACE, account)
+            yield Cluster(folder / "bin", kube, kubeconfig)
+        else:
+            yield Cluster(folder / "bin", kube)
 
 
 @pytest.fixture(params=["psycopg2", "psycopg"])

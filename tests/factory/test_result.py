@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow_names import AirflowException
 from conftest import Site
-from pod_runs import Cluster, TaskInstance, context_of, job_of, run_job
+from pod_runs import NAMESPACE, Cluster, TaskInstance, context_of, job_of, run_job
 
 DAG_ID = "yellowlive__Store1_ingestion"
 
@@ -82,7 +82,7 @@ def test_killed_pod_fails_its_task_although_its_job_was_done(
     mark = {"metadata": {"annotations": {"localkube/fail-with": how}}}
 
     with cluster.once_a_pod_runs(
-        lambda name: cluster.api.patch_namespaced_pod(name, "ns-test", mark)
+        lambda name: cluster.api.patch_namespaced_pod(name, NAMESPACE, mark)
     ):
         assert why_the_job_failed(installed, cluster) == reason
 
@@ -93,7 +93,7 @@ def test_pod_deleted_under_its_task_fails_it(installed: Site, cluster: Cluster, 
     cluster.job_is("echo DATASURFACE_RESULT_CODE=0; exec sleep 60")
 
     with cluster.once_a_pod_runs(
-        lambda name: cluster.api.delete_namespaced_pod(name, "ns-test", grace_period_seconds=grace)
+        lambda name: cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=grace)
     ):
         reason = why_the_job_failed(installed, cluster)
 
@@ -164,7 +164,7 @@ def test_retry_after_a_lost_pod_runs_the_job_anew(
         "echo DATASURFACE_RESULT_CODE=0"
     )
     with cluster.once_a_pod_runs(
-        lambda name: cluster.api.delete_namespaced_pod(name, "ns-test", grace_period_seconds=0)
+        lambda name: cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
     ):
         why_the_job_failed(installed, cluster)
 
@@ -185,7 +185,7 @@ def test_job_sees_its_credentials_and_model_folder(
 
     text = seen.read_text()
     assert text.startswith("u planted-token YellowLive -m datasurface.platforms.yellow.jobs")
-    claim = cluster.kube.volume_dir("ns-test", "test-git-model-cache")
+    claim = cluster.kube.volume_dir(NAMESPACE, "test-git-model-cache")
     assert f"--git-repo-path {claim} " in text
 
 

@@ -15,13 +15,11 @@ from kubernetes.client import CoreV1Api
 from kubernetes.config import new_client_from_config
 from merge_command import Commands
 from processors import IS_AIRFLOW_2
-from yellow_models import IMAGE, Model, login_secret
+from yellow_models import IMAGE, NAMESPACE, Model, login_secret
 
 from one_machine import LocalKube, NotYetError, Postgres, wait_until
 
 from .airflows import Airflow2, Airflow3
-
-NAMESPACE = "ns-test"
 
 STEADY, BUSY, SLOW = "Customers", "Orders", "Shipments"
 BROKEN, FRAGILE, LEAVING = "Payments", "Returns", "Leads"
