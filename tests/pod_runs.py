@@ -46,7 +46,7 @@ class Cluster:
             kubeconfig: how Airflow reaches it, if not as its administrator.
         """
         self.bin_dir = bin_dir
-        self.kube = kube
+        self.kube: Any = kube
         self.kubeconfig = kubeconfig or kube.kubeconfig
 
     @cached_property

@@ -31,8 +31,8 @@ class RealKube(Service):
         self.kubeconfig = Path(os.getenv("KUBECONFIG") or "~/.kube/config").expanduser()
         self._namespaces: list[str] = []
 
-    @property
     def api(self) -> client.CoreV1Api:
+        """Return the API of pods and all else that is in no group."""
         return client.CoreV1Api(self.connect())
 
     def connect(self) -> client.ApiClient:
@@ -53,12 +53,12 @@ class RealKube(Service):
     def stop(self) -> None:
         """Remove the namespaces."""
         for namespace in self._namespaces:
-            self.api.delete_namespace(namespace)
+            self.api().delete_namespace(namespace)
         self._namespaces.clear()
 
     def create_namespace(self, name: str, **labels: str) -> None:
         """Create a namespace, and wait for its service account."""
-        self.api.create_namespace({"metadata": {"name": name, "labels": labels}})
+        self.api().create_namespace({"metadata": {"name": name, "labels": labels}})
         self._namespaces.append(name)
         wait_until(lambda: self._find_account(name), seconds=30)
 
@@ -67,7 +67,7 @@ class RealKube(Service):
         if namespace not in self._namespaces:
             self.create_namespace(namespace)
         secret = {"metadata": {"name": name}, "stringData": dict(data)}
-        self.api.create_namespaced_secret(namespace, secret)
+        self.api().create_namespaced_secret(namespace, secret)
 
     def prepare(self, namespace: str, manifests: Sequence[dict[str, Any]]) -> str:
         """Create what a namespace needs from DataSurface's own file, as docs/deployment.md says it.
@@ -89,7 +89,7 @@ class RealKube(Service):
     def write_kubeconfig(self, path: Path, namespace: str, account: str, hours: float = 6) -> Path:
         """Write the way to the cluster as a service account, with a token for so long."""
         request = {"spec": {"expirationSeconds": int(hours * 3600)}}
-        granted = self.api.create_namespaced_service_account_token(account, namespace, request)
+        granted = self.api().create_namespaced_service_account_token(account, namespace, request)
         config = yaml.safe_load(self.kubeconfig.read_text())
         contexts = {each["name"]: each["context"] for each in config["contexts"]}
         context = {**contexts[config["current-context"]], "user": account, "namespace": namespace}
@@ -103,7 +103,7 @@ class RealKube(Service):
 
     def _find_account(self, namespace: str) -> None:
         try:
-            self.api.read_namespaced_service_account("default", namespace)
+            self.api().read_namespaced_service_account("default", namespace)
         except ApiException as error:
             raise NotYetError(f"{namespace} has no service account: {error.reason}") from error
 
@@ -112,7 +112,7 @@ class RealKube(Service):
         if not self.kubeconfig.exists():
             return ["there is no such file; set KUBECONFIG."]
         try:
-            nodes = self.api.list_node().items
+            nodes = self.api().list_node().items
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said
             return [f"it cannot be asked ({error!r:.300})."]
         ready = [
@@ -133,10 +133,10 @@ class RealKube(Service):
         try:
             container = {"name": "base", "image": IMAGE, "command": ["python", "-c", program]}
             spec = {"restartPolicy": "Never", "containers": [container]}
-            self.api.create_namespaced_pod(name, {"metadata": {"name": "probe"}, "spec": spec})
+            self.api().create_namespaced_pod(name, {"metadata": {"name": "probe"}, "spec": spec})
             return list(filter(None, [self._end_of_probe(name)]))
         finally:
-            self.api.delete_namespace(name)
+            self.api().delete_namespace(name)
             self._namespaces.remove(name)
 
     def _end_of_probe(self, namespace: str) -> str | None:
@@ -144,13 +144,13 @@ class RealKube(Service):
         until = time.monotonic() + 600
         state: Any = None
         while time.monotonic() < until:
-            pod = self.api.read_namespaced_pod("probe", namespace)
+            pod = self.api().read_namespaced_pod("probe", namespace)
             if pod.status.phase == "Succeeded":
                 return None
             [status] = pod.status.container_statuses or [None]
             state = status and status.state
             if pod.status.phase == "Failed":
-                log = self.api.read_namespaced_pod_log("probe", namespace)
+                log = self.api().read_namespaced_pod_log("probe", namespace)
                 return f"CLUSTER_IMAGE {IMAGE} has no DataSurface with yellow_dynamic: {log[-300:]}"
             if state and state.waiting and "ImagePullBackOff" in str(state.waiting.reason):
                 break

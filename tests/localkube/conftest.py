@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real_cluster import IS_REAL, RealKube
 
 from .running import CLUSTER_ENV, IMAGE, Cluster, Server
 
@@ -48,6 +49,16 @@ def server(start: Callable[..., Server], tmp_path_factory: pytest.TempPathFactor
     return start(tmp_path_factory.mktemp("localkube"), env={"SERVER_ONLY": "must not be seen"})
 
 
+@pytest.fixture(scope="session")
+def real() -> Iterator[RealKube]:
+    """The real cluster, with its namespaces removed in the end."""
+    with RealKube() as kube:
+        yield kube
+
+
 @pytest.fixture
-def cluster(server: Server) -> Cluster:
-    return Cluster(server)
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """A new namespace, of a localkube or of a real cluster."""
+    name = "real" if IS_REAL else "server"
+    made: Cluster = Cluster(request.getfixturevalue(name))
+    return made

@@ -15,8 +15,10 @@ from typing import Any
 
 import psutil
 from kubernetes import client, config, watch
+from real_cluster import RealKube
+from yellow_models import NAMESPACE
 
-IMAGE = "registry.example/tools:1"
+IMAGE = os.getenv("CLUSTER_IMAGE", "registry.example/tools:1")
 CLUSTER_ENV = {"PGHOSTADDR": "127.0.0.7"}
 
 _numbers = itertools.count(1)
@@ -53,11 +55,15 @@ class Server:
 class Cluster:
     """One namespace of a server, and short ways to use it."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    def __init__(self, server: Server | RealKube) -> None:
+        self.server: Any = server
         self.api = server.api()
-        self.namespace = f"ns-{next(_numbers)}"
-        self.api.create_namespace({"metadata": {"name": self.namespace}})
+        if isinstance(server, RealKube):
+            self.namespace = f"{NAMESPACE}-{next(_numbers)}"
+            server.create_namespace(self.namespace)
+        else:
+            self.namespace = f"ns-{next(_numbers)}"
+            self.api.create_namespace({"metadata": {"name": self.namespace}})
 
     def container(self, *command: str, **fields: Any) -> dict[str, Any]:
         return {"name": "base", "image": IMAGE, "command": list(command), **fields}
