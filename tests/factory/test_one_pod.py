@@ -241,6 +241,30 @@ def test_ended_pod_that_nobody_removed_is_removed(installed: Site, cluster: Clus
     assert cluster.pods() == []
 
 
+def test_events_of_former_pods_of_its_name_are_not_those_of_a_pod(
+    installed: Site, cluster: Cluster
+) -> None:
+    """Kubernetes keeps events for an hour, and shows them by the name of the pod."""
+    cluster.job_is(DONE)
+    run_job(installed.parse()[DAG_ID], cluster, run_id="scheduled__1")
+    job = job_of(installed.parse()[DAG_ID], cluster)
+    context = context_of(job, TaskInstance(job, "scheduled__2"))
+    pod = job.get_or_create_pod(job.build_pod_request_obj(context), context)
+
+    def started() -> list[Any]:
+        events = job.pod_manager.read_pod_events(pod).items
+        if "Started" not in {event.reason for event in events}:
+            raise NotYetError(f"the events are {events}")
+        return list(events)
+
+    events = wait_until(started, seconds=60, every=0.1)
+
+    assert {event.involved_object.uid for event in events} == {pod.metadata.uid}
+    of_its_name = f"involvedObject.name={pod.metadata.name}"
+    found = cluster.api.list_namespaced_event(NAMESPACE, field_selector=of_its_name).items
+    assert len({event.involved_object.uid for event in found}) > 1
+
+
 def test_lost_worker_that_wakes_up_does_not_remove_its_successors_pod(
     installed: Site, cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -79,16 +79,20 @@ class Installation:
         self.kube = LocalKube(folder / "kube", {IMAGE: folder / "bin", **(images or {})}, {})
         postgres.create_database(self.model.database)
         self._login = {"postgres_USER": postgres.user, "postgres_PASSWORD": postgres.password}
-        self.parsing_environment = {
-            **self._login,
-            "KUBECONFIG": str(self.kube.state_dir / "kubeconfig"),
-            "PGHOSTADDR": postgres.address,
-        }
+        self.parsing_environment = self.make_environment()
         airflow_of_this_release: Any = Airflow2 if IS_AIRFLOW_2 else Airflow3
         self.airflow: Airflow3 = airflow_of_this_release(
             folder / "airflow", postgres, {**self.parsing_environment, **(airflow_settings or {})}
         )
         self.dags = self.airflow.dags_dir
+
+    def make_environment(self) -> dict[str, str]:
+        """Return what Airflow needs to read the streams, and to reach Kubernetes."""
+        return {
+            **self._login,
+            "KUBECONFIG": str(self.kube.state_dir / "kubeconfig"),
+            "PGHOSTADDR": self.postgres.address,
+        }
 
     @contextmanager
     def running(self, seconds: float = 60) -> Iterator[None]:

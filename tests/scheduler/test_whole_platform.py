@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow_names import IS_AIRFLOW_2
 from checkouts import Checkouts
+from cluster_site import ClusterSite
 from datasurface_host import PYTHON, python_path
 from merge_command import TESTS, Commands
 from psycopg2 import sql
+from real_cluster import IS_REAL
 from transforming import OUTPUT, TRANSFORMER
 from yellow_models import IMAGE, UNIT_START, login_secret
 
@@ -72,15 +76,23 @@ class WholePlatform(Installation):
             },
         )
         self.source = f"source_{folder.name}"
-        postgres.create_database(self.source)
+
+    def fill_source(self) -> None:
+        """Create the tables that the streams read."""
+        self.postgres.create_database(self.source)
         for table in TABLES:
-            postgres.execute(
+            self.postgres.execute(
                 sql.SQL(
                     "CREATE TABLE {table} (id int PRIMARY KEY, name varchar(100));"
                     "INSERT INTO {table} VALUES (1, 'ann'), (2, 'bob')"
                 ).format(table=sql.Identifier(table)),
                 database=self.source,
             )
+
+    @property
+    def checked_in_commit(self) -> str | None:
+        """The commit of the live model, or None where it is in no repository."""
+        return self.checkouts.commit
 
     @property
     def model_volume(self) -> Path:
@@ -93,6 +105,7 @@ class WholePlatform(Installation):
 
     def install(self) -> None:
         """Run both rings of bootstrap, and copy all DAG files; Airflow is to merge the model."""
+        self.fill_source()
         commands = self._commands(())
         for ring in (0, 1):
             succeeded(commands.bootstrap(ring, **self._login))
@@ -158,12 +171,59 @@ class WholePlatform(Installation):
         )
 
 
+class ClusterPlatform(WholePlatform):
+    """The same on a real cluster, with a database of its own, set up by the files of ring 0."""
+
+    def __init__(self, postgres: Postgres, folder: Path) -> None:
+        """Take the server of Airflow's own database, and a new folder."""
+        self.site = ClusterSite(folder)
+        super().__init__(postgres, folder)
+        self.site.model = self.model
+        self.psql = postgres.programs / "psql"
+        self.postgres = self.site.postgres
+
+    @property
+    def checked_in_commit(self) -> str | None:
+        return self.site.commit
+
+    def make_environment(self) -> dict[str, str]:
+        """What Airflow gets: the reader's login, and the way from here into the cluster."""
+        return {
+            "postgres_USER": "airflow_reader",
+            "postgres_PASSWORD": self.site.reader_password,
+            "DATASURFACE_POSTGRES_HOST": self.site.postgres.address,
+            "KUBECONFIG": str(self.site.kubeconfig),
+        }
+
+    @contextmanager
+    def running(self, seconds: float = 120) -> Iterator[None]:
+        self.airflow.prepare()
+        with self.site.kube, self.site.prepared():
+            self.fill_source()
+            self.install()
+            with self.airflow:
+                self.wait_for_dags(self.streams, seconds)
+                yield
+
+    def install(self) -> None:
+        """Write ring 0, and run its Job and its SQL as they say it; fetch the factory file."""
+        commands = self._commands(())
+        succeeded(commands.bootstrap(0))
+        self.site.check_in(self.folder / "model")
+        self.site.run_head(commands.files / f"{UNIT_START}-bootstrap-job.yaml", commands.files)
+        self.site.grant_reader(commands.files, self.psql)
+        for file in commands.files.glob("*.py"):
+            shutil.copy(file, self.dags / file.name)
+        (self.dags / "reports.py").write_text(CONSUMER)
+
+
 @pytest.fixture(scope="module")
 def platform(
     postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WholePlatform]:
     """The platform, bootstrapped and not yet merged."""
-    whole = WholePlatform(postgres, tmp_path_factory.mktemp("whole"))
+    kind = ClusterPlatform if IS_REAL else WholePlatform
+    whole = kind(postgres, tmp_path_factory.mktemp("whole"))
     with whole.running():
         yield whole
 
@@ -176,7 +236,7 @@ def test_click_merges_the_model_and_every_dag_runs_to_success(
     assert states == dict.fromkeys(("merge_model", "reconcile_views", "check"), "success")
     platform.wait_for_dags(STREAMS)
     merge = {"by": INFRASTRUCTURE, "command": "merge", "release": __version__}
-    commit = platform.checkouts.commit
+    commit = platform.checked_in_commit
     of_model = {"commit": commit, "dirty": False} if commit else {}
     assert platform.recorded_merges() == [merge | of_model]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
+from functools import cached_property
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager
 from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 from tenacity import (
@@ -206,6 +208,22 @@ class JobPodOperator(KubernetesPodOperator):
         if time.monotonic() - seen > OWNER_SECONDS:
             self.remove(pod)
         raise NotYetError(f"The former pod {name} has ended and is to be removed.")
+
+    @cached_property
+    def pod_manager(self) -> PodManager:
+        """The provider's, with the events of this pod and not of former ones of its name."""
+        manager: PodManager = super().pod_manager
+        read_events = manager.read_pod_events
+
+        def read_own_events(pod: k8s.V1Pod, *args: Any, **options: Any) -> Any:
+            events = read_events(pod, *args, **options)
+            events.items = [
+                event for event in events.items if event.involved_object.uid == pod.metadata.uid
+            ]
+            return events
+
+        vars(manager)["read_pod_events"] = read_own_events
+        return manager
 
     def find_pod(self, namespace: str, context: Any, **_: Any) -> k8s.V1Pod | None:  # noqa: ARG002
         """Return the task's pod as it is now; it is found without labels, which a hook may set."""
