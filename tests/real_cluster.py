@@ -57,8 +57,8 @@ class RealKube(Service):
         self._namespaces.clear()
 
     def create_namespace(self, name: str, **labels: str) -> None:
-        """Create a namespace, and wait for its service account."""
-        self.api().create_namespace({"metadata": {"name": name, "labels": labels}})
+        """Create a namespace, after one of its name that is being removed, with its account."""
+        wait_until(lambda: self._create_namespace(name, labels), seconds=180)
         self._namespaces.append(name)
         wait_until(lambda: self._find_account(name), seconds=30)
 
@@ -100,6 +100,14 @@ class RealKube(Service):
         }
         path.write_text(yaml.safe_dump(config))
         return path
+
+    def _create_namespace(self, name: str, labels: Mapping[str, str]) -> None:
+        try:
+            self.api().create_namespace({"metadata": {"name": name, "labels": dict(labels)}})
+        except ApiException as error:
+            if "being deleted" not in str(error.body):
+                raise
+            raise NotYetError(f"{name} is being deleted.") from error
 
     def _find_account(self, namespace: str) -> None:
         try:

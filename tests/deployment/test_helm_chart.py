@@ -16,12 +16,13 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from cluster_site import Kubectl
 from deployment_files import KUBERNETES_VERSIONS, Manifest, deployment_of, login
-from yellow_models import Model, read_login
+from real_cluster import RealKube
+from yellow_models import NAMESPACE, Model, read_login
 
 CHARTS = [Path(folder) for folder in os.getenv("AIRFLOW_CHARTS", "").split(":") if folder]
 HELM = shutil.which("helm") or shutil.which("helm", path=str(Path(sys.executable).parent))
-NAMESPACE = "ns-test"
 READS = read_login("postgres", "postgres")
 #: The components that build DAGs, by the names of their containers.
 BUILD = {"scheduler": "scheduler", "dag-processor": "dag-processor", "worker": "worker"}
@@ -143,3 +144,17 @@ def test_kubernetes_takes_what_the_chart_makes_of_awkward_names(
         kubernetes_validate.validate(each, version, strict=True)
     scheduler = container(pods_by_component(found)["scheduler"], "scheduler")
     assert read_login("Merge_Cred", "merge-cred").items() <= login(scheduler).items()
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("executor", ["LocalExecutor", "CeleryExecutor", "KubernetesExecutor"])
+def test_api_server_takes_what_the_chart_makes(chart: Path, tmp_path: Path, executor: str) -> None:
+    settings = {"executor": executor, "dagProcessor.enabled": "true", "redis.enabled": "true"}
+    found = manifests(chart, tmp_path, values_of(Model()), **settings)
+
+    with RealKube() as kube:
+        kube.create_namespace(NAMESPACE)
+        dry_run = ("apply", "--dry-run=server", "--namespace", NAMESPACE, "--filename", "-")
+        said = Kubectl(kube)(*dry_run, text=yaml.safe_dump_all(found))
+
+    assert said.count("(server dry run)") == len(found)

@@ -11,13 +11,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from deployment_files import cluster_objects
 from kubernetes.client import CoreV1Api
 from kubernetes.config import new_client_from_config
 from merge_command import Commands
 from processors import IS_AIRFLOW_2
+from real_cluster import IS_REAL, RealKube
 from yellow_models import IMAGE, NAMESPACE, Model, login_secret
 
 from one_machine import LocalKube, NotYetError, Postgres, wait_until
+from yellow_dynamic import RunSettings
 
 from .airflows import Airflow2, Airflow3
 
@@ -76,7 +79,11 @@ class Installation:
         self.told: list[str] = []
         self.jobs = folder / "jobs"
         self.model = Model(database=f"merge_{folder.name}")
-        self.kube = LocalKube(folder / "kube", {IMAGE: folder / "bin", **(images or {})}, {})
+        self.kube: Any = LocalKube(folder / "kube", {IMAGE: folder / "bin", **(images or {})}, {})
+        self.kubeconfig = folder / "kube" / "kubeconfig"
+        if IS_REAL:
+            self.kube = RealKube()
+            self.model.platformArguments["runs"] = RunSettings(podTemplate=self.own_programs())
         postgres.create_database(self.model.database)
         self._login = {"postgres_USER": postgres.user, "postgres_PASSWORD": postgres.password}
         self.parsing_environment = self.make_environment()
@@ -90,7 +97,7 @@ class Installation:
         """Return what Airflow needs to read the streams, and to reach Kubernetes."""
         return {
             **self._login,
-            "KUBECONFIG": str(self.kube.state_dir / "kubeconfig"),
+            "KUBECONFIG": str(self.kubeconfig),
             "PGHOSTADDR": self.postgres.address,
         }
 
@@ -126,9 +133,22 @@ class Installation:
             factory.rename(self.dags / factory.name)
 
     def fill_cluster(self) -> None:
-        """Create the secrets that the jobs' pods ask for."""
+        """Create the secrets that the jobs' pods ask for, and a real cluster's account."""
         self.kube.create_secret(NAMESPACE, "postgres", login_secret("postgres", "u", "p"))
         self.kube.create_secret(NAMESPACE, "git", {"token": "t"})
+        if isinstance(self.kube, RealKube):
+            self.kubeconfig.parent.mkdir(exist_ok=True)
+            account = self.kube.prepare(NAMESPACE, cluster_objects(self.model))
+            self.kube.write_kubeconfig(self.kubeconfig, NAMESPACE, account)
+
+    def own_programs(self) -> dict[str, Any]:
+        """Return a pod template by which a real cluster's pods run the programs of `bin`."""
+        folder = str(self.folder)
+        path = {"name": "PATH", "value": f"{folder}/bin:/usr/bin:/bin"}
+        mount = {"name": "tests", "mountPath": folder}
+        base = {"name": "base", "env": [path], "volumeMounts": [mount]}
+        volume = {"name": "tests", "hostPath": {"path": folder}}
+        return {"spec": {"containers": [base], "volumes": [volume]}}
 
     def merge(self, streams: tuple[str, ...]) -> None:
         """Run handleModelMerge on a model with these streams, each due every minute."""

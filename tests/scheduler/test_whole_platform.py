@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from airflow_names import IS_AIRFLOW_2
 from checkouts import Checkouts
 from cluster_site import ClusterSite
@@ -268,6 +269,30 @@ def test_click_merges_the_model_and_every_dag_runs_to_success(
     }
     assert set(states.values()) <= {"success", "running", "queued"}
     assert states.keys() == platform.airflow.dag_ids()
+
+
+JOBS = ("bootstrap-job", "ring1_init_job", "model_merge_job", "reconcile_views_job")
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("job", JOBS)
+def test_job_of_ring_0_runs_again_by_the_commands_in_its_head(
+    platform: ClusterPlatform, job: str
+) -> None:
+    """Kubernetes keeps what a Job is: it is replaced, whether it ended, runs or is gone."""
+    [file] = (platform.folder / "model" / "output" / platform.model.unit).glob(
+        f"{UNIT_START}?{job}.yaml"
+    )
+
+    platform.site.run_head(file, file.parent)
+    platform.site.run_head(file, file.parent)
+
+    name = yaml.safe_load(file.read_text())["metadata"]["name"]
+    condition = f"kubectl get job {name} -n {NAMESPACE} -o jsonpath={{.status.succeeded}}"
+    assert platform.site.kubectl.run(condition) == "1"
+    platform.site.kubectl("delete", "job", name, "--namespace", NAMESPACE)
+    platform.site.run_head(file, file.parent)
+    assert platform.site.kubectl.run(condition) == "1"
 
 
 def assert_runs_are_on_record(platform: WholePlatform) -> None:
