@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psutil
@@ -28,8 +29,8 @@ pytestmark = pytest.mark.scheduler
 
 TIMES = int(os.getenv("YELLOW_DYNAMIC_TIMES", "1"))
 FILLED, KILLED, CLEARED, DISABLED, REMOVED = "Filled", "Killed", "Cleared", "Disabled", "Removed"
-CUT = "Cut"
-ALL = (FILLED, KILLED, CLEARED, DISABLED, REMOVED, CUT)
+CUT, TWIN = "Cut", "Twin"
+ALL = (FILLED, KILLED, CLEARED, TWIN, DISABLED, REMOVED, CUT)
 
 #: In the half of the year that is over, minute by minute; and when somebody asks.
 TRIGGERS = dict.fromkeys(ALL, "ExternallyTriggered('By hand')") | {
@@ -42,7 +43,7 @@ while [ "$1" != --store-name ]; do shift; done
 cd {state}
 trap 'rmdir "running-$2"; exit 143' TERM
 mkdir "running-$2" 2>/dev/null || touch "overlap-$2"
-case $2 in Killed) n=8;; Cleared) n=20;; Disabled|Removed) n=25;; Cut) n=600;; *) n=0.2;; esac
+case $2 in Killed) n=8;; Cleared|Twin) n=20;; Disabled|Removed) n=25;; Cut) n=600;; *) n=0.2;; esac
 sleep $n & wait $!
 rmdir "running-$2"
 echo "DATASURFACE_RESULT_CODE=0"
@@ -208,24 +209,40 @@ def test_dead_workers_pod_and_the_next_one_do_not_overlap(
     faults.record(f"worker killed, Airflow {AIRFLOW_VERSION}", injected=TIMES, survived=TIMES)
 
 
-def test_cleared_run_waits_for_its_own_ending_pod(busy: Installation, faults: FaultTable) -> None:
-    busy.airflow.trigger(dag_id(CLEARED))
+@pytest.mark.parametrize("streams", [[CLEARED], [CLEARED, TWIN]], ids=["one", "two at once"])
+def test_cleared_run_waits_for_its_own_ending_pod(
+    busy: Installation, faults: FaultTable, streams: list[str]
+) -> None:
+    for stream in streams:
+        busy.airflow.trigger(dag_id(stream))
+    before = {stream: running_job(busy, stream) for stream in streams}
 
     with most_pods(busy) as most:
         for _ in range(TIMES):
-            run_id, pid = running_job(busy, CLEARED)
-            busy.airflow.clear(dag_id(CLEARED), run_id)
+            for stream, (run_id, _) in before.items():
+                busy.airflow.clear(dag_id(stream), run_id)
+            before = {
+                stream: wait_until(partial(another_job, busy, stream, pid), seconds=240, every=0.2)
+                for stream, (_, pid) in before.items()
+            }
+        for stream in streams:
+            all_ended(busy, stream, 1, 240)
 
-            def another(before: int = pid) -> None:
-                if running_job(busy, CLEARED)[1] == before:
-                    raise NotYetError("The cleared job still runs.")
+    for stream, (run_id, _) in before.items():
+        assert_no_overlap(busy, stream, most)
+        [state] = [run["state"] for run in busy.runs(stream) if run["dag_run_id"] == run_id]
+        assert state == "success"
+    cleared = TIMES * len(streams)
+    what = f"running run cleared, Airflow {AIRFLOW_VERSION}"
+    faults.record(what, injected=cleared, survived=cleared)
 
-            wait_until(another, seconds=120, every=0.2)
-        all_ended(busy, CLEARED, 1, 180)
 
-    assert_no_overlap(busy, CLEARED, most)
-    assert states(busy, CLEARED) == {"success": 1}
-    faults.record(f"running run cleared, Airflow {AIRFLOW_VERSION}", injected=TIMES, survived=TIMES)
+def another_job(installation: Installation, stream: str, before: int) -> tuple[str, int]:
+    """Return run id and process of the stream's job, if it is not the former one."""
+    job = running_job(installation, stream)
+    if job[1] == before:
+        raise NotYetError(f"The cleared job of {stream} still runs.")
+    return job
 
 
 @pytest.mark.skipif(IS_AIRFLOW_2, reason="Airflow 2 has no API server.")
