@@ -116,6 +116,7 @@ def postgres_objects() -> list[dict[str, Any]]:
         "env": [
             {"name": "POSTGRES_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "pg", "key": "p"}}}
         ],
+        "readinessProbe": {"tcpSocket": {"port": 5432}, "periodSeconds": 1},
     }
     spec = {
         "selector": {"matchLabels": labels},
