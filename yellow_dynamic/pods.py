@@ -74,12 +74,13 @@ PLAIN: dict[str, type] = {"str": str, "int": int, "bool": bool, "float": float, 
 
 def model_problems(path: str, value: Any, kind: str) -> Iterator[str]:
     """Yield in what a value is not of a kind of Kubernetes, such as V1PodSpec or list[str]."""
+    # Release 37 of the client writes List[str], and former ones list[str].
     outer, _, inner = kind.rstrip("])").replace("(", "[").partition("[")
-    if outer == "list":
+    if outer.lower() == "list":
         yield from wrong_kind(path, value, list, "a list")
         for index, item in enumerate(value if isinstance(value, list) else ()):
             yield from model_problems(f"{path}[{index}]", item, inner)
-    elif outer == "dict":
+    elif outer.lower() == "dict":
         yield from wrong_kind(path, value, dict, "an object")
         for name, item in (value if isinstance(value, dict) else {}).items():
             yield from model_problems(f"{path}.{name}", item, inner.partition(", ")[2])
@@ -110,4 +111,16 @@ def fields_problems(path: str, value: dict[str, Any], model: Any) -> Iterator[st
     try:
         model(**known)
     except ValueError as error:
-        yield f"{path}: {error}"
+        yield from (f"{path}: {words}" for words in refusals(error))
+
+
+def refusals(error: ValueError) -> list[str]:
+    """Return what a model of Kubernetes lacks, from its own words."""
+    if not hasattr(error, "errors"):
+        return [str(error)]
+    # Release 37 of the client checks all values, too, as is done above.
+    return [
+        f"{each['loc'][0]}: {each['msg']}"
+        for each in error.errors()
+        if each["type"] == "missing" and len(each["loc"]) == 1
+    ]

@@ -200,7 +200,7 @@ def base(**fields: Any) -> dict[str, Any]:
         (template(hostNetwork="yes"), "podTemplate.spec.hostNetwork is 'yes', not of type bool"),
         (template(tolerations={"key": "a"}), "spec.tolerations is {'key': 'a'}, not a list"),
         (template(containers="base"), "spec.containers is 'base', not a list"),
-        (template(volumes=[{"emptyDir": {}}]), "spec.volumes[0]: Invalid value for `name`"),
+        (template(volumes=[{"emptyDir": {}}]), "podTemplate.spec.volumes[0]: "),
         (template(restartPolicy="Always"), "gives restartPolicy of spec, which the job has itself"),
         (template(activeDeadlineSeconds=5), "gives activeDeadlineSeconds of spec"),
         (base(image="other"), "podTemplate gives image of base, which the job has itself"),

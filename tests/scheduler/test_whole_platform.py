@@ -179,6 +179,8 @@ class ClusterPlatform(WholePlatform):
         """Take the server of Airflow's own database, and a new folder."""
         self.site = ClusterSite(folder)
         super().__init__(postgres, folder)
+        # Its pods run the image's own programs.
+        del self.model.platformArguments["runs"]
         self.site.model = self.model
         self.psql = postgres.programs / "psql"
         self.postgres = self.site.postgres

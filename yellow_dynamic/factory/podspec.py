@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import re
 from datetime import timedelta
@@ -30,8 +31,12 @@ WORKING_FOLDER = "/workspace/datatransformer"
 # 63 is Kubernetes' limit for a pod's host name; a dash and 8 characters of the DAG follow.
 POD_NAME_CHARACTERS = 54
 # Each Kubernetes model object builds a Configuration unless it is given one, which costs more
-# than all the rest of a DAG.
-SHARED = {"local_vars_configuration": Configuration()}
+# than all the rest of a DAG. From release 37 of the client on, they know of none.
+SHARED: dict[str, Any] = (
+    {"local_vars_configuration": Configuration()}
+    if "local_vars_configuration" in inspect.signature(k8s.V1EnvVar.__init__).parameters
+    else {}
+)
 
 
 class Job(NamedTuple):
