@@ -101,7 +101,7 @@ class Kubectl:
 
 def commands_of(file: Path) -> list[str]:
     """Return the commands in a file's head, which an operator copies."""
-    head = re.match("(#.*\n)+", file.read_text())
+    head = re.match("(#.*\n)+", file.read_text().partition("exits with 1")[0])
     assert head is not None
     lines = re.sub(r" *\\\n# +", " ", head[0]).splitlines()
     return [line.removeprefix("#     ") for line in lines if line.startswith("#     kubectl")]

@@ -330,7 +330,7 @@ def cluster_commands(settings: dict[str, Any], unit: Unit) -> dict[str, list[str
             *("--output", f"/workspace/{work}", *command_options(settings), *model),
         ]
 
-    views = ["python", "-m", "datasurface.platforms.yellow.reconcile_workspace_views"]
+    views = ["python", "-m", "yellow_dynamic.reconcile_views"]
     return {
         "ring_0": command("ring-0", "generatePlatformBootstrap", "--ringLevel", "0"),
         "ring_1": command("ring-1", "generatePlatformBootstrap", "--ringLevel", "1"),

@@ -273,6 +273,26 @@ def test_click_merges_the_model_and_every_dag_runs_to_success(
     assert states.keys() == platform.airflow.dag_ids()
 
 
+def test_view_that_differs_from_the_model_is_made_again(platform: WholePlatform) -> None:
+    """DataSurface itself would wait for its own transaction, without end."""
+    [(view,)] = platform.postgres.execute(
+        "SELECT viewname FROM pg_views WHERE viewname LIKE '%livedsg%store1%customers%live'",
+        database=platform.model.database,
+    )
+    platform.postgres.execute(
+        sql.SQL("CREATE OR REPLACE VIEW {} AS SELECT id, name FROM {} WHERE false").format(
+            sql.Identifier(view), sql.Identifier("yellowlive_store1_customers_merge")
+        ),
+        database=platform.model.database,
+    )
+
+    started = platform.airflow.trigger(INFRASTRUCTURE)
+
+    states = platform.states_of_ended(INFRASTRUCTURE, started)
+    assert states == dict.fromkeys(("merge_model", "reconcile_views", "check"), "success")
+    assert platform.rows(view) == [(1, "ann"), (2, "bob")]
+
+
 JOBS = ("bootstrap-job", "ring1_init_job", "model_merge_job", "reconcile_views_job")
 
 

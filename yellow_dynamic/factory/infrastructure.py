@@ -21,6 +21,9 @@ from yellow_dynamic.factory.constants import MODEL_VOLUME, UNREGISTERED
 from yellow_dynamic.factory.logs import log
 from yellow_dynamic.factory.pod import POD_OPTIONS, JobPodOperator
 
+# As long as the Jobs that run the same commands.
+COMMAND_SECONDS = 30 * 60
+
 
 class Infrastructure:
     """What one infrastructure DAG merges and checks.
@@ -101,6 +104,7 @@ class Infrastructure:
             cmds=command[:3],
             arguments=command[3:],
             env_vars=self.environment(),
+            active_deadline_seconds=COMMAND_SECONDS,
             container_resources=k8s.V1ResourceRequirements(
                 requests={"memory": "256Mi", "cpu": "100m"}
             ),
