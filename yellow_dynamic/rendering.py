@@ -103,6 +103,7 @@ def python_literal(value: Any, indent: int = 0, key_length: int = 0) -> str:
     return f"{opening}\n{lines}{' ' * indent}{closing}"
 
 
+@functools.lru_cache(maxsize=1024)
 def yaml_text(value: str) -> str:
     """Return a text as YAML in one line, quoted, so that it can be nothing but this text."""
     return yaml.safe_dump(value, default_style='"', width=float("inf")).rstrip("\n")

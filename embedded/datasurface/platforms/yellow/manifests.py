@@ -27,7 +27,9 @@ Manifest = dict[str, Any]
 
 def renderYaml(manifests: Iterable[Manifest]) -> str:
     """Return the manifests as one YAML text, a document each."""
-    return yaml.safe_dump_all(manifests, explicit_start=True, sort_keys=False)
+    # LibYAML's, where PyYAML has it, writes the same in a quarter of the time.
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return str(yaml.dump_all(manifests, Dumper=dumper, explicit_start=True, sort_keys=False))
 
 
 def modelCacheClaimName(eco: Ecosystem) -> str:
