@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import itertools
@@ -10,15 +11,17 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from airflow_database import SHARED_FOLDER
+from measuring import unmeasured
 from temporary import database_folder, temporary_folder
 
+with unmeasured():
+    from airflow_database import SHARED_FOLDER
 # Airflow reads its settings, and sets logging up anew, when it is first imported: just below, when
 # this file is imported for the first time; tests import it once more under a name of its own.
 if "airflow" not in sys.modules:
@@ -27,6 +30,12 @@ if "airflow" not in sys.modules:
 # The workers of a run have it from the process that starts them.
 if SHARED_FOLDER not in os.environ:
     os.environ[SHARED_FOLDER] = temporary_folder("tests-shared-")
+# Its servers have the environment of now.
+from warm_python import AIRFLOW, import_available
+
+with unmeasured():
+    # What the modules that are measured import of other projects.
+    import_available("hypothesis", "typer", *(each for each in AIRFLOW if "yellow" not in each))
 
 import fault_table
 import parity_table
@@ -87,6 +96,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     yield
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Spare the garbage collector what is there until the end: it is a million objects."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    """Cover code by what tests do: the set-up of a thousand tests runs the same lines."""
+    with unmeasured():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """See `pytest_runtest_setup`."""
+    with unmeasured():
+        yield
 
 
 @pytest.fixture(scope="session")

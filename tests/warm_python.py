@@ -118,9 +118,7 @@ def serve(address: str, modules: Sequence[str]) -> None:
     # Airflow adds some of its own.
     settings = select_settings(dict(os.environ))
     with redirect_stdout(sys.stderr):
-        for module in modules:
-            with suppress(ImportError):
-                importlib.import_module(module)
+        import_available(*modules)
     gc.collect()
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -136,6 +134,13 @@ def serve(address: str, modules: Sequence[str]) -> None:
             client.close()
             reap()
     reap()
+
+
+def import_available(*modules: str) -> None:
+    """Import these modules, but those that are not installed."""
+    for module in modules:
+        with suppress(ImportError):
+            importlib.import_module(module)
 
 
 def reap() -> None:
