@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,17 +16,21 @@ from airflow_names import IS_AIRFLOW_2
 from conftest import Site, drop_database
 from sqlalchemy.orm import Session
 from static_files import write_static_files
+from warm_python import AIRFLOW, warm_python
 from yellow_models import Store
 
 from datasurface.md import CronTrigger
-from one_machine import Postgres, clean_environment
+from one_machine import Postgres
 
 pytestmark = pytest.mark.embedded
 
 #: As often as each line of input says: what the DAG processor does with the DAG folder, and then a
 #: run of each DAG, as Airflow keeps only a version that has run when the DAG changes.
 SYNC = """
-import sys
+import json, os, sys
+os.environ.update(json.loads(sys.argv[1]))
+from airflow import settings
+settings.initialize()
 from airflow.api.common.trigger_dag import trigger_dag
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
@@ -53,23 +58,21 @@ class Metadata:
         self.postgres: Postgres = site.postgres
         self.database = f"airflow_of_{site.database}"
         create_airflow_database(self.postgres, self.database)
-        login = f"{site.model.postgresCredential}_"
-        self.environment = clean_environment(
-            PGHOSTADDR=self.postgres.address,
-            YELLOW_DYNAMIC_SNAPSHOT_DIR=str(site.snapshots),
-            AIRFLOW_HOME=str(site.folder / "airflow"),
-            AIRFLOW__CORE__LOAD_EXAMPLES="False",
-            AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="False",
-            AIRFLOW__CORE__DAGS_FOLDER=str(site.folder / "dags"),
+        url = self.postgres.url(self.database).render_as_string(hide_password=False)
+        self._settings = {
+            "AIRFLOW__CORE__DAGS_FOLDER": str(site.folder / "dags"),
             # Else Airflow does not look at a DAG again that it has just stored.
-            AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL="0",
-            AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=self.postgres.url(self.database).render_as_string(
-                hide_password=False
-            ),
-            **{login + "USER": self.postgres.user, login + "PASSWORD": self.postgres.password},
-        )
+            "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url,
+        }
+        self._python = warm_python(*AIRFLOW)
         self._log = site.folder / "airflow.log"
         self._program: subprocess.Popen[str] | None = None
+
+    def set_at_import(self, setting: str, value: str) -> None:
+        """Set what Airflow reads only when it is imported, for an Airflow that is not there yet."""
+        self._settings[setting] = value
+        self._python = sys.executable
 
     def sync(self, times: int = 1) -> None:
         """Let Airflow read the DAG folder some times, each followed by a run of every DAG."""
@@ -102,8 +105,7 @@ class Metadata:
     def _start(self) -> subprocess.Popen[str]:
         with self._log.open("w") as log:
             return subprocess.Popen(
-                [sys.executable, "-c", SYNC],
-                env=self.environment,
+                [self._python, "-c", SYNC, json.dumps(self._settings)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -212,7 +214,8 @@ def test_stream_with_a_static_file_beside_the_factory_file_is_left_to_it(
 def test_new_dag_is_paused_as_airflow_says_unless_the_model_does(
     site: Site, metadata: Metadata, airflow_pauses: bool, word: bool | None
 ) -> None:
-    metadata.environment["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] = str(airflow_pauses)
+    if not airflow_pauses:
+        metadata.set_at_import("AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION", "False")
     site.model.platformArguments = {"pausedAtCreation": word}
     site.bootstrap()
     install_factory(site)
@@ -227,7 +230,7 @@ def test_new_dag_is_paused_as_airflow_says_unless_the_model_does(
 def test_page_reads_the_time_zone_of_the_schedules(site: Site, metadata: Metadata) -> None:
     from yellow_dynamic.page.metadata import read_airflow_view
 
-    metadata.environment["AIRFLOW__CORE__DEFAULT_TIMEZONE"] = "Europe/Berlin"
+    metadata.set_at_import("AIRFLOW__CORE__DEFAULT_TIMEZONE", "Europe/Berlin")
     install_factory(site)
     metadata.sync()
     engine = sqlalchemy.create_engine(metadata.postgres.url(metadata.database))

@@ -15,6 +15,7 @@ import pytest
 from conftest import Site
 from hypothesis import given
 from hypothesis import strategies as st
+from warm_python import AIRFLOW, warm_python
 from yellow_models import Model, Store, bootstrap
 
 from yellow_dynamic.factory.rules import compute_revision
@@ -148,12 +149,15 @@ def test_file_compiles_and_imports_without_datasurface_and_the_plugin(installed:
     py_compile.compile(str(installed.factory_file), doraise=True)
     program = (
         "import runpy, sys\n"
-        "sys.modules['datasurface'] = sys.modules['yellow_dynamic'] = None\n"
+        "for name in ['datasurface', 'yellow_dynamic', *sys.modules]:\n"
+        "    if name.partition('.')[0] in ('datasurface', 'yellow_dynamic'):\n"
+        "        sys.modules[name] = None\n"
         f"found = runpy.run_path({str(installed.factory_file)!r})\n"
         "print([name for name in found if name.endswith('_ingestion')])\n"
     )
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    command = [warm_python(*AIRFLOW), "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "['yellowlive__Store1_ingestion']"

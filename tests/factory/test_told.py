@@ -11,6 +11,7 @@ import pytest
 from airflow_names import AirflowException
 from conftest import Site, import_file, registered_dags
 from told import mail_server, slack_webhook
+from warm_python import AIRFLOW, warm_python
 from yellow_models import UNIT_START
 
 from yellow_dynamic import EMail, SlackWebhook
@@ -138,7 +139,8 @@ def test_no_parse_imports_a_notifier(site: Site) -> None:
         f"assert {DAG_ID!r} in vars(module)\n"
         "print(json.dumps([name for name in sys.modules if '.notifications' in name]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [warm_python(*AIRFLOW), "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
 
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
