@@ -271,10 +271,12 @@ def test_package_that_short_files_import_is_checked_in_airflows_python(
     merged.bootstrap()
     text = merged.factory.read_text()
     merged.factory.write_text(text.replace(f"'{__version__}'", setting or f"'{__version__}'"))
-    (tmp_path / "sitecustomize.py").write_text(package)
-    python = f"env PYTHONPATH={tmp_path} {merged.python}"
+    words: list[Any] = ["--dags", merged.dags]
+    if package:
+        (tmp_path / "sitecustomize.py").write_text(package)
+        words += ["--python", f"env PYTHONPATH={tmp_path} {merged.python}"]
 
-    checks = checked(merged, "--dags", merged.dags, "--python", python)
+    checks = checked(merged, *words)
     found = {name: each for name, each in checks.items() if not each["passed"]}
 
     name = "Airflow has the package of the DAG files"

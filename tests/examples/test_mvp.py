@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import import_file, registered_dags
-from merge_command import shows_no_traceback
+from merge_command import commands_python, shows_no_traceback
 from yellow_models import PROVIDERS_BOOTSTRAP
 
 from one_machine import Postgres
@@ -46,7 +45,7 @@ PLANNED_CONFIG = {
 def datasurface(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run one of DataSurface's commands."""
     return subprocess.run(
-        [sys.executable, "-m", "datasurface.cmd.platform", command, *arguments],
+        [commands_python(), "-m", "datasurface.cmd.platform", command, *arguments],
         capture_output=True,
         text=True,
         timeout=120,

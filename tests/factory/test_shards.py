@@ -10,6 +10,7 @@ import pytest
 from conftest import Site, import_file, registered_dags
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from warm_python import AIRFLOW, warm_python
 from yellow_models import bootstrap
 
 from one_machine import free_port
@@ -273,7 +274,8 @@ def test_the_command_sees_the_dags_of_all_the_files(folder: Folder) -> None:
     folder.copy(3)
     folder.parse_all()
 
-    loaded = airflow_python.load_factory("yellowlive", "", path=str(folder.path(1)), text=None)
+    python = warm_python(*AIRFLOW)
+    loaded = airflow_python.load_factory("yellowlive", python, path=str(folder.path(1)), text=None)
 
     assert loaded.error is None
     assert set(loaded.dags) == DAG_IDS

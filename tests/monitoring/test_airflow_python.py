@@ -38,7 +38,7 @@ def test_metadata_of_good_and_bad_streams_is_read(site: Site) -> None:
         site.insert(key, "{}")
     [(text,)] = site.sql("SELECT config_json FROM {table} WHERE stream_key = 'Good1'")
 
-    loaded = load(site.factory_file, "")
+    loaded = load(site.factory_file)
 
     assert loaded.error is None
     facts = {dag.facts.stream: dag.facts for dag in loaded.dags.values()}

@@ -14,6 +14,7 @@ import pytest
 from batch_rows import write_batch
 from conftest import Site
 from datasurface_host import python_path
+from warm_python import AIRFLOW, warm_python
 from watching_airflow import WatchingAirflow
 from yellow_models import Store
 
@@ -122,7 +123,10 @@ class Pages:
 
         from yellow_dynamic.command.app import app
 
-        words = ["--dags", str(self.site.folder / "dags"), "--airflow-url", self.airflow.address]
+        words = [
+            *("--dags", str(self.site.folder / "dags"), "--python", warm_python(*AIRFLOW)),
+            *("--airflow-url", self.airflow.address),
+        ]
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("AIRFLOW_API_USER", "admin")
             environment.setenv("AIRFLOW_API_PASSWORD", self.passwords["admin"])
