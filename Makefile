@@ -38,6 +38,9 @@ UPSTREAM_NEEDS := 'avro>=1.11' 'pydantic>=2' geoalchemy2 $(OWN_FACTORY_NEEDS)
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 2)')
 PYTEST := bin/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
+# Images of containers set it; each process would compile all modules and tests anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 QUICK_TESTS := not server and not slow and not scheduler
 
 .PHONY: help demo quick test test-embedded test-pythons test-airflow2 test-lowest test-upstream test-scheduler test-scheduler-airflow2 test-cluster faults mutants bench \
