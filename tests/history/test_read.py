@@ -88,7 +88,19 @@ def test_of_many_times_that_a_stream_was_disabled_the_newest_is_fetched(installe
         found = history.find_disabling_changes(connection, TABLE, ["Store1", "Other"])
 
     assert fetched == [1]
-    assert [(each.revision, each.config_after) for each in found.values()] == [(42, None)]
+    [change] = found.values()
+    assert (change.revision, change.config_before, change.config_after) == (42, None, None)
+
+
+def test_time_is_text_in_utc_with_a_zone_in_the_column_too(recorded: Site) -> None:
+    recorded.sql("UPDATE {table} SET disabled_until = '2100-01-02 03:04' WHERE stream_key = 'Two'")
+    recorded.sql("ALTER TABLE {table}_history ALTER disabled_until TYPE timestamptz")
+
+    with transaction(recorded) as connection:
+        newest = history.newest_changes(connection, TABLE)["Two"]
+        disabling = history.find_disabling_changes(connection, TABLE, ["Two"])["Two"]
+
+    assert newest.disabled_until == disabling.disabled_until == "2100-01-02T03:04:00"
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def test_columns_of_a_history_are_those_of_a_change() -> None:
         "status_after", "disabled_until",
     }  # fmt: skip
     assert all(column.autoincrement is False for column in table.columns)
+    types = {column.name: str(column.type) for column in table.columns}
+    assert (types["revision"], types["stream_key"]) == ("BIGINT", "VARCHAR(255)")
     [index] = table.indexes
     assert index.name == "t_history_of"
     assert [column.name for column in index.columns] == ["stream_key", "revision", "number"]
@@ -61,6 +63,12 @@ def test_command_describes_itself_without_what_is_not_known(
     assert history.audit_metadata("merge", commit="abc", dirty=None) == {
         "command": "merge", "release": __version__, "by": "mary", "commit": "abc",
     }  # fmt: skip
+
+
+def test_what_a_command_says_of_itself_is_utf_8_and_keeps_its_type() -> None:
+    metadata = history.audit_metadata("disable", reason="\udcff", dirty=True)
+
+    assert (metadata["reason"], metadata["dirty"]) == ("\\xff", True)
 
 
 def test_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,14 +113,21 @@ def test_commit_of_a_folder_is_clean_until_a_file_of_the_model_differs(repositor
     assert history.git_commit(repository) == {"commit": commit, "dirty": True}
 
 
-def test_git_is_waited_for_no_longer_than_half_a_minute(
+def test_git_is_read_as_utf_8_and_waited_for_no_longer_than_half_a_minute(
     repository: Path, mocker: MockerFixture
 ) -> None:
     run = mocker.spy(subprocess, "run")
 
     history.git_commit(repository)
 
-    assert {call.kwargs["timeout"] for call in run.call_args_list} == {30}
+    asked = {(call.kwargs["encoding"], call.kwargs["timeout"]) for call in run.call_args_list}
+    assert asked == {("utf-8", 30)}
+
+
+def test_name_of_a_file_may_be_any_bytes(repository: Path) -> None:
+    Path(os.fsdecode(os.fsencode(repository) + b"/gr\xf6\xdfe.py")).touch()
+
+    assert history.git_commit(repository)["dirty"] is True
 
 
 KIND = "time, place or encoding of another process"
@@ -126,16 +141,19 @@ def test_mapping_counts_and_what_was_rendered_beside_the_model_does_not(reposito
     assert history.git_commit(repository, ["YellowLive"])["dirty"] is False
     assert history.git_commit(repository, ["Other"])["dirty"] is True
 
-    (repository / history.MAPPING).touch()
-    assert history.git_commit(repository, ["YellowLive"])["dirty"] is True
-    (repository / history.MAPPING).unlink()
+    # The model may be the whole repository too.
+    for model in (repository, repository.parent):
+        (model / history.MAPPING).touch()
+        assert history.git_commit(model, ["YellowLive"])["dirty"] is True
+        (model / history.MAPPING).unlink()
     (repository / "größe.py").touch()
     assert history.git_commit(repository, ["YellowLive"])["dirty"] is True
 
 
 @pytest.mark.from_the_field(KIND)
 def test_model_below_a_folder_of_the_platforms_name_is_a_model(repository: Path) -> None:
-    repository.rename(model := repository.with_name("YellowLive"))
+    (models := repository.with_name("my models")).mkdir()
+    repository.rename(model := models / "YellowLive")
 
     assert history.git_commit(model, ["YellowLive"])["dirty"] is True
 
