@@ -94,13 +94,17 @@ def test_of_many_times_that_a_stream_was_disabled_the_newest_is_fetched(installe
 
 def test_time_is_text_in_utc_with_a_zone_in_the_column_too(recorded: Site) -> None:
     recorded.sql("UPDATE {table} SET disabled_until = '2100-01-02 03:04' WHERE stream_key = 'Two'")
+    recorded.sql("UPDATE {table} SET config_json = '[]' WHERE stream_key = 'Two'")
     recorded.sql("ALTER TABLE {table}_history ALTER disabled_until TYPE timestamptz")
 
     with transaction(recorded) as connection:
-        newest = history.newest_changes(connection, TABLE)["Two"]
-        disabling = history.find_disabling_changes(connection, TABLE, ["Two"])["Two"]
+        found = [
+            history.newest_changes(connection, TABLE)["Two"],
+            history.find_disabling_changes(connection, TABLE, ["Two"])["Two"],
+            *history.find_manual_edits(connection, TABLE)["Two"].newest,
+        ]
 
-    assert newest.disabled_until == disabling.disabled_until == "2100-01-02T03:04:00"
+    assert [change.disabled_until for change in found] == ["2100-01-02T03:04:00"] * 3
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,18 @@ def test_what_a_command_says_of_itself_is_utf_8_and_keeps_its_type() -> None:
     assert (metadata["reason"], metadata["dirty"]) == ("\\xff", True)
 
 
+def test_parameters_have_no_escapes_which_a_database_in_sql_ascii_could_not_read(
+    mocker: MockerFixture,
+) -> None:
+    connection = mocker.Mock()
+
+    history.set_audit_metadata(connection, {"by": "Jörg"})
+
+    [_, values] = connection.execute.call_args.args
+    assert values == {"metadata": '{"by": "Jörg"}'}
+    assert history.json_array(["größe"]) == '["größe"]'
+
+
 def test_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATASURFACE_USER", raising=False)
     monkeypatch.setattr(getpass, "getuser", lambda: "joe")
