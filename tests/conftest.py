@@ -56,8 +56,10 @@ from yellow_dynamic.datasurface_adapter import DATASURFACE
 from yellow_dynamic.population import MergeError
 
 _numbers = itertools.count(1)
-# How long an example takes says how busy the machine is.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says how busy the machine is. A test that sets `suppress_health_check`
+# would have that check again.
+HEALTH = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("busy", deadline=None, suppress_health_check=HEALTH)
 settings.load_profile("busy")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Site, import_file, registered_dags
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from warm_python import AIRFLOW, warm_python
 from yellow_models import bootstrap
@@ -281,9 +281,7 @@ def test_the_command_sees_the_dags_of_all_the_files(folder: Folder) -> None:
     assert set(loaded.dags) == DAG_IDS
 
 
-@settings(
-    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
-)
+@settings(max_examples=25)
 @given(keys=st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=50)))
 def test_the_database_and_the_file_put_a_key_in_the_same_bucket(
     folder: Folder, keys: list[str]

@@ -15,7 +15,7 @@ from airflow_names import (
     schedule_of,
 )
 from bad_rows import BAD_CHANGES, BAD_TEXTS
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pod_runs import TaskInstance
 from units.conftest import config, row
@@ -210,12 +210,8 @@ ROWS = st.tuples(
 )
 
 
-@settings(
-    # Ten rows each.
-    max_examples=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+# Ten rows each.
+@settings(max_examples=20)
 @given(generated=st.lists(ROWS, min_size=10, max_size=12))
 def test_no_row_whatever_it_holds_stops_the_others(
     platform: Platform, generated: list[tuple[dict[str, Any], str | None]]
