@@ -25,7 +25,9 @@ UPSTREAM_TESTS := tests/units tests/plugin tests/history tests/factory tests/mon
 # A real scheduler runs all DAGs of a platform with DataSurface's own jobs.
 WHOLE_PLATFORM := tests/scheduler/test_whole_platform.py
 # Those that run on a real Kubernetes, too or alone.
-CLUSTER_TESTS := tests/cluster tests/localkube tests/factory/test_result.py tests/factory/test_one_pod.py
+CLUSTER_TESTS := tests/cluster tests/localkube tests/factory/test_result.py \
+	tests/factory/test_one_pod.py tests/deployment/test_helm_chart.py
+CLUSTER := KUBECONFIG='$(KUBECONFIG)' CLUSTER_IMAGE='$(CLUSTER_IMAGE)'
 # What DataSurface 0.0.36 to 0.0.57 pin; SQLALCHEMY='sqlalchemy>=2.1' tests with the newest.
 SQLALCHEMY ?= sqlalchemy==2.0.41
 # What DataSurface's own factory file imports, which the tests compare with ours.
@@ -98,13 +100,16 @@ else
 	@echo "Nothing was tested: set DATASURFACE_SRC to a folder that holds a package 'datasurface'."
 endif
 
-test-cluster: $(VENV)/.dev  ## On a disposable Kubernetes: KUBECONFIG=<file> CLUSTER_IMAGE=<an image with the jobs>
-ifdef CLUSTER_IMAGE
-	KUBECONFIG='$(KUBECONFIG)' CLUSTER_IMAGE='$(CLUSTER_IMAGE)' $(VENV)/bin/pytest -rs -p no:randomly \
-		$(CLUSTER_TESTS) $(ARGS)
-else
+test-cluster: $(if $(DATASURFACE_SRC),$(VENVU)/.dev,$(VENV)/.dev)  ## On a disposable Kubernetes: KUBECONFIG=<file> CLUSTER_IMAGE=<an image with the jobs>
+ifndef CLUSTER_IMAGE
 	@echo "Nothing was tested: set KUBECONFIG to the file of a disposable cluster, and CLUSTER_IMAGE to an"
-	@echo "image with DataSurface and yellow_dynamic that it can pull."
+	@echo "image with DataSurface and yellow_dynamic that it can pull; docs/developing.md says more."
+else ifdef DATASURFACE_SRC
+	$(PIPU) '$(SQLALCHEMY)'
+	$(CLUSTER) DATASURFACE_SRC='$(DATASURFACE_SRC)' $(VENVU)/bin/pytest -m scheduler $(WHOLE_PLATFORM) $(ARGS)
+else
+	$(CLUSTER) $(VENV)/bin/pytest -rs $(CLUSTER_TESTS) $(ARGS)
+	$(CLUSTER) $(VENV)/bin/pytest -rs -m scheduler $(WHOLE_PLATFORM) tests/scheduler/test_overlap.py $(ARGS)
 endif
 
 test-scheduler: $(VENV)/.dev  ## A real scheduler runs the DAGs; with chromium and playwright, its UI too
