@@ -96,6 +96,8 @@ def test_job_whose_image_came_after_the_provider_had_looked_goes_on(
         None,
         pod(),
         waiting("ErrImagePull", "manifest unknown"),
+        waiting("ErrImagePull", "unexpected status from HEAD request: 403 Forbidden"),
+        waiting("ImagePullBackOff", 'image reference "No/such": invalid reference format'),
         waiting("CreateContainerConfigError"),
     ],
 )

@@ -19,7 +19,10 @@ PASSING_START_REASONS = (
     "ErrImagePull", "ImagePullBackOff", "ContainerCreating", "PodInitializing",
 )  # fmt: skip
 # What container runtimes say of an image that no waiting brings.
-NO_SUCH_IMAGE = re.compile("not found|manifest unknown|denied|unauthorized|does not exist", re.I)
+NO_SUCH_IMAGE = re.compile(
+    "not found|manifest unknown|denied|unauthorized|forbidden|does not exist|invalid reference",
+    re.I,
+)
 
 
 def is_transient(error: BaseException) -> bool:
