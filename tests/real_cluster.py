@@ -51,7 +51,11 @@ class RealKube(Service):
             )
 
     def stop(self) -> None:
-        """Remove the namespaces."""
+        """Remove what the tests made."""
+        self.remove_namespaces()
+
+    def remove_namespaces(self) -> None:
+        """Remove the namespaces that were made here."""
         for namespace in self._namespaces:
             self.api().delete_namespace(namespace)
         self._namespaces.clear()

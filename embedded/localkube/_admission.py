@@ -121,7 +121,7 @@ def check_quotas(pod: Json, quotas: list[Json], pods: list[Json]) -> None:
                 ("limited", hard),
             )
             figures = ", ".join(
-                f"{word}: {','.join(f'{what}={_plain(of[what])}' for what in over)}"
+                f"{word}: {','.join(f'{what}={_shown(of[what], what)}' for what in over)}"
                 for word, of in shown
             )
             raise _forbidden(pod, f"exceeded quota: {name}, {figures}")
@@ -139,8 +139,15 @@ def _use(pod: Json, what: str) -> Decimal | None:
     return quantity(given[name]) if name in given else None
 
 
-def _plain(amount: Any) -> str:
-    return f"{amount.normalize():f}" if isinstance(amount, Decimal) else str(amount)
+def _shown(amount: Any, what: str) -> str:
+    """Return an amount as Kubernetes writes it: in the largest unit that leaves a whole number."""
+    if not what.endswith("memory"):
+        return str(int(amount)) if amount == int(amount) else f"{int(amount * 1000)}m"
+    sizes = {unit: quantity(f"1{unit}") for unit in ("Ti", "Gi", "Mi", "Ki")}
+    for unit, size in sizes.items():
+        if amount and amount % size == 0:
+            return f"{int(amount / size)}{unit}"
+    return str(int(amount))
 
 
 def _forbidden(pod: Json, why: str) -> ApiError:
@@ -149,18 +156,15 @@ def _forbidden(pod: Json, why: str) -> ApiError:
     return ApiError(403, "Forbidden", f'pods "{name}" is forbidden: {why}', details)
 
 
-def check_fields(pod: Json) -> None:
-    """Refuse a pod with fields that Kubernetes does not have, as strict validation does.
+def unknown_fields(pod: Json) -> list[str]:
+    """Return what the real API says of the fields of a pod that it does not have."""
+    return [f'unknown field "{path}"' for path in _unknown_fields(pod, "V1Pod", "")]
 
-    Raises:
-        ApiError: 400 with all such fields.
-    """
-    unknown = [f'unknown field "{path}"' for path in _unknown_fields(pod, "V1Pod", "")]
-    if unknown:
-        raise bad_request(
-            'Pod in version "v1" cannot be handled as a Pod: strict decoding error: '
-            + ", ".join(unknown)
-        )
+
+def not_strict(unknown: list[str]) -> ApiError:
+    """Return the error for a pod with unknown fields where the client wants none."""
+    why = "strict decoding error: " + ", ".join(unknown)
+    return bad_request(f'Pod in version "v1" cannot be handled as a Pod: {why}')
 
 
 def _unknown_fields(value: object, kind: str, path: str) -> Iterator[str]:

@@ -16,20 +16,32 @@ import base64
 import binascii
 import contextlib
 import json
+import re
+import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 
 from localkube import _selectors as selectors
 from localkube._admission import (
-    check_fields,
     check_quota,
     check_quotas,
     check_service_account,
     doubled_variables,
+    not_strict,
+    unknown_fields,
 )
-from localkube._errors import ApiError, Json, Problems, bad_request, conflict, other_uid
+from localkube._defaults import quality_of_service, with_defaults
+from localkube._errors import (
+    ApiError,
+    Json,
+    Problems,
+    bad_request,
+    check_preconditions,
+    conflict,
+)
 from localkube._kubelet import Kubelet
 from localkube._pods import check_pod, check_pod_change
 from localkube._store import Change, Store, now
@@ -75,28 +87,30 @@ _PLAIN_SHAPES: dict[str, Shape] = {
     "serviceaccounts": {"metadata": META},
     "resourcequotas": {"metadata": META, "spec": {"hard": MAP}},
 }
-_OPTIONS_SHAPE: Shape = {"gracePeriodSeconds": int, "preconditions": {"uid": str}}
-_GRACE = 30
-#: What a log request may ask for; the rest of the real API's list would be ignored silently.
-_LOG_QUERY = {"container", "follow", "tailLines", "sinceSeconds", "timestamps", "pretty"}
-_LOG_QUERY |= {"previous", "stream", "insecureSkipTLSVerifyBackend"}
+_PRECONDITIONS: Shape = {"uid": str, "resourceVersion": str}
+_OPTIONS_SHAPE: Shape = {"gracePeriodSeconds": int, "preconditions": _PRECONDITIONS}
+#: What the log of a container without an image waits for.
+_WAITING_FOR_IMAGE = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
+#: The least that a log request may ask for.
+_LEAST = {"tailLines": 0, "sinceSeconds": 1, "limitBytes": 1}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _flag(request: web.Request, name: str) -> bool:
     text = request.query.get(name, "false").lower()
-    if text not in ("true", "false", "1", "0", ""):
-        raise bad_request(f"query parameter {name} must be true or false")
-    return text in ("true", "1")
+    return text not in ("false", "0")
 
 
 def _number(request: web.Request, name: str) -> int | None:
     text = request.query.get(name)
     if not text:
         return None
-    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > MAX_INT:
-        raise bad_request(f"query parameter {name} must be a whole number, 0 to {MAX_INT}")
+    if not re.fullmatch("-?[0-9]{1,18}", text):
+        raise bad_request(f"{name}: parsing {json.dumps(text)}: invalid syntax")
     return int(text)
 
 
@@ -135,6 +149,44 @@ def _merged(target: Any, patch: Any) -> Any:
         else:
             result[key] = _merged(result.get(key), value)
     return result
+
+
+def _log_options(request: web.Request) -> Json:
+    """Return what a request wants of a log.
+
+    Raises:
+        ApiError: 400 for what cannot be read, 422 for what is out of range.
+    """
+    problems, numbers = Problems(), {name: _number(request, name) for name in _LEAST}
+    for name, least in _LEAST.items():
+        number = numbers[name]
+        if number is not None and number < least:
+            why = f"must be greater than {'or equal to ' if least == 0 else ''}0"
+            problems.invalid(name, number, why)
+    if "stream" in request.query:
+        problems.forbidden("stream", "may not be specified")
+    since = numbers["sinceSeconds"]
+    oldest = None if since is None else datetime.now(UTC) - timedelta(seconds=since)
+    if text := request.query.get("sinceTime"):
+        if since is not None:
+            why = "at most one of `sinceTime` or `sinceSeconds` may be specified"
+            problems.forbidden("[]", why)
+        try:
+            oldest = datetime.fromisoformat(text).astimezone(UTC).replace(microsecond=0)
+        except ValueError:
+            raise bad_request(f"parsing time {json.dumps(text)}: it is none of RFC 3339") from None
+    problems.raise_if_any("PodLogOptions", request.match_info["name"])
+    return {
+        "follow": _flag(request, "follow"),
+        "tail": numbers["tailLines"],
+        "oldest": oldest,
+        "timestamps": _flag(request, "timestamps"),
+    }
+
+
+def _as_item(obj: Json) -> Json:
+    """Return an object as lists have it: its kind is that of the list."""
+    return {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
 
 
 def _answer(obj: Json, status: int = 200) -> web.Response:
@@ -205,7 +257,7 @@ class Api:
                     "kind": f"{KINDS[resource]}List",
                     "apiVersion": "v1",
                     "metadata": {"resourceVersion": str(self._store.version)},
-                    "items": [o for o in self._store.list(resource, None) if selected(o)],
+                    "items": [_as_item(o) for o in self._store.list(resource, None) if selected(o)],
                 }
             )
 
@@ -260,8 +312,8 @@ class Api:
         meta = obj["metadata"]
         if meta.get("namespace", namespace) != namespace:
             raise bad_request(
-                f"the namespace of the object ({meta['namespace']}) does not match the namespace "
-                f"of the request ({namespace})"
+                "the namespace of the provided object does not match the namespace sent on the "
+                "request"
             )
         meta["namespace"] = namespace
         self._store.get("namespaces", "", namespace)
@@ -272,16 +324,18 @@ class Api:
         body = await _new_object(request, "Pod", {"metadata": META})
         self._place(request, body)
         check_pod(body)
-        if request.query.get("fieldValidation") == "Strict":
-            check_fields(body)
+        validation = request.query.get("fieldValidation", "Warn")
+        unknown = [] if validation == "Ignore" else unknown_fields(body)
+        if unknown and validation == "Strict":
+            raise not_strict(unknown)
         self._admit(body)
-        spec = {"terminationGracePeriodSeconds": _GRACE, **body["spec"]}
         pod = {"kind": "Pod", "apiVersion": "v1", "metadata": body["metadata"]}
-        pod |= {"spec": spec, "status": {"phase": "Pending"}}
+        status = {"phase": "Pending", "qosClass": quality_of_service(body)}
+        pod |= {"spec": with_defaults(body["spec"]), "status": status}
         created = self._store.create("pods", pod)
         self._kubelet.run(created)
         answer = _answer(created, 201)
-        for warning in doubled_variables(created):
+        for warning in [*unknown, *doubled_variables(created)]:
             answer.headers.add("Warning", f"299 - {json.dumps(warning)}")
         return answer
 
@@ -309,18 +363,21 @@ class Api:
         options = await _delete_options(request)
         namespace, name = request.match_info["namespace"], request.match_info["name"]
         pod = self._store.get("pods", namespace, name)
-        uid = pod["metadata"]["uid"]
-        wanted = options.get("preconditions", {}).get("uid", uid)
-        if wanted != uid:
-            raise other_uid("pods", name, wanted, uid)
+        meta = pod["metadata"]
+        check_preconditions("Pod", meta, options.get("preconditions", {}))
         grace = options.get("gracePeriodSeconds", _number(request, "gracePeriodSeconds"))
         if grace is None:
             grace = pod["spec"]["terminationGracePeriodSeconds"]
         if not 0 <= grace <= MAX_INT:
             raise bad_request(f"gracePeriodSeconds must be 0 to {MAX_INT}")
+        if pod["status"]["phase"] in ("Succeeded", "Failed"):
+            grace = 0
+        # A deletion that has begun can only be made shorter.
+        if grace >= meta.get("deletionGracePeriodSeconds", MAX_INT + 1):
+            return _answer(pod)
 
         def mark(obj: Json) -> None:
-            obj["metadata"].setdefault("deletionTimestamp", now())
+            obj["metadata"]["deletionTimestamp"] = now(grace)
             obj["metadata"]["deletionGracePeriodSeconds"] = grace
 
         pod = self._store.update("pods", namespace, name, mark)
@@ -334,28 +391,28 @@ class Api:
         asked = request.query.get("container") or container
         if asked != container:
             raise bad_request(f"container {asked} is not valid for pod {name}")
-        unknown = request.query.keys() - _LOG_QUERY
-        if unknown:
-            raise bad_request(f"localkube cannot select logs by {', '.join(sorted(unknown))}")
+        options = _log_options(request)
         if _flag(request, "previous"):
             raise bad_request(
                 f'previous terminated container "{container}" in pod "{name}" not found'
             )
-        tail, since = _number(request, "tailLines"), _number(request, "sinceSeconds")
-        follow, stamps = _flag(request, "follow"), _flag(request, "timestamps")
         log = self._kubelet.log(pod)
-        if log is None and pod["status"]["phase"] == "Pending":
-            state = pod["status"].get("containerStatuses", [{}])[0].get("state", {})
-            reason = state.get("waiting", {}).get("reason", "ContainerCreating")
-            raise bad_request(
-                f'container "{container}" in pod "{name}" is waiting to start: {reason}'
-            )
+        state = pod["status"].get("containerStatuses", [{}])[0].get("state")
+        if state is None:
+            raise bad_request(f'container "{container}" in pod "{name}" is not available')
+        if log is None and "waiting" in state:
+            reason = state["waiting"]["reason"]
+            why = _WAITING_FOR_IMAGE.get(reason, reason)
+            raise bad_request(f'container "{container}" in pod "{name}" is waiting to start: {why}')
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
         if log is not None:
-            chunks = log.read(follow=follow, tail=tail, since=since, timestamps=stamps)
-            async for chunk in chunks:
-                await response.write(chunk)
+            left = _number(request, "limitBytes") or sys.maxsize
+            async for chunk in log.read(**options):
+                await response.write(chunk[:left])
+                left -= len(chunk)
+                if left <= 0:
+                    break
         return response
 
     # Secrets
@@ -419,6 +476,9 @@ class Api:
         def patched(old: Json) -> Json:
             new = _merged(old, patch)
             check_shape(new, {"metadata": META}, "")
+            for field in ("name", "namespace"):
+                if new["metadata"].get(field) != old["metadata"][field]:
+                    raise bad_request(f"the {field} of the object does not match the URL's")
             check(old, new)
             return new
 
@@ -505,14 +565,14 @@ def _secret(body: Json) -> Json:
     size = 0
     for key, value in data.items():
         if not is_secret_key(key):
-            why = "a valid key must consist of alphanumeric characters, '-', '_' or '.'"
-            problems.invalid("data", key, why)
+            why = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
+            problems.invalid(f"data[{key}]", key, why)
         try:
             size += len(base64.b64decode(value, validate=True))
         except (binascii.Error, ValueError) as error:
             raise bad_request(f"cannot read the object: data.{key} must be base64") from error
     if size > _SECRET_LIMIT:
-        problems.invalid("data", f"{size} bytes", f"must have at most {_SECRET_LIMIT} bytes")
+        problems.too_long("data", _SECRET_LIMIT)
     problems.raise_if_any("Secret", body["metadata"].get("name", ""))
     secret = {"kind": "Secret", "apiVersion": "v1", "metadata": body["metadata"]}
     return {**secret, "data": data, "type": body.get("type", "Opaque")}

@@ -24,7 +24,7 @@ class ApiError(Exception):
         self.code = code
         self.reason = reason
         self.message = message
-        self.details = details or {}
+        self.details = {"details": details} if details else {}
 
     def status(self) -> Json:
         """Return the body of the answer."""
@@ -35,7 +35,7 @@ class ApiError(Exception):
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
-            "details": self.details,
+            **self.details,
             "code": self.code,
         }
 
@@ -51,10 +51,11 @@ def not_found(resource: str, name: str) -> ApiError:
     return ApiError(404, "NotFound", f'{resource} "{name}" not found', details)
 
 
-def already_exists(resource: str, name: str) -> ApiError:
+def already_exists(resource: str, name: str, *, being_deleted: bool) -> ApiError:
     """Return the error for a name that is taken."""
     details = {"name": name, "kind": resource}
-    return ApiError(409, "AlreadyExists", f'{resource} "{name}" already exists', details)
+    ending = "object is being deleted: " if being_deleted else ""
+    return ApiError(409, "AlreadyExists", f'{ending}{resource} "{name}" already exists', details)
 
 
 def conflict(resource: str, name: str) -> ApiError:
@@ -66,18 +67,29 @@ def conflict(resource: str, name: str) -> ApiError:
     return ApiError(409, "Conflict", message, {"name": name, "kind": resource})
 
 
-def other_uid(resource: str, name: str, wanted: str, found: str) -> ApiError:
-    """Return the error for a change of an object that is not the one that was meant."""
-    message = (
-        f'Operation cannot be fulfilled on {resource} "{name}": Precondition failed: UID in '
-        f"precondition: {wanted}, UID in object meta: {found}"
-    )
-    return ApiError(409, "Conflict", message, {"name": name, "kind": resource})
+def check_preconditions(kind: str, meta: Json, wanted: Json) -> None:
+    """Refuse the deletion of an object that is not the one that was meant.
+
+    Raises:
+        ApiError: 409 `Conflict`.
+    """
+    name = meta["name"]
+    for key, word, why in (
+        ("uid", "UID", "deleted and then recreated"),
+        ("resourceVersion", "ResourceVersion", "modified"),
+    ):
+        if wanted.get(key, meta[key]) != meta[key]:
+            message = (
+                f'Operation cannot be fulfilled on {kind} "{name}": the {word} in the precondition '
+                f"({wanted[key]}) does not match the {word} in record ({meta[key]}). The "
+                f"object might have been {why}"
+            )
+            raise ApiError(409, "Conflict", message, {"name": name, "kind": kind})
 
 
-def expired(version: int) -> ApiError:
+def expired(version: int, oldest: int) -> ApiError:
     """Return the error for a watch from a version whose changes are no longer kept."""
-    return ApiError(410, "Expired", f"too old resource version: {version}; list again")
+    return ApiError(410, "Expired", f"too old resource version: {version} ({oldest})")
 
 
 @dataclass
@@ -97,6 +109,15 @@ class Problems:
         """Note a value that breaks a rule."""
         shown = json.dumps(value, default=str)
         self._add(path, "FieldValueInvalid", f"Invalid value: {shown}: {why}")
+
+    def duplicate(self, path: str, value: str) -> None:
+        """Note a value that another one has already."""
+        self._add(path, "FieldValueDuplicate", f"Duplicate value: {json.dumps(value)}")
+
+    def too_long(self, path: str, limit: int) -> None:
+        """Note a value of too many bytes."""
+        message = f"Too long: may not be more than {limit} bytes"
+        self._add(path, "FieldValueTooLong", message)
 
     def required(self, path: str, why: str = "") -> None:
         """Note a field that must be there and is not."""

@@ -7,6 +7,9 @@ from localkube._store import Store, now
 
 #: The newest events that are kept; a cluster keeps those of the last hour.
 KEPT = 1000
+_NODE = "localkube"
+#: What concerns a pod and none of its containers.
+_OF_PODS = ("DeadlineExceeded", "Evicted")
 
 
 class Recorder:
@@ -36,7 +39,8 @@ class Recorder:
             "uid": meta["uid"],
             "resourceVersion": meta["resourceVersion"],
         }
-        if component == "kubelet":
+        host = {"host": _NODE} if component == "kubelet" else {}
+        if host and reason not in _OF_PODS:
             involved["fieldPath"] = f"spec.containers{{{container}}}"
         # Lists are ordered by name, which makes this the order in which things happened.
         name = f"{meta['name']}.{self._store.version:016x}"
@@ -47,13 +51,13 @@ class Recorder:
             "involvedObject": involved,
             "reason": reason,
             "message": message,
-            "source": {"component": component},
+            "source": {"component": component, **host},
             "firstTimestamp": moment,
             "lastTimestamp": moment,
             "count": 1,
             "type": kind,
             "reportingComponent": component,
-            "reportingInstance": "localkube",
+            "reportingInstance": host.get("host", ""),
         }
         self._store.create("events", event)
         self._keys.append((meta["namespace"], name))

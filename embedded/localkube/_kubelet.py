@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 from localkube._errors import Json
 from localkube._events import Recorder
-from localkube._launch import ConfigError, Launch, Machine, prepare
+from localkube._launch import ConfigError, Machine, prepare
 from localkube._logs import PodLog
 from localkube._pods import FAIL_WITH
-from localkube._process import Process, StartError
+from localkube._process import Command, Process, StartError
 from localkube._store import Store, now
 
 logger = logging.getLogger(__name__)
@@ -27,28 +29,57 @@ PULL_SECONDS = 1.0
 _DEADLINE = "Pod was active on the node longer than the specified deadline"
 _EVICTED = "The node was low on resource: memory."
 _START_FAILED = 128
+_ADDRESS = "127.0.0.1"
+#: When a container was started that never was.
+_NEVER = "1970-01-01T00:00:00Z"
+_COMPLETED, _FAILED = {"reason": "PodCompleted"}, {"reason": "PodFailed"}
+#: Seconds between the end of a log, that of its container and that of the pod, which a cluster
+#: shows one after the other too.
+_LAG = 0.03
+#: What a kubelet says of a container that never was.
+_UNKNOWN = {
+    "exitCode": 128 + signal.SIGKILL,
+    "reason": "ContainerStatusUnknown",
+    "message": "The container could not be located when the pod was terminated",
+    "startedAt": None,
+    "finishedAt": None,
+}
+#: Names that an image can have.
+_IMAGE = re.compile(
+    r"([a-zA-Z0-9.-]+(:\d+)?/)?[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
+    r"(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)*(:\w[\w.-]{0,127})?(@[a-z0-9]+:[a-f0-9]{32,})?"
+)
 
 
-def _condition(kind: str, true: bool, reason: str = "") -> Json:
-    condition = {"type": kind, "status": str(true), "lastTransitionTime": now()}
-    return condition | ({"reason": reason} if reason else {})
+def _condition(kind: str, true: bool, **why: str) -> Json:
+    return {"type": kind, "status": str(true), "lastTransitionTime": now(), **why}
 
 
-def _set_conditions(status: Json, ready: bool, reason: str = "") -> None:
-    kept = {condition["type"]: condition for condition in status.get("conditions", [])}
-    wanted = [
+def _set_conditions(status: Json, unready: dict[str, str], *, network: bool) -> None:
+    """Write the conditions that a kubelet writes, in its order.
+
+    Args:
+        status: the status of the pod.
+        unready: why its container does not run; empty where it does.
+        network: whether the pod has what its containers run in.
+    """
+    ready, completed = not unready, unready if unready == _COMPLETED else {}
+    before = {condition["type"]: condition for condition in status.get("conditions", [])}
+    status["conditions"] = [
+        _condition("PodReadyToStartContainers", network),
+        _condition("Initialized", True, **completed),
+        _condition("Ready", ready, **unready),
+        _condition("ContainersReady", ready, **unready),
         _condition("PodScheduled", True),
-        _condition("Initialized", True),
-        _condition("ContainersReady", ready, reason),
-        _condition("Ready", ready, reason),
     ]
-    for condition in wanted:
-        old = kept.get(condition["type"])
-        if old is None or old["status"] != condition["status"]:
-            kept[condition["type"]] = condition
-        elif reason and condition["status"] == "False":
-            old["reason"] = reason
-    status["conditions"] = list(kept.values())
+    for condition in status["conditions"]:
+        old = before.get(condition["type"])
+        if old is not None and old["status"] == condition["status"]:
+            condition["lastTransitionTime"] = old["lastTransitionTime"]
+
+
+def _set_address(status: Json) -> None:
+    status |= {"podIP": _ADDRESS, "podIPs": [{"ip": _ADDRESS}]}
 
 
 class _PodRun:
@@ -67,6 +98,7 @@ class _PodRun:
         self.finished = False
         self._namespace: str = pod["metadata"]["namespace"]
         self._name: str = pod["metadata"]["name"]
+        self._container: Json = pod["spec"]["containers"][0]
         self._grace: float = pod["spec"]["terminationGracePeriodSeconds"]
         self._machine = machine
         self._store = store
@@ -79,6 +111,7 @@ class _PodRun:
         self._container_reason = ""
         self._message = ""
         self._deadline: asyncio.TimerHandle | None = None
+        self._killing = self._ended = self._gone = False
         self.task = asyncio.create_task(self._run())
         self.task.add_done_callback(self._report_failure)
 
@@ -96,21 +129,15 @@ class _PodRun:
 
     async def _run(self) -> None:
         self._schedule()
-        container = self.pod["spec"]["containers"][0]
-        image = container["image"]
+        image = self._container["image"]
         if image not in self._machine.images:
-            self._cannot_pull(
-                image,
-                f'rpc error: code = NotFound desc = image "{image}" not found: start localkube '
-                f"with --image {image}=BIN_DIR, where BIN_DIR is the folder of the image's "
-                "executables",
-            )
+            self._refuse_image(image)
             return
         while not self._machine.images[image].is_dir():
             self._cannot_pull(image, "dial tcp: connect: connection refused")
             await asyncio.sleep(PULL_SECONDS)
         self._recorder.normal(
-            self.pod, "Pulled", f'Container image "{container["image"]}" is present on this machine'
+            self.pod, "Pulled", f'Container image "{image}" already present on machine'
         )
         try:
             self._process = await self._start(await self._prepared())
@@ -118,19 +145,25 @@ class _PodRun:
             self._message = f"cannot start the command: {error}"
             self._recorder.warning(self.pod, "Failed", f"Error: {self._message}")
             self._container_reason = "StartError"
-            self._finish(_START_FAILED)
+            await self._end(_START_FAILED)
         else:
-            self._running()
-            self._finish(await self._process.wait())
+            if not self._gone:
+                self._running()
+            await self._end(await self._process.wait())
 
     def _schedule(self) -> None:
-        def edit(pod: Json) -> None:
+        def assign(pod: Json) -> None:
             pod["spec"]["nodeName"] = NODE
-            pod["status"] |= {"startTime": now(), "hostIP": "127.0.0.1", "podIP": "127.0.0.1"}
-            _set_conditions(pod["status"], False, "ContainersNotReady")
+            pod["status"]["conditions"] = [_condition("PodScheduled", True)]
 
-        self._store.update("pods", self._namespace, self._name, edit)
-        self._waiting("ContainerCreating")
+        def accept(status: Json) -> None:
+            hosts = {"hostIP": _ADDRESS, "hostIPs": [{"ip": _ADDRESS}]}
+            creating = self._container_status({"waiting": {"reason": "ContainerCreating"}})
+            status |= {"startTime": now(), **hosts, "containerStatuses": creating}
+            _set_conditions(status, self._unready(), network=False)
+
+        self._store.update("pods", self._namespace, self._name, assign)
+        self._update(accept)
         where = f"{self._namespace}/{self._name}"
         self._recorder.normal(self.pod, "Scheduled", f"Successfully assigned {where} to {NODE}")
         seconds = self.pod["spec"].get("activeDeadlineSeconds")
@@ -138,15 +171,43 @@ class _PodRun:
             loop = asyncio.get_running_loop()
             self._deadline = loop.call_later(seconds, self._deadline_passed)
 
-    def _cannot_pull(self, image: str, why: str) -> None:
-        message = f'Failed to pull image "{image}": {why}'
-        self._waiting("ErrImagePull", message)
-        self._recorder.warning(self.pod, "Failed", message)
-        self._recorder.warning(self.pod, "Failed", "Error: ErrImagePull")
-        self._recorder.normal(self.pod, "BackOff", f'Back-off pulling image "{image}"')
-        self._waiting("ImagePullBackOff", f'Back-off pulling image "{image}": {why}')
+    def _unready(self) -> dict[str, str]:
+        names = f"containers with unready status: [{self._container['name']}]"
+        return {"reason": "ContainersNotReady", "message": names}
 
-    async def _prepared(self) -> Launch:
+    def _refuse_image(self, image: str) -> None:
+        """Leave a pod waiting whose image is not there, and never will be."""
+        if not _IMAGE.fullmatch(image):
+            why = f'couldn\'t parse image name "{image}": invalid reference format'
+            message = f'Failed to apply default image tag "{image}": {why}'
+            self._not_started("InvalidImageName", message, "InspectFailed")
+        elif self._container["imagePullPolicy"] == "Never":
+            message = f'Container image "{image}" is not present with pull policy of Never'
+            self._not_started("ErrImageNeverPull", message, "ErrImageNeverPull")
+        else:
+            self._cannot_pull(
+                image,
+                f'rpc error: code = NotFound desc = image "{image}" not found: start localkube '
+                f"with --image {image}=BIN_DIR, where BIN_DIR is the folder of the image's "
+                "executables",
+            )
+
+    def _not_started(self, reason: str, message: str, event: str) -> None:
+        self._recorder.warning(self.pod, event, message)
+        self._recorder.warning(self.pod, "Failed", f"Error: {reason}")
+        self._waiting(reason, message)
+
+    def _cannot_pull(self, image: str, why: str) -> None:
+        self._recorder.normal(self.pod, "Pulling", f'Pulling image "{image}"')
+        self._recorder.warning(self.pod, "Failed", f'Failed to pull image "{image}": {why}')
+        self._recorder.warning(self.pod, "Failed", "Error: ErrImagePull")
+        self._waiting("ErrImagePull", why)
+        message = f'Back-off pulling image "{image}"'
+        self._recorder.normal(self.pod, "BackOff", message)
+        self._recorder.warning(self.pod, "Failed", "Error: ImagePullBackOff")
+        self._waiting("ImagePullBackOff", f"{message}: ErrImagePull: {why}")
+
+    async def _prepared(self) -> Command:
         told = ""
         while True:
             try:
@@ -162,34 +223,36 @@ class _PodRun:
         found = self._store.find("secrets", self._namespace, name)
         return None if found is None else found.get("data", {})
 
-    async def _start(self, launch: Launch) -> Process:
-        container = self.pod["spec"]["containers"][0]["name"]
-        if launch.skipped:
-            names = ", ".join(launch.skipped)
-            message = f"Keys [{names}] from secrets were skipped since they are invalid names"
-            self._recorder.warning(self.pod, "InvalidEnvironmentVariableNames", message)
-        self._recorder.normal(self.pod, "Created", f"Created container: {container}")
-        self.log = PodLog(self.folder / f"{container}.log")
-        return await Process.start(launch.command, self.log)
+    async def _start(self, command: Command) -> Process:
+        name = self._container["name"]
+        self._recorder.normal(self.pod, "Created", f"Created container: {name}")
+        self.log = PodLog(self.folder / f"{name}.log")
+        return await Process.start(command, self.log)
 
     def _container_status(self, state: Json, *, running: bool = False) -> list[Json]:
-        container = self.pod["spec"]["containers"][0]
+        image = self._container["image"]
         status = {
-            "name": container["name"],
-            "image": container["image"],
-            "imageID": f"localkube://{container['image']}",
+            "name": self._container["name"],
+            "image": image,
+            "imageID": f"localkube://{image}" if self.log else "",
             "state": state,
             "lastState": {},
             "ready": running,
             "started": running,
             "restartCount": 0,
         }
-        return [status | ({"containerID": f"localkube://{self.uid}"} if self._started_at else {})]
+        return [status | ({"containerID": f"localkube://{self.uid}"} if self.log else {})]
 
     def _waiting(self, reason: str, message: str = "") -> None:
         state = {"waiting": {"reason": reason} | ({"message": message} if message else {})}
         statuses = self._container_status(state)
-        self._update(lambda status: status.update(containerStatuses=statuses))
+
+        def edit(status: Json) -> None:
+            status["containerStatuses"] = statuses
+            _set_address(status)
+            _set_conditions(status, self._unready(), network=True)
+
+        self._update(edit)
 
     def _running(self) -> None:
         self._started_at = now()
@@ -199,23 +262,26 @@ class _PodRun:
 
         def edit(status: Json) -> None:
             status |= {"phase": "Running", "containerStatuses": statuses}
-            _set_conditions(status, True)
+            _set_address(status)
+            _set_conditions(status, {}, network=True)
 
         self._update(edit)
-        container = self.pod["spec"]["containers"][0]["name"]
-        self._recorder.normal(self.pod, "Started", f"Started container {container}")
+        self._recorder.normal(self.pod, "Started", f"Started container {self._container['name']}")
         self.fail_if_asked()
 
-    def _finish(self, exit_code: int | None) -> None:
-        """Write the final status; `exit_code` is None for a container that never started."""
-        self.finished = True
+    async def _end(self, exit_code: int) -> None:
+        """Write how the container ended, and then the pod."""
+        self._ended = True
         if self._deadline is not None:
             self._deadline.cancel()
+        if self.log is not None:
+            self.log.close()
         succeeded = exit_code == 0 and not self._pod_reason and not self._container_reason
+        unready = _COMPLETED if succeeded else _FAILED
         terminated = {
             "exitCode": exit_code,
             "reason": self._container_reason or ("Completed" if exit_code == 0 else "Error"),
-            "startedAt": self._started_at or now(),
+            "startedAt": self._started_at or _NEVER,
             "finishedAt": now(),
             "containerID": f"localkube://{self.uid}",
         }
@@ -223,33 +289,63 @@ class _PodRun:
             terminated["message"] = self._message
         statuses = self._container_status({"terminated": terminated})
 
+        def end_container(status: Json) -> None:
+            status["containerStatuses"] = statuses
+            _set_address(status)
+            _set_conditions(status, unready, network=True)
+
+        await asyncio.sleep(_LAG)
+        if not (self._gone or self._pod_reason or "deletionTimestamp" in self.pod["metadata"]):
+            self._update(end_container)
+            await asyncio.sleep(_LAG)
+        if self._gone:
+            self._removed(self)
+        else:
+            self._finish("Succeeded" if succeeded else "Failed", statuses, unready)
+
+    def _finish(self, phase: str, statuses: list[Json] | None, unready: dict[str, str]) -> None:
+        """Write the final status; a pod that is being deleted goes with it."""
+        self.finished = True
+
         def edit(status: Json) -> None:
-            status["phase"] = "Succeeded" if succeeded else "Failed"
-            if exit_code is not None:
+            status["phase"] = phase
+            if statuses is not None:
                 status["containerStatuses"] = statuses
             if self._pod_reason:
                 status |= {"reason": self._pod_reason, "message": self._message}
-            _set_conditions(status, False, "PodCompleted" if succeeded else "PodFailed")
+            _set_conditions(status, unready, network=False)
 
         self._update(edit)
-        if self.log is not None:
-            self.log.close()
         if "deletionTimestamp" in self.pod["metadata"]:
             self._remove()
 
     def _remove(self) -> None:
-        self._store.delete("pods", self._namespace, self._name)
+        self._forget()
         self._removed(self)
+
+    def _forget(self) -> None:
+        """Take the pod out of the store."""
+
+        def edit(pod: Json) -> None:
+            pod["metadata"]["deletionGracePeriodSeconds"] = 0
+
+        self._gone = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._store.update("pods", self._namespace, self._name, edit)
+        self._store.delete("pods", self._namespace, self._name)
 
     def _deadline_passed(self) -> None:
         self._pod_reason, self._message = "DeadlineExceeded", _DEADLINE
+        network = self._process is not None
+        self._update(lambda status: _set_conditions(status, _FAILED, network=network))
         self._recorder.normal(self.pod, "DeadlineExceeded", _DEADLINE)
         self.stop(self._grace)
 
     def fail_if_asked(self) -> None:
         """End a running pod whose annotation says how it is to fail."""
         failure = self.pod["metadata"].get("annotations", {}).get(FAIL_WITH)
-        if failure is None or self._process is None or self.finished:
+        if failure is None or self._process is None or self._ended:
             return
         if failure == "Evicted":
             self._pod_reason, self._message = "Evicted", _EVICTED
@@ -262,10 +358,16 @@ class _PodRun:
         """End a pod that has not finished: ask first, and kill after `grace` seconds."""
         if self._process is None:
             self.task.cancel()
-            self._finish(None)
+            if self._pod_reason:
+                self._finish("Failed", None, _FAILED)
+            else:
+                unknown = self._container_status({"terminated": _UNKNOWN})
+                self._finish("Failed", unknown, self._unready())
             return
-        container = self.pod["spec"]["containers"][0]["name"]
-        self._recorder.normal(self.pod, "Killing", f"Stopping container {container}")
+        if not self._killing:
+            message = f"Stopping container {self._container['name']}"
+            self._recorder.normal(self.pod, "Killing", message)
+        self._killing = True
         if grace > 0:
             self._process.terminate()
             asyncio.get_running_loop().call_later(grace, self._process.kill)
@@ -273,11 +375,14 @@ class _PodRun:
             self._process.kill()
 
     def delete(self, grace: float) -> None:
-        """Remove the pod, once it has ended if it still runs."""
+        """Remove the pod, once it has ended if it still runs; without a grace period, at once."""
         if self.finished:
             self._remove()
+        elif grace > 0 or self._process is None:
+            self.stop(grace)
         else:
             self.stop(grace)
+            self._forget()
 
 
 class Kubelet:

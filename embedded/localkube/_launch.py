@@ -11,7 +11,6 @@ from pathlib import Path
 
 from localkube._errors import Json
 from localkube._process import Command
-from localkube._validation import is_env_name
 
 #: Finds the data of a secret in the pod's namespace, or None.
 SecretData = Callable[[str], Mapping[str, str] | None]
@@ -45,15 +44,7 @@ class Machine:
         return self.state_dir / "pods" / name
 
 
-@dataclass(frozen=True)
-class Launch:
-    """A command, and the environment names that a secret holds but no process can have."""
-
-    command: Command
-    skipped: list[str]
-
-
-def prepare(pod: Json, machine: Machine, secret: SecretData) -> Launch:
+def prepare(pod: Json, machine: Machine, secret: SecretData) -> Command:
     """Work out the command of a pod's container and make the folders it uses.
 
     Raises:
@@ -64,7 +55,7 @@ def prepare(pod: Json, machine: Machine, secret: SecretData) -> Launch:
     home = machine.pod_dir(pod) / "work"
     home.mkdir(parents=True, exist_ok=True)
     mounts = _mounts(pod, machine)
-    declared, skipped = _declared(pod, container, mounts, secret)
+    declared = _declared(pod, container, mounts, secret)
 
     basics = {
         "PATH": f"{machine.images[container['image']]}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -77,7 +68,7 @@ def prepare(pod: Json, machine: Machine, secret: SecretData) -> Launch:
     argv = [_in_folder(_expand(word, declared.texts), mounts) for word in words]
     cwd = Path(_in_folder(container["workingDir"], mounts)) if "workingDir" in container else home
     cwd.mkdir(parents=True, exist_ok=True)
-    return Launch(Command(argv, env, cwd), skipped)
+    return Command(argv, env, cwd)
 
 
 def _mounts(pod: Json, machine: Machine) -> list[tuple[str, Path]]:
@@ -124,21 +115,17 @@ class _Declared:
 
 def _declared(
     pod: Json, container: Json, mounts: list[tuple[str, Path]], secret: SecretData
-) -> tuple[_Declared, list[str]]:
-    declared, skipped = _Declared(), []
+) -> _Declared:
+    declared, namespace = _Declared(), pod["metadata"]["namespace"]
     for source in container.get("envFrom", []):
         reference = source["secretRef"]
         data = _secret(reference, secret)
         for key, encoded in data.items():
-            name = source.get("prefix", "") + key
-            if is_env_name(name):
-                declared.add(name, _decode(encoded))
-            else:
-                skipped.append(name)
+            declared.add(source.get("prefix", "") + key, _decode(encoded))
     for variable in container.get("env", []):
         name, source = variable["name"], variable.get("valueFrom", {})
         if "secretKeyRef" in source:
-            value = _secret_value(source["secretKeyRef"], secret)
+            value = _secret_value(namespace, source["secretKeyRef"], secret)
             if value is not None:
                 declared.add(name, value)
         elif "fieldRef" in source:
@@ -147,7 +134,7 @@ def _declared(
         else:
             text = _expand(variable.get("value", ""), declared.texts)
             declared.add(name, text, _in_folder(text, mounts))
-    return declared, skipped
+    return declared
 
 
 def _secret(reference: Json, secret: SecretData) -> Mapping[str, str]:
@@ -159,13 +146,14 @@ def _secret(reference: Json, secret: SecretData) -> Mapping[str, str]:
     return data
 
 
-def _secret_value(reference: Json, secret: SecretData) -> str | None:
+def _secret_value(namespace: str, reference: Json, secret: SecretData) -> str | None:
     data = _secret(reference, secret)
     if reference["key"] in data:
         return _decode(data[reference["key"]])
     if reference.get("optional"):
         return None
-    raise ConfigError(f"couldn't find key {reference['key']} in Secret {reference['name']}")
+    name = f"{namespace}/{reference['name']}"
+    raise ConfigError(f"couldn't find key {reference['key']} in Secret {name}")
 
 
 def _decode(encoded: str) -> str:

@@ -35,21 +35,23 @@ class PodLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("ab", buffering=0)
-        self._rest = b""
+        self._rests: dict[str, bytes] = {}
         self._grown = Signal()
         self.closed = False
 
-    def append(self, data: bytes) -> None:
-        """Add what the container printed; a line shows once it is complete."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+    def append(self, stream: str, data: bytes) -> None:
+        """Add what the container printed to a stream; a line shows once it is complete."""
+        *lines, rest = (self._rests.get(stream, b"") + data).split(b"\n")
         records = [record for line in lines for record in self._records(line)]
-        while len(self._rest) > LONGEST_PIECE:
-            piece, self._rest = self._rest[:LONGEST_PIECE], self._rest[LONGEST_PIECE:]
+        while len(rest) > LONGEST_PIECE:
+            piece, rest = rest[:LONGEST_PIECE], rest[LONGEST_PIECE:]
             records.append(_PIECE + piece)
+        self._rests[stream] = rest
         self._write(records)
 
     @staticmethod
     def _records(line: bytes) -> Iterable[bytes]:
+        line = line.removesuffix(b"\r")
         while len(line) > LONGEST_PIECE:
             piece, line = line[:LONGEST_PIECE], line[LONGEST_PIECE:]
             yield _PIECE + piece
@@ -62,15 +64,9 @@ class PodLog:
         self._file.write(b"".join(stamp + record + b"\n" for record in records))
         self._grown.send()
 
-    def finish(self) -> None:
-        """Write what is left of an unfinished line: the container prints no more."""
-        if self._rest:
-            self._write([_PIECE + self._rest])
-            self._rest = b""
-
     def close(self) -> None:
-        """End the log, and with it all who follow it."""
-        self.finish()
+        """End the log, with what is left of unfinished lines, and with it all who follow it."""
+        self._write([_PIECE + rest for rest in self._rests.values() if rest])
         self._file.close()
         self.closed = True
         self._grown.send()
@@ -80,18 +76,18 @@ class PodLog:
         *,
         follow: bool = False,
         tail: int | None = None,
-        since: float | None = None,
+        oldest: datetime | None = None,
         timestamps: bool = False,
     ) -> AsyncIterator[bytes]:
         """Yield the log in chunks.
 
         Args:
             follow: go on until the log is closed.
-            tail: start with the last so many lines.
-            since: leave out lines older than so many seconds.
+            tail: start with the last so many lines, or pieces of them.
+            oldest: leave out lines from before this time.
             timestamps: put its time before each line.
         """
-        oldest = b"" if since is None else _stamp(time.time_ns() - int(since * 1e9))
+        first = b"" if oldest is None else _stamp(int(oldest.timestamp() * 1e6) * 1000)
         start = 0 if tail is None else await asyncio.to_thread(self._tail_start, tail)
         inside_line = False
         with self.path.open("rb") as file:
@@ -101,7 +97,7 @@ class PodLog:
                 records = file.readlines(_BATCH)
                 chunk = b""
                 for record in records:
-                    if record[:_STAMP] >= oldest:
+                    if record[:_STAMP] >= first:
                         chunk += self._text(record, timestamps and not inside_line)
                         inside_line = record[_STAMP : _STAMP + 3] == _PIECE
                 if chunk:
@@ -121,12 +117,11 @@ class PodLog:
     def _tail_start(self, lines: int) -> int:
         if lines == 0:
             return self.path.stat().st_size
+        # A kubelet counts the pieces of a long line too.
         starts: deque[int] = deque(maxlen=lines)
-        position, inside_line = 0, False
+        position = 0
         with self.path.open("rb") as file:
             for record in file:
-                if not inside_line:
-                    starts.append(position)
-                inside_line = record[_STAMP : _STAMP + 3] == _PIECE
+                starts.append(position)
                 position += len(record)
         return starts[0] if starts else 0

@@ -21,6 +21,7 @@ from localkube._validation import (
 FAIL_WITH = "localkube/fail-with"
 FAILURES = ["Evicted", "OOMKilled"]
 FIELDS = ["metadata.name", "metadata.namespace"]
+_PULL_POLICIES = ["Always", "IfNotPresent", "Never"]
 
 _KEY_REF: Shape = {"name": str, "key": str, "optional": bool}
 _ENV: Shape = {
@@ -33,6 +34,7 @@ _CONTAINER: Shape = {
     "image": str,
     "command": [str],
     "args": [str],
+    "imagePullPolicy": str,
     "workingDir": str,
     "env": [_ENV],
     "envFrom": [{"prefix": str, "secretRef": {"name": str, "optional": bool}}],
@@ -87,6 +89,8 @@ def check_pod_change(old: Json, new: Json) -> None:
     problems = Problems()
     check_meta(problems, new["metadata"])
     _check_failure(problems, new["metadata"])
+    if new["metadata"].get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
+        problems.invalid("metadata.uid", new["metadata"]["uid"], "field is immutable")
     if new.get("spec") != old["spec"]:
         problems.forbidden("spec", "localkube changes only labels and annotations of a pod")
     problems.raise_if_any("Pod", old["metadata"]["name"])
@@ -100,14 +104,16 @@ def _check_failure(problems: Problems, meta: Json) -> None:
 
 def _check_spec(problems: Problems, spec: Json) -> None:
     policy = spec.get("restartPolicy", "Always")
-    if policy != "Never":
-        problems.unsupported("spec.restartPolicy", policy, ["Never"])
+    if policy not in ("Always", "OnFailure", "Never"):
+        problems.unsupported("spec.restartPolicy", policy, ["Always", "OnFailure", "Never"])
+    elif policy != "Never":
+        problems.forbidden("spec.restartPolicy", "localkube starts no container again")
     for field in ("initContainers", "ephemeralContainers"):
         if spec.get(field):
             problems.forbidden(f"spec.{field}", "localkube runs one container per pod")
-    for field, least in (("activeDeadlineSeconds", 1), ("terminationGracePeriodSeconds", 0)):
-        if not least <= spec.get(field, least) <= MAX_INT:
-            problems.invalid(f"spec.{field}", spec[field], f"must be {least} to {MAX_INT}")
+    if not 1 <= spec.get("activeDeadlineSeconds", 1) <= MAX_INT:
+        why = f"must be between 1 and {MAX_INT}, inclusive"
+        problems.invalid("spec.activeDeadlineSeconds", spec["activeDeadlineSeconds"], why)
 
 
 def _check_volumes(problems: Problems, volumes: list[Json]) -> None:
@@ -118,7 +124,7 @@ def _check_volumes(problems: Problems, volumes: list[Json]) -> None:
         if not is_label(name):
             problems.invalid(f"{path}.name", name, LABEL_RULE)
         if name in names:
-            problems.invalid(f"{path}.name", name, "must be unique")
+            problems.duplicate(f"{path}.name", name)
         names.add(name)
         kinds = sorted(volume.keys() - {"name"})
         if kinds == ["persistentVolumeClaim"]:
@@ -136,8 +142,14 @@ def _check_container(problems: Problems, container: Json, path: str, spec: Json)
         problems.required(f"{path}.name")
     elif not is_label(name):
         problems.invalid(f"{path}.name", name, LABEL_RULE)
-    if not container.get("image", "").strip():
+    image = container.get("image", "")
+    if not image:
         problems.required(f"{path}.image")
+    elif image != image.strip():
+        problems.invalid(f"{path}.image", image, "must not have leading or trailing whitespace")
+    pull = container.get("imagePullPolicy", "Always")
+    if pull not in _PULL_POLICIES:
+        problems.unsupported(f"{path}.imagePullPolicy", pull, _PULL_POLICIES)
     if not container.get("command"):
         why = "an image is a folder of executables here and has no command of its own"
         problems.required(f"{path}.command", why)
@@ -168,7 +180,8 @@ def _check_variable(problems: Problems, variable: Json, path: str) -> None:
     source = variable["valueFrom"]
     if variable.get("value"):
         # The value itself may be a password, so it is not shown.
-        problems.forbidden(f"{path}.valueFrom", "may not be specified when `value` is not empty")
+        why = "may not be specified when `value` is not empty"
+        problems.invalid(f"{path}.valueFrom", "", why)
     kinds = sorted(source)
     if kinds == ["secretKeyRef"]:
         for field in ("name", "key"):
@@ -207,8 +220,8 @@ def _check_mounts(
             problems.invalid(f"{at}.name", mount.get("name", ""), "must name a volume of the pod")
         sub_path = mount.get("subPath", "")
         if sub_path.startswith("/") or ".." in sub_path.split("/"):
-            problems.invalid(
-                f"{at}.subPath", sub_path, "must be relative and must not contain '..'"
-            )
+            # So the real API names the field.
+            why = "must not contain '..'" if ".." in sub_path else "must be a relative path"
+            problems.invalid(f"{path}.subPath", sub_path, why)
         if mount.get("subPathExpr"):
             problems.forbidden(f"{at}.subPathExpr", "localkube has subPath only")

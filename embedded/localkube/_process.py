@@ -51,12 +51,12 @@ class Process:
         shim: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        pump: asyncio.Task[None],
+        pumps: list[asyncio.Task[None]],
     ) -> None:
         self._shim = shim
         self._reader = reader
         self._writer = writer
-        self._pump = pump
+        self._pumps = pumps
         self._group: int | None = None
 
     @classmethod
@@ -74,7 +74,7 @@ class Process:
                 *("-I", "-S", "-X", "utf8", str(_SHIM)),
                 stdin=theirs.fileno(),
                 stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stderr=asyncio.subprocess.PIPE,
                 env={},
                 start_new_session=True,
             )
@@ -84,14 +84,18 @@ class Process:
             raise
         finally:
             theirs.close()
-        assert shim.stdout is not None
-        pump = asyncio.create_task(_pump(shim.stdout, log))
-        process = cls(shim, reader, writer, pump)
+        outputs = {"stdout": shim.stdout, "stderr": shim.stderr}
+        pumps = [
+            asyncio.create_task(_pump(output, stream, log))
+            for stream, output in outputs.items()
+            if output is not None
+        ]
+        process = cls(shim, reader, writer, pumps)
         try:
             await process._run(command)
         except BaseException:
             writer.close()
-            pump.cancel()
+            process._cancel_pumps()
             raise
         return process
 
@@ -111,8 +115,12 @@ class Process:
                 return answer
         return {}
 
+    def _cancel_pumps(self) -> None:
+        for pump in self._pumps:
+            pump.cancel()
+
     def terminate(self) -> None:
-        """Ask the process group to end (SIGTERM)."""
+        """Ask the command to end (SIGTERM)."""
         self._order(b"T")
 
     def kill(self) -> None:
@@ -135,17 +143,16 @@ class Process:
                 os.killpg(self._group, signal.SIGKILL)
         self._writer.close()
         await self._shim.wait()
-        await asyncio.wait([self._pump], timeout=_DRAIN)
-        self._pump.cancel()
+        await asyncio.wait(self._pumps, timeout=_DRAIN)
+        self._cancel_pumps()
         exit_code: int = answer.get("exit", _KILLED)
         return exit_code
 
 
-async def _pump(output: asyncio.StreamReader, log: PodLog) -> None:
+async def _pump(output: asyncio.StreamReader, stream: str, log: PodLog) -> None:
     while data := await output.read(65536):
         try:
-            log.append(data)
+            log.append(stream, data)
         except OSError as error:
             # Reading on keeps the container from waiting for a full pipe for ever.
             logger.error("Output of a pod is lost: %s cannot be written: %s", log.path, error)
-    log.finish()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from localkube._errors import Json, bad_request
+from localkube._errors import Json, Problems, bad_request
+from localkube._validation import check_labels
 
 Match = Callable[[Json], bool]
 
@@ -18,7 +19,10 @@ SELECTABLE = {
         "metadata.namespace",
         "spec.nodeName",
         "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
         "status.phase",
+        "status.podIP",
     },
     "events": {
         "metadata.name",
@@ -47,18 +51,29 @@ def _labels(obj: Json) -> dict[str, str]:
 def _label_requirement(text: str) -> Match:
     if found := _SET.fullmatch(text):
         key, values = found["key"], {value.strip() for value in found["values"].split(",")}
+        for value in values:
+            _check(key, value)
         if found["op"] == "in":
             return lambda obj: _labels(obj).get(key) in values
         return lambda obj: _labels(obj).get(key) not in values
     if found := _EQUAL.fullmatch(text):
         key, value = found["key"], found["value"]
+        _check(key, value)
         if found["op"] == "!=":
             return lambda obj: _labels(obj).get(key) != value
         return lambda obj: _labels(obj).get(key) == value
     if found := _EXISTS.fullmatch(text):
         key, wanted = found["key"], not found["no"]
+        _check(key)
         return lambda obj: (key in _labels(obj)) == wanted
     raise bad_request(f"unable to parse requirement: {text!r} is not a label selector")
+
+
+def _check(key: str, value: str = "") -> None:
+    problems = Problems()
+    check_labels(problems, "values[0]", {key: value})
+    for cause in problems.causes:
+        raise bad_request(f"unable to parse requirement: {cause['field']}: {cause['message']}")
 
 
 def label_selector(text: str) -> Match:
@@ -67,7 +82,11 @@ def label_selector(text: str) -> Match:
     Raises:
         ApiError: 400, when it cannot be read.
     """
-    parts = [part.strip() for part in _COMMA_OUTSIDE_PARENTHESES.split(text) if part.strip()]
+    if not text.strip():
+        return lambda _obj: True
+    parts = [part.strip() for part in _COMMA_OUTSIDE_PARENTHESES.split(text)]
+    if not all(parts):
+        raise bad_request("found '', expected: identifier after ','")
     requirements = [_label_requirement(part) for part in parts]
     return lambda obj: all(requirement(obj) for requirement in requirements)
 

@@ -2,10 +2,10 @@
 
 The server starts it with a socket as standard input, sends one line of JSON (``argv``, ``env``,
 ``cwd``) and reads one line when the command has started and one when it has ended. After that
-each byte from the server is an order: ``T`` asks the container's process group to end, ``K``
-kills it. The socket closes when the server is gone, however it went, and then the container is
-killed as well. The request travels over the socket so that neither the environment nor the
-arguments show up in this process's own.
+each byte from the server is an order: ``T`` asks the container's first process to end, ``K``
+kills its process group. The socket closes when the server is gone, however it went, and then the
+container is killed as well. The request travels over the socket so that neither the environment
+nor the arguments show up in this process's own.
 
 When the command ends, everything it left behind is killed, as the end of a container's first
 process ends the container. On Linux that includes processes that made a session of their own.
@@ -75,7 +75,11 @@ def obey(group: int) -> None:
             order = os.read(CONTROL, 1)
         except OSError:
             order = b""
-        signal_group(group, signal.SIGTERM if order == b"T" else signal.SIGKILL)
+        if order == b"T":
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(group, signal.SIGTERM)
+        else:
+            signal_group(group, signal.SIGKILL)
         if not order:
             return
 

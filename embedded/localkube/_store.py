@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+import time
 import uuid
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from localkube._errors import ApiError, Json, already_exists, expired, not_found
+from localkube._errors import Json, already_exists, expired, not_found
 
 #: How many changes a watch may be behind before it has to list again.
 HISTORY = 4096
 
 
-def now() -> str:
-    """Return the time as Kubernetes writes it, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def now(later: float = 0) -> str:
+    """Return the time, or that so many seconds later, as Kubernetes writes it, to the second."""
+    return (datetime.now(UTC) + timedelta(seconds=later)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Signal:
@@ -55,7 +56,8 @@ class Store:
     """
 
     def __init__(self) -> None:
-        self.version = 1
+        # Beyond those of former servers, whose watches are told to list again.
+        self.version = time.time_ns() // 1_000_000
         self.changed = Signal()
         self._objects: dict[str, dict[tuple[str, str], Json]] = defaultdict(dict)
         self._changes: deque[Change] = deque(maxlen=HISTORY)
@@ -68,8 +70,9 @@ class Store:
         """
         meta = obj["metadata"]
         key = (meta.get("namespace", ""), meta["name"])
-        if key in self._objects[resource]:
-            raise already_exists(resource, meta["name"])
+        if (old := self._objects[resource].get(key)) is not None:
+            ending = "deletionTimestamp" in old["metadata"]
+            raise already_exists(resource, meta["name"], being_deleted=ending)
         new = copy.deepcopy(obj)
         new["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
         return self._record(resource, key, None, new)
@@ -133,24 +136,18 @@ class Store:
     async def changes(self, resource: str, since: int) -> AsyncIterator[Change]:
         """Yield the changes of one resource after the version `since`, without end.
 
+        A version to come is waited for.
+
         Raises:
-            ApiError: 410 `Expired`, when changes after `since` are no longer kept, or `since` is
-                not a version of this server at all.
+            ApiError: 410 `Expired`, when changes after `since` are no longer kept.
         """
         while True:
-            error = self._expiry(since)
-            if error is not None:
-                raise error
-            behind = self.version - since
-            start = max(len(self._changes) - behind, 0)
-            for change in list(itertools.islice(self._changes, start, None)):
+            kept = self.version - len(self._changes)
+            if since < kept:
+                raise expired(since, kept)
+            for change in list(itertools.islice(self._changes, since - kept, None)):
                 since = change.version
                 if change.resource == resource:
                     yield change
             if since >= self.version:
                 await self.changed.wait()
-
-    def _expiry(self, since: int) -> ApiError | None:
-        oldest = self._changes[0].version if self._changes else self.version + 1
-        known = oldest <= since + 1 and since <= self.version
-        return None if known else expired(since)

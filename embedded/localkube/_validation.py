@@ -11,7 +11,7 @@ from localkube._errors import Json, Problems, bad_request
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
-_ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_ENV_NAME = re.compile(r"[ -<>-~]+")
 _SECRET_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 
 LABEL_RULE = (
@@ -31,8 +31,8 @@ _VALUE_RULE = (
     "'.', and must start and end with an alphanumeric character"
 )
 _ENV_RULE = (
-    "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', "
-    "or '.', and must not start with a digit"
+    "a valid environment variable name must consist only of printable ASCII characters other "
+    "than '='"
 )
 _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 #: The largest number of the real API's 32-bit fields.
@@ -105,7 +105,7 @@ def is_subdomain(text: str) -> bool:
 
 
 def is_env_name(text: str) -> bool:
-    """Tell whether every version of Kubernetes takes a text as a variable's name."""
+    """Tell whether a text may be a variable's name."""
     return _ENV_NAME.fullmatch(text) is not None
 
 
@@ -124,13 +124,14 @@ def _check_key(problems: Problems, path: str, key: str) -> None:
         problems.invalid(path, key, _QUALIFIED_RULE)
 
 
-def _check_labels(problems: Problems, labels: Mapping[str, str]) -> None:
+def check_labels(problems: Problems, path: str, labels: Mapping[str, str]) -> None:
+    """Note what is wrong with labels, or with a selector of them."""
     for key, value in labels.items():
-        _check_key(problems, "metadata.labels", key)
+        _check_key(problems, path, key)
         if len(value) > 63:
-            problems.invalid("metadata.labels", value, "must be no more than 63 characters")
+            problems.invalid(path, value, "must be no more than 63 characters")
         elif value and not _QUALIFIED.fullmatch(value):
-            problems.invalid("metadata.labels", value, _VALUE_RULE)
+            problems.invalid(path, value, _VALUE_RULE)
 
 
 def _check_annotations(problems: Problems, annotations: Mapping[str, str]) -> None:
@@ -138,8 +139,7 @@ def _check_annotations(problems: Problems, annotations: Mapping[str, str]) -> No
         _check_key(problems, "metadata.annotations", key)
     size = sum(len(key) + len(value.encode()) for key, value in annotations.items())
     if size > _ANNOTATIONS_LIMIT:
-        why = f"must have at most {_ANNOTATIONS_LIMIT} bytes"
-        problems.invalid("metadata.annotations", f"{size} bytes", why)
+        problems.too_long("metadata.annotations", _ANNOTATIONS_LIMIT)
 
 
 def name_object(meta: Json) -> None:
@@ -164,7 +164,7 @@ def check_meta(problems: Problems, meta: Json, *, label_name: bool = False) -> N
         problems.invalid("metadata.name", name, LABEL_RULE)
     elif not is_subdomain(name):
         problems.invalid("metadata.name", name, SUBDOMAIN_RULE)
-    _check_labels(problems, meta.get("labels", {}))
+    check_labels(problems, "metadata.labels", meta.get("labels", {}))
     _check_annotations(problems, meta.get("annotations", {}))
 
 

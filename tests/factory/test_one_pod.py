@@ -284,7 +284,7 @@ def test_lost_worker_that_wakes_up_does_not_remove_its_successors_pod(
     go_on.touch()
 
 
-def test_localkube_deletes_only_the_pod_that_is_meant(
+def test_kubernetes_deletes_only_the_pod_that_is_meant(
     installed: Site, cluster: Cluster, tmp_path: Path
 ) -> None:
     _, script = gate(tmp_path)
@@ -292,7 +292,9 @@ def test_localkube_deletes_only_the_pod_that_is_meant(
     name = start_job(installed, cluster, "scheduled__1")
     other = V1DeleteOptions(preconditions=V1Preconditions(uid="another"))
 
-    with pytest.raises(ApiException, match="Precondition failed: UID in precondition: another"):
+    with pytest.raises(
+        ApiException, match=r"the UID in the precondition \(another\) does not match"
+    ):
         cluster.api.delete_namespaced_pod(name, NAMESPACE, body=other)
 
 

@@ -57,8 +57,12 @@ def real() -> Iterator[RealKube]:
 
 
 @pytest.fixture
-def cluster(request: pytest.FixtureRequest) -> Cluster:
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A new namespace, of a localkube or of a real cluster."""
-    name = "real" if IS_REAL else "server"
-    made: Cluster = Cluster(request.getfixturevalue(name))
-    return made
+    if not IS_REAL:
+        yield Cluster(request.getfixturevalue("server"))
+        return
+    kube = request.getfixturevalue("real")
+    yield Cluster(kube)
+    # Nodes have room for some dozens of pods.
+    kube.remove_namespaces()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +17,15 @@ from typing import Any
 
 import psutil
 from kubernetes import client, config, watch
-from real_cluster import RealKube
+from real_cluster import IS_REAL, RealKube
 from yellow_models import NAMESPACE
 
 IMAGE = os.getenv("CLUSTER_IMAGE", "registry.example/tools:1")
 CLUSTER_ENV = {"PGHOSTADDR": "127.0.0.7"}
+#: How long the tests wait for something that has to come; a real cluster takes seconds for a pod.
+LIMIT = 120 if IS_REAL else 20
+#: A deadline of a pod that is to run before it passes.
+SHORT_DEADLINE = 20 if IS_REAL else 1
 
 _numbers = itertools.count(1)
 
@@ -75,7 +81,8 @@ class Cluster:
         }
 
     def create(self, pod: dict[str, Any]) -> str:
-        created = self.api.create_namespaced_pod(self.namespace, pod)
+        wanted = _sharing_files(pod) if IS_REAL else pod
+        created = self.api.create_namespaced_pod(self.namespace, wanted)
         name: str = created.metadata.name
         return name
 
@@ -91,12 +98,25 @@ class Cluster:
             self.api.list_namespaced_pod,
             self.namespace,
             field_selector=f"metadata.name={name}",
-            timeout_seconds=20,
+            timeout_seconds=LIMIT,
         )
         for event in stream:
             if reached(event["object"]):
                 return event["object"]
         raise AssertionError(f"{name} stayed as it was: {self.read(name).status}")
+
+    def send(
+        self, method: str, path: str, body: bytes = b"", kind: str = "application/json"
+    ) -> tuple[int, bytes]:
+        """Send what no method of the client does; the path is below the namespace."""
+        client = self.api.api_client
+        headers = {"Content-Type": kind}
+        client.update_params_for_auth(headers, [], ["BearerToken"])
+        url = f"{client.configuration.host}/api/v1/namespaces/{self.namespace}{path}"
+        response = client.rest_client.pool_manager.request(
+            method, url, body=body or None, headers=headers, retries=False, timeout=LIMIT
+        )
+        return response.status, response.data
 
     def wait_phase(self, name: str, *phases: str) -> Any:
         return self.wait(name, lambda pod: pod.status.phase in phases)
@@ -145,9 +165,21 @@ class Cluster:
         return sorted(found, key=lambda event: int(event.metadata.resource_version))
 
 
+def _sharing_files(pod: dict[str, Any]) -> dict[str, Any]:
+    """Return a pod that sees the temporary files of the tests, as a local process does."""
+    folder, shared = tempfile.gettempdir(), copy.deepcopy(pod)
+    here = {"name": "tests", "hostPath": {"path": folder}}
+    shared["spec"].setdefault("volumes", []).append(here)
+    for container in shared["spec"]["containers"]:
+        mount = {"name": "tests", "mountPath": folder}
+        container.setdefault("volumeMounts", []).append(mount)
+    return shared
+
+
 def wait_until(true: Callable[[], bool], what: str) -> None:
     """Wait for something that gives no signal, outside the server."""
-    for _ in range(400):
+    until = time.monotonic() + LIMIT
+    while time.monotonic() < until:
         if true():
             return
         time.sleep(0.05)

@@ -110,7 +110,7 @@ def test_a_pod_that_fails_shows_its_log(
     # The operator raises before it comes to its cleanup callback.
     assert calls[-2:] == ["completion Failed", "teardown"]
     assert Recorder.log == "the reason\n"
-    assert cluster.api.list_namespaced_pod(cluster.namespace).items == []
+    wait_until(lambda: not cluster.api.list_namespaced_pod(cluster.namespace).items, "it is gone")
 
 
 def test_a_kept_pod_is_marked_as_seen(cluster: Cluster, context: dict[str, Any]) -> None:
@@ -174,6 +174,6 @@ def test_the_async_hook_reads_pods_events_and_logs(cluster: Cluster) -> None:
 
     phase, reasons, lines = asyncio.run(read())
     assert phase == "Succeeded"
-    assert reasons == ["Scheduled", "Pulled", "Created", "Started"]
+    assert set(reasons) == {"Scheduled", "Pulled", "Created", "Started"}
     assert len(lines) == 1
     assert lines[0].endswith("hello")

@@ -23,6 +23,8 @@ from kubernetes.client import ApiException, VersionApi
 
 from .running import IMAGE, Cluster, Server, is_running, wait_until
 
+pytestmark = pytest.mark.localkube
+
 Start = Callable[..., Server]
 
 
@@ -134,7 +136,7 @@ def test_a_state_folder_serves_one_server(server: Server) -> None:
     [
         (("--image", "name-only"), "is not NAME=BIN_DIR"),
         (("--image", "name=/no/such/folder"), "is no folder"),
-        (("--env", "A B=hush"), "is not the NAME of a NAME=VALUE"),
+        (("--env", "Ä=hush"), "is not the NAME of a NAME=VALUE"),
         (("--env", "novalue"), "is not the NAME of a NAME=VALUE"),
         (("--port", "70000"), "is not a port"),
     ],
