@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -58,10 +60,18 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, proxy: KubeProxy, behind: str) -> None:
+    def __init__(self, proxy: KubeProxy, behind: str, authority: str | None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.proxy = proxy
         self.behind = urlsplit(behind)
+        self.trusted = authority and ssl.create_default_context(cadata=authority)
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Return a connection to the API."""
+        host, port = self.behind.hostname or "", self.behind.port
+        if self.trusted:
+            return http.client.HTTPSConnection(host, port, timeout=60, context=self.trusted)
+        return http.client.HTTPConnection(host, port, timeout=60)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -80,8 +90,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault is not None:
             self.answer(fault)
             return
-        host, port = self.server.behind.hostname or "", self.server.behind.port
-        with closing(http.client.HTTPConnection(host, port, timeout=60)) as connection:
+        with closing(self.server.connect()) as connection:
             connection.request(self.command, self.path, body, dict(self.headers))
             response = connection.getresponse()
             self.send_response(response.status)
@@ -110,11 +119,19 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def kube_proxy(kubeconfig: Path, folder: Path) -> Iterator[KubeProxy]:
-    """Run a proxy before the API of a kubeconfig, and write one that leads to the proxy."""
+    """Run a proxy before the API of a kubeconfig, and write one that leads to the proxy.
+
+    The user of the kubeconfig must have a token.
+    """
     config = yaml.safe_load(kubeconfig.read_text())
     cluster = config["clusters"][0]["cluster"]
     proxy = KubeProxy(folder / "proxied-kubeconfig")
-    server = Server(proxy, cluster["server"])
+    data, file = (
+        cluster.pop("certificate-authority-data", None),
+        cluster.pop("certificate-authority", None),
+    )
+    authority = base64.b64decode(data).decode() if data else file and Path(file).read_text()
+    server = Server(proxy, cluster["server"], authority)
     cluster["server"] = f"http://127.0.0.1:{server.server_port}"
     proxy.kubeconfig.write_text(yaml.safe_dump(config))
     thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)

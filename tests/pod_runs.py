@@ -16,7 +16,7 @@ from kubernetes.client import ApiClient, CoreV1Api
 from kubernetes.client import models as k8s
 from kubernetes.config import new_client_from_config
 from kubernetes.watch import Watch
-from real_cluster import RealKube
+from real_cluster import LIMIT, RealKube
 from yellow_models import NAMESPACE
 
 from one_machine import LocalKube
@@ -85,7 +85,7 @@ class Cluster:
 
         def watch() -> None:
             stream = Watch().stream(
-                self.api.list_namespaced_pod, namespace=NAMESPACE, timeout_seconds=30
+                self.api.list_namespaced_pod, namespace=NAMESPACE, timeout_seconds=LIMIT
             )
             for event in stream:
                 if event["object"].status.phase == "Running":
@@ -95,7 +95,7 @@ class Cluster:
         with ThreadPoolExecutor(1) as others:
             done = others.submit(watch)
             yield
-            done.result(30)
+            done.result(LIMIT)
 
 
 class TaskInstance:
@@ -123,15 +123,19 @@ def job_task(dag: Any) -> Any:
 
 def job_of(dag: Any, cluster: Cluster, kubeconfig: Path | None = None) -> Any:
     """Return the operator that runs the DAG's job, ready to be executed on the cluster."""
-    job = job_task(dag)
+    return made_ready(job_task(dag), cluster, kubeconfig)
+
+
+def made_ready(task: Any, cluster: Cluster, kubeconfig: Path | None = None) -> Any:
+    """Return a task that runs a pod, ready to be executed on the cluster."""
     # KUBECONFIG would do, but the client reads it only once, when it is first imported.
-    job.config_file = str(kubeconfig or cluster.kubeconfig)
-    job.startup_check_interval_seconds = 0.2
-    build = job.build_pod_request_obj
-    vars(job)["build_pod_request_obj"] = lambda *args, **options: cluster.give_programs(
+    task.config_file = str(kubeconfig or cluster.kubeconfig)
+    task.startup_check_interval_seconds = 0.2
+    build = task.build_pod_request_obj
+    vars(task)["build_pod_request_obj"] = lambda *args, **options: cluster.give_programs(
         build(*args, **options)
     )
-    return job
+    return task
 
 
 def context_of(job: Any, ti: TaskInstance) -> dict[str, Any]:

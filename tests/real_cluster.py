@@ -22,6 +22,10 @@ from one_machine import NotYetError, Service, ServiceError, wait_until
 
 #: Whether the tests run on it.
 IS_REAL = "CLUSTER_IMAGE" in os.environ
+#: For how many seconds the tests of pods wait for something that has to come.
+LIMIT = 180 if IS_REAL else 60
+#: How many seconds a pod has that is to start and then to be too late.
+START = 20 if IS_REAL else 1
 
 
 class RealKube(Service):

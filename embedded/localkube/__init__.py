@@ -6,10 +6,16 @@ it isolates nothing, and a pod can do whatever its user can do. The connection i
 with a token, which the Python clients and Airflow send; kubectl sends no token without TLS.
 
 Covered: pods (create, get, list, watch, patch of labels and annotations, log, delete),
-secrets, events and namespaces, with the names, labels and errors of the real API. A pod has
-one container and ``restartPolicy: Never``; anything a plain process cannot honour and a caller
-would miss is refused with 422. Scheduling hints, resources, security contexts, probes and
-service accounts are accepted and have no effect.
+secrets, events, namespaces, and service accounts and quotas as far as pods are checked against
+them, with the names, states, labels and errors of the real API, as requests to both have shown
+for Kubernetes 1.34. A pod has one container and ``restartPolicy: Never``; anything a plain
+process cannot honour and a caller would miss is refused with 422. Scheduling hints, resources,
+security contexts, probes and service accounts are accepted and have no effect.
+
+Unlike a cluster: there is no sidecar, no dry run and no patch of a list (JSON patch); a container
+starts within milliseconds; and its first process ends when it is asked to (SIGTERM), as with an
+init such as tini in the image. On a cluster, the first process of a container that handles no
+SIGTERM, such as a plain ``sleep`` or ``python``, is killed when its grace period is over.
 
 Images: an image is a folder of executables, put first on ``PATH``. A pod of any other image
 stays ``Pending`` with ``ErrImagePull``, as on a cluster.

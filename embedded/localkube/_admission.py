@@ -11,6 +11,7 @@ from kubernetes.utils import parse_quantity
 
 from localkube._errors import ApiError, Json, Problems, bad_request
 
+_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 #: The words of the real API, which cannot read such a pod at all.
 _NO_QUANTITY = (
     'Pod in version "v1" cannot be handled as a Pod: quantities must match the regular expression '
@@ -47,6 +48,9 @@ def check_resources(problems: Problems, container: Json, path: str) -> None:
     }
     for kind, quantities in amounts.items():
         for name, amount in quantities.items():
+            if "/" not in name and not name.startswith("hugepages-") and name not in _RESOURCES:
+                at, why = f"{path}.resources.{kind}[{name}]", "must be a standard resource type"
+                problems.invalid(at, name, f"{why} or fully qualified")
             if amount < 0:
                 at, why = f"{path}.resources.{kind}[{name}]", "must be greater than or equal to 0"
                 problems.invalid(at, resources[kind][name], why)
@@ -72,6 +76,17 @@ def check_service_account(pod: Json, known: Iterable[str]) -> None:
             pod,
             f'error looking up service account {where}: serviceaccount "{name}" not found',
         )
+
+
+def check_priority(pod: Json) -> None:
+    """Refuse a pod of a PriorityClass; there are none but the cluster's own.
+
+    Raises:
+        ApiError: 403 in the words of the real API.
+    """
+    name = pod["spec"].get("priorityClassName")
+    if name and not name.startswith("system-"):
+        raise _forbidden(pod, f"no PriorityClass with name {name} was found")
 
 
 def check_quota(quota: Json) -> None:

@@ -26,6 +26,7 @@ from aiohttp import web
 
 from localkube import _selectors as selectors
 from localkube._admission import (
+    check_priority,
     check_quota,
     check_quotas,
     check_service_account,
@@ -348,6 +349,7 @@ class Api:
 
         accounts = (each["metadata"]["name"] for each in there("serviceaccounts"))
         check_service_account(pod, accounts)
+        check_priority(pod)
         check_quotas(pod, there("resourcequotas"), there("pods"))
 
     async def _patch_pod(self, request: web.Request) -> web.StreamResponse:
@@ -355,7 +357,7 @@ class Api:
             check_pod_change(old, new)
             new["status"] = old["status"]
 
-        pod = await self._patch(request, "pods", check)
+        pod = await self._patch(request, "pods", {"metadata": META}, check)
         self._kubelet.annotated(pod)
         return _answer(pod)
 
@@ -431,11 +433,10 @@ class Api:
 
     async def _patch_secret(self, request: web.Request) -> web.StreamResponse:
         def check(_old: Json, new: Json) -> None:
-            check_shape(new, _SECRET_SHAPE, "")
             new.update(_secret(new))
             new.pop("stringData", None)
 
-        return _answer(await self._patch(request, "secrets", check))
+        return _answer(await self._patch(request, "secrets", _SECRET_SHAPE, check))
 
     # Service accounts and quotas, which only pods are checked against
 
@@ -467,7 +468,11 @@ class Api:
     # Changes
 
     async def _patch(
-        self, request: web.Request, resource: str, check: Callable[[Json, Json], None]
+        self,
+        request: web.Request,
+        resource: str,
+        shape: Shape,
+        check: Callable[[Json, Json], None],
     ) -> Json:
         patch = await _body(
             request, "application/merge-patch+json", "application/strategic-merge-patch+json"
@@ -475,7 +480,10 @@ class Api:
 
         def patched(old: Json) -> Json:
             new = _merged(old, patch)
-            check_shape(new, {"metadata": META}, "")
+            try:
+                check_shape(new, shape, "")
+            except ApiError as error:
+                raise ApiError(422, "Invalid", error.message) from None
             for field in ("name", "namespace"):
                 if new["metadata"].get(field) != old["metadata"][field]:
                     raise bad_request(f"the {field} of the object does not match the URL's")

@@ -215,7 +215,7 @@ class _PodRun:
             except ConfigError as error:
                 if str(error) != told:
                     told = str(error)
-                    self._waiting("CreateContainerConfigError", told)
+                    self._waiting(error.reason, told)
                     self._recorder.warning(self.pod, "Failed", f"Error: {told}")
                 await self._store.changed.wait()
 

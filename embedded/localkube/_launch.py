@@ -21,6 +21,14 @@ _REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")
 class ConfigError(Exception):
     """A container cannot start until something it refers to exists; the text says what."""
 
+    reason = "CreateContainerConfigError"
+
+
+class NoTextError(ConfigError):
+    """A container's environment is no text, which a kubelet cannot tell its runtime."""
+
+    reason = "CreateContainerError"
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -157,8 +165,11 @@ def _secret_value(namespace: str, reference: Json, secret: SecretData) -> str | 
 
 
 def _decode(encoded: str) -> str:
-    # Bytes that are no text reach the process unchanged this way.
-    return os.fsdecode(base64.b64decode(encoded))
+    try:
+        return base64.b64decode(encoded).decode()
+    except UnicodeDecodeError:
+        why = "grpc: error while marshaling: string field contains invalid UTF-8"
+        raise NoTextError(why) from None
 
 
 def _expand(text: str, values: Mapping[str, str]) -> str:

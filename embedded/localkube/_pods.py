@@ -12,6 +12,7 @@ from localkube._validation import (
     SUBDOMAIN_RULE,
     Shape,
     check_env_name,
+    check_labels,
     check_meta,
     check_shape,
     is_label,
@@ -21,6 +22,7 @@ from localkube._validation import (
 FAIL_WITH = "localkube/fail-with"
 FAILURES = ["Evicted", "OOMKilled"]
 FIELDS = ["metadata.name", "metadata.namespace"]
+_OPERATORS = ["Equal", "Exists"]
 _PULL_POLICIES = ["Always", "IfNotPresent", "Never"]
 
 _KEY_REF: Shape = {"name": str, "key": str, "optional": bool}
@@ -48,6 +50,9 @@ _POD: Shape = {
         "initContainers": [{}],
         "ephemeralContainers": [{}],
         "restartPolicy": str,
+        "nodeSelector": MAP,
+        "tolerations": [{"operator": str}],
+        "priorityClassName": str,
         "serviceAccountName": str,
         "activeDeadlineSeconds": int,
         "terminationGracePeriodSeconds": int,
@@ -111,6 +116,11 @@ def _check_spec(problems: Problems, spec: Json) -> None:
     for field in ("initContainers", "ephemeralContainers"):
         if spec.get(field):
             problems.forbidden(f"spec.{field}", "localkube runs one container per pod")
+    check_labels(problems, "spec.nodeSelector", spec.get("nodeSelector", {}))
+    for index, toleration in enumerate(spec.get("tolerations", [])):
+        operator = toleration.get("operator", "Equal")
+        if operator not in _OPERATORS:
+            problems.unsupported(f"spec.tolerations[{index}].operator", operator, _OPERATORS)
     if not 1 <= spec.get("activeDeadlineSeconds", 1) <= MAX_INT:
         why = f"must be between 1 and {MAX_INT}, inclusive"
         problems.invalid("spec.activeDeadlineSeconds", spec["activeDeadlineSeconds"], why)

@@ -19,7 +19,7 @@ from airflow_names import (
 from conftest import Site, import_file, problems, registered_dags
 from deployment_files import KUBERNETES_VERSIONS, login, one
 from kubernetes.client import ApiClient
-from pod_runs import NO_CLUSTER, Cluster, TaskInstance, allow_this_thread, context_of
+from pod_runs import NO_CLUSTER, Cluster, TaskInstance, allow_this_thread, context_of, made_ready
 from transforming import KEYS, transform
 from yellow_models import PROVIDERS_BOOTSTRAP, UNIT_START, Model, bootstrap
 
@@ -254,10 +254,8 @@ def test_check_fails_without_table_and_snapshot(
 
 
 def run(task: Any, cluster: Cluster) -> None:
-    task.config_file = str(cluster.kube.kubeconfig)
-    task.startup_check_interval_seconds = 0.2
     allow_this_thread()
-    task.execute(context_of(task, TaskInstance(task)))
+    made_ready(task, cluster).execute(context_of(task, TaskInstance(task)))
 
 
 @pytest.mark.slow

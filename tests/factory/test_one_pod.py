@@ -15,6 +15,7 @@ from conftest import Site
 from kube_proxy import Fault, KubeProxy, kube_proxy
 from kubernetes.client import ApiException, V1DeleteOptions, V1Preconditions
 from pod_runs import NAMESPACE, Cluster, TaskInstance, context_of, job_of, run_job
+from real_cluster import LIMIT
 
 from one_machine import NotYetError, wait_until
 
@@ -29,7 +30,7 @@ DONE = "echo DATASURFACE_RESULT_CODE=0"
 
 @pytest.fixture
 def proxy(cluster: Cluster, tmp_path: Path) -> Iterator[KubeProxy]:
-    with kube_proxy(cluster.kube.kubeconfig, tmp_path) as running:
+    with kube_proxy(cluster.kubeconfig, tmp_path) as running:
         yield running
 
 
@@ -38,7 +39,7 @@ def no_pods_are_left(cluster: Cluster) -> Iterator[None]:
     yield
     for name in cluster.pods():
         cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
-    wait_until(lambda: no_pod(cluster), seconds=10, every=0.1)
+    wait_until(lambda: no_pod(cluster), seconds=LIMIT, every=0.1)
 
 
 def no_pod(cluster: Cluster) -> None:
@@ -65,7 +66,7 @@ def start_job(site: Site, cluster: Cluster, run_id: str) -> str:
         if cluster.api.read_namespaced_pod(name, NAMESPACE).status.phase != "Running":
             raise NotYetError(f"{name} does not run yet")
 
-    wait_until(runs, seconds=20, every=0.1)
+    wait_until(runs, seconds=LIMIT, every=0.1)
     return name
 
 
@@ -83,6 +84,12 @@ def in_background(function: Any, *args: Any, **options: Any) -> Future[Any]:
     return future
 
 
+def may_run(pod: Any) -> bool:
+    """Return whether a pod's job has not ended; the pod itself ends a little later."""
+    ended = [each.state.terminated for each in pod.status.container_statuses or []]
+    return pod.status.phase in ("Pending", "Running") and not any(ended)
+
+
 @contextmanager
 def most_pods(cluster: Cluster) -> Iterator[list[int]]:
     """Watch how many jobs run at once; the list gets each number that was seen."""
@@ -92,7 +99,7 @@ def most_pods(cluster: Cluster) -> Iterator[list[int]]:
     def look() -> None:
         while not ended.wait(0.02):
             pods = cluster.api.list_namespaced_pod(NAMESPACE).items
-            seen.append(sum(pod.status.phase in ("Pending", "Running") for pod in pods))
+            seen.append(sum(map(may_run, pods)))
 
     watcher = threading.Thread(target=look)
     watcher.start()
@@ -122,9 +129,9 @@ def test_run_waits_for_the_pod_that_a_dead_worker_left(
     with most_pods(cluster) as seen:
         dag = dag_with(installed, OWNER_SECONDS=0.5)
         second = in_background(run_job, dag, cluster, run_id="scheduled__2")
-        wait_until(lambda: said(caplog, "still runs"), seconds=20, every=0.1)
+        wait_until(lambda: said(caplog, "still runs"), seconds=LIMIT, every=0.1)
         go_on.touch()
-        ti = second.result(60)
+        ti = second.result(LIMIT)
 
     assert ti.xcoms["result_code"] == "0"
     assert (tmp_path / "jobs").read_text() == "started\nstarted\n"
@@ -157,9 +164,9 @@ def test_pod_of_a_run_of_the_former_release_is_waited_for(
 
     with most_pods(cluster) as seen:
         second = in_background(run_job, installed.parse()[DAG_ID], cluster, run_id="scheduled__2")
-        wait_until(lambda: said(caplog, "yellowlive-store1-job-x7zk2abc"), seconds=20, every=0.1)
+        wait_until(lambda: said(caplog, "yellowlive-store1-job-x7zk2abc"), seconds=LIMIT, every=0.1)
         go_on.touch()
-        assert second.result(60).xcoms["result_code"] == "0"
+        assert second.result(LIMIT).xcoms["result_code"] == "0"
 
     assert max(seen) == 1
 
@@ -174,7 +181,7 @@ def test_pod_that_is_ending_is_waited_for_and_never_attached_to(
         f"[ $(wc -l < {marks}) = 1 ] || {{ {DONE}; exit; }}; while :; do sleep 0.1; done"
     )
     left = start_job(installed, cluster, "manual__1")
-    wait_until(lambda: holds(marks, "start"), seconds=20, every=0.1)
+    wait_until(lambda: holds(marks, "start"), seconds=LIMIT, every=0.1)
     cluster.api.delete_namespaced_pod(left, NAMESPACE)
 
     with most_pods(cluster) as seen:
@@ -199,7 +206,7 @@ def test_two_jobs_that_start_in_the_same_moment_run_one_after_the_other(
             others.submit(run_job, dag, cluster, run_id=f"run_{number}")
             for number, dag in enumerate(dags)
         ]
-        results = [run.result(120).xcoms["result_code"] for run in runs]
+        results = [run.result(LIMIT).xcoms["result_code"] for run in runs]
 
     assert results == ["0"] * 4
     assert marks.read_text() == "start\nend\n" * 4
@@ -234,7 +241,7 @@ def test_ended_pod_that_nobody_removed_is_removed(installed: Site, cluster: Clus
         ):
             raise NotYetError("it runs")
 
-    wait_until(ended, seconds=20, every=0.1)
+    wait_until(ended, seconds=LIMIT, every=0.1)
     dag = dag_with(installed, OWNER_SECONDS=0.5)
 
     assert run_job(dag, cluster).xcoms["result_code"] == "0"
@@ -257,7 +264,7 @@ def test_events_of_former_pods_of_its_name_are_not_those_of_a_pod(
             raise NotYetError(f"the events are {events}")
         return list(events)
 
-    events = wait_until(started, seconds=60, every=0.1)
+    events = wait_until(started, seconds=LIMIT, every=0.1)
 
     assert {event.involved_object.uid for event in events} == {pod.metadata.uid}
     of_its_name = f"involvedObject.name={pod.metadata.name}"
@@ -274,7 +281,7 @@ def test_lost_worker_that_wakes_up_does_not_remove_its_successors_pod(
     context = context_of(lost, TaskInstance(lost, "scheduled__1"))
     lost.pod = lost.get_or_create_pod(lost.build_pod_request_obj(context), context)
     cluster.api.delete_namespaced_pod(lost.pod.metadata.name, NAMESPACE, grace_period_seconds=0)
-    wait_until(lambda: no_pod(cluster), seconds=10, every=0.1)
+    wait_until(lambda: no_pod(cluster), seconds=LIMIT, every=0.1)
     name = start_job(installed, cluster, "scheduled__2")
 
     lost.on_kill()
@@ -346,6 +353,7 @@ def test_pod_that_kubernetes_refuses_for_good_fails_the_run_at_once(
     assert sum(request[0] == "POST" for request in proxy.seen) == 1
 
 
+@pytest.mark.localkube
 def test_registry_that_is_away_for_a_while_does_not_end_the_run(
     installed: Site, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -354,9 +362,9 @@ def test_registry_that_is_away_for_a_while_does_not_end_the_run(
     cluster.bin_dir.rename(away)
 
     run = in_background(run_job, installed.parse()[DAG_ID], cluster)
-    wait_until(lambda: image_has_not_come(cluster), seconds=30, every=0.1)
+    wait_until(lambda: image_has_not_come(cluster), seconds=LIMIT, every=0.1)
     away.rename(cluster.bin_dir)
-    assert run.result(60).xcoms["result_code"] == "0"
+    assert run.result(LIMIT).xcoms["result_code"] == "0"
     # Older providers wait without a word.
     if "Kubernetes has not started the job yet" in caplog.text:
         assert "connection refused" in caplog.text

@@ -14,6 +14,7 @@ from conftest import Site
 from deployment_files import KUBERNETES_VERSIONS
 from kubernetes_validate import validate
 from pod_runs import NAMESPACE, Cluster, TaskInstance, context_of, job_of, pod_of, run_job
+from real_cluster import LIMIT
 from run_settings import EVERYTHING
 from yellow_models import HINTED, IMAGE, PROVIDERS_BOOTSTRAP, Store
 
@@ -138,6 +139,8 @@ def test_sidecar_of_a_template_stands_beside_the_job(site: Site) -> None:
     validate(pod, KUBERNETES_VERSIONS[-1], strict=True)
 
 
+# They name nodes that a cluster need not have.
+@pytest.mark.localkube
 @pytest.mark.slow
 def test_job_runs_with_every_setting(site: Site, cluster: Cluster, service_account: str) -> None:
     cluster.job_is(f'echo "$TZ $postgres_PASSWORD" > {site.folder}/seen; {DONE}')
@@ -264,7 +267,7 @@ class Deferred:
             if phase not in ("Succeeded", "Failed"):
                 raise NotYetError(f"The pod is {phase}.")
 
-        wait_until(ended, seconds=30, every=0.1)
+        wait_until(ended, seconds=LIMIT, every=0.1)
 
 
 class OfRuns(TaskInstance):
@@ -286,7 +289,7 @@ def no_pods_are_left(cluster: Cluster) -> Iterator[None]:
     yield
     for name in cluster.pods():
         cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
-    wait_until(lambda: none_left(cluster), seconds=10, every=0.1)
+    wait_until(lambda: none_left(cluster), seconds=LIMIT, every=0.1)
 
 
 def none_left(cluster: Cluster) -> None:
@@ -330,7 +333,7 @@ class TestDeferred:
     def test_pod_that_is_gone_fails_the_task(self, site: Site, cluster: Cluster) -> None:
         deferred = Deferred(site, cluster, "exec sleep 600")
         cluster.api.delete_namespaced_pod(deferred.pod, NAMESPACE, grace_period_seconds=0)
-        wait_until(lambda: none_left(cluster), seconds=10, every=0.1)
+        wait_until(lambda: none_left(cluster), seconds=LIMIT, every=0.1)
 
         with pytest.raises(AirflowException, match="it was deleted before it ended"):
             deferred.go_on("error")
@@ -355,7 +358,7 @@ class TestDeferred:
         with pytest.raises(AirflowException, match="had no time left: it is late"):
             deferred.go_on("timeout", message="it is late")
 
-        wait_until(lambda: none_left(cluster), seconds=40, every=0.2)
+        wait_until(lambda: none_left(cluster), seconds=LIMIT, every=0.2)
 
     def test_trigger_that_failed_costs_no_job(self, site: Site, cluster: Cluster) -> None:
         deferred = Deferred(site, cluster, f"sleep 1; {DONE}")
@@ -371,7 +374,7 @@ class TestDeferred:
         with pytest.raises(AirflowException, match="had no time left: Trigger timeout"):
             deferred.fail("Trigger timeout")
 
-        wait_until(lambda: none_left(cluster), seconds=40, every=0.2)
+        wait_until(lambda: none_left(cluster), seconds=LIMIT, every=0.2)
 
     @pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
     @pytest.mark.parametrize("later", ["try", "run"])

@@ -48,6 +48,15 @@ def test_service_account_must_be_there(cluster: Cluster) -> None:
     cluster.create({**pod_with(cluster, serviceAccountName="default"), "metadata": {"name": "b"}})
 
 
+def test_priority_class_must_be_there(cluster: Cluster) -> None:
+    status = refusal(lambda: cluster.create(pod_with(cluster, priorityClassName="batch")))
+
+    assert (status["code"], status["reason"]) == (403, "Forbidden")
+    assert status["message"] == (
+        'pods "job" is forbidden: no PriorityClass with name batch was found'
+    )
+
+
 def test_quota_that_is_used_up_is_named_with_its_figures(cluster: Cluster) -> None:
     set_quota(cluster, pods="1", requests_memory="1Gi")
     asks = {"requests": {"memory": "512Mi"}}
@@ -93,7 +102,7 @@ def test_quota_of_something_else_is_refused(cluster: Cluster) -> None:
     assert [cause["field"] for cause in status["details"]["causes"]] == ["spec.hard[secrets]"]
 
 
-@pytest.mark.parametrize("text", ["1x", "1 Gi", "Gi", "", "1.2.3", "0x10"])
+@pytest.mark.parametrize("text", ["1x", "1 Gi", "", "1.2.3", "0x10"])
 def test_quantity_that_is_none_cannot_be_read(cluster: Cluster, text: str) -> None:
     status = refusal(lambda: cluster.create(pod_with(cluster, {"requests": {"cpu": text}})))
 
@@ -117,7 +126,8 @@ def test_request_beyond_its_limit_is_refused(cluster: Cluster) -> None:
 
 
 def test_unknown_fields_are_refused_where_the_client_asks_for_it(cluster: Cluster) -> None:
-    pod = pod_with(cluster, {"limits": {"cpu": "1"}}, nodeSelectr={}, tolerations=[{"keyz": "a"}])
+    tolerations = [{"operator": "Exists", "keyz": "a"}]
+    pod = pod_with(cluster, {"limits": {"cpu": "1"}}, nodeSelectr={}, tolerations=tolerations)
     create = cluster.api.create_namespaced_pod
 
     status = refusal(lambda: create(cluster.namespace, pod, field_validation="Strict"))

@@ -9,8 +9,9 @@ import psutil
 import pytest
 from kubernetes import watch
 from kubernetes.client import ApiException
+from real_cluster import LIMIT
 
-from .running import CLUSTER_ENV, LIMIT, Cluster, wait_until
+from .running import CLUSTER_ENV, Cluster, wait_until
 
 DUMP = "import json, os, sys; print(json.dumps([dict(os.environ), sys.argv[1:], os.getcwd()]))"
 
@@ -90,21 +91,26 @@ def test_a_whole_secret_becomes_environment(cluster: Cluster) -> None:
     assert (env["1st"], env["P_1st"]) == ("one", "one")
 
 
-def test_bytes_that_are_no_text_reach_the_process(cluster: Cluster) -> None:
-    body = {"metadata": {"name": "raw"}, "data": {"key": "/wD+"}}
-    cluster.api.create_namespaced_secret(cluster.namespace, body)
-    with_nul = cluster.create(
+def test_value_with_a_null_byte_cannot_be_given_to_a_process(cluster: Cluster) -> None:
+    cluster.secret("raw", key="a\0b")
+    name = cluster.create(
         cluster.pod(cluster.container("true", env=[variable("RAW", "raw", "key")]))
     )
-    terminated = cluster.wait_end(with_nul).status.container_statuses[0].state.terminated
+    terminated = cluster.wait_end(name).status.container_statuses[0].state.terminated
     assert terminated.reason == "StartError"
     assert "null byte" in terminated.message
 
-    body["data"]["key"] = "//4="
-    cluster.api.replace_namespaced_secret("raw", cluster.namespace, body)
-    assert cluster.output(
-        'printf "$RAW" | od -An -tx1', env=[variable("RAW", "raw", "key")]
-    ).split() == ["ff", "fe"]
+
+def test_value_that_is_no_text_keeps_its_pod_pending(cluster: Cluster) -> None:
+    body = {"metadata": {"name": "raw"}, "data": {"key": "//4="}}
+    cluster.api.create_namespaced_secret(cluster.namespace, body)
+    name = cluster.create(
+        cluster.pod(cluster.container("true", env=[variable("RAW", "raw", "key")]))
+    )
+    pod = cluster.wait_waiting(name, "CreateContainerError")
+    why = "grpc: error while marshaling: string field contains invalid UTF-8"
+    assert pod.status.phase == "Pending"
+    assert pod.status.container_statuses[0].state.waiting.message == why
 
 
 @pytest.mark.parametrize("missing", ["secret", "key"])

@@ -13,8 +13,9 @@ import psutil
 import pytest
 from kubernetes import watch
 from kubernetes.client import ApiException
+from real_cluster import LIMIT, START
 
-from .running import IMAGE, LIMIT, SHORT_DEADLINE, Cluster, is_running, wait_until
+from .running import IMAGE, Cluster, is_running, wait_until
 
 
 def state(pod: Any) -> Any:
@@ -179,7 +180,7 @@ def test_an_image_that_is_never_pulled_keeps_the_pod_pending(
 
 def test_a_deadline_ends_a_running_pod(cluster: Cluster) -> None:
     script = "trap 'exit 7' TERM; while :; do sleep 0.05; done"
-    pod = cluster.pod(cluster.container("sh", "-c", script), activeDeadlineSeconds=SHORT_DEADLINE)
+    pod = cluster.pod(cluster.container("sh", "-c", script), activeDeadlineSeconds=START)
     ended = cluster.wait_end(cluster.create(pod))
     assert (ended.status.phase, ended.status.reason) == ("Failed", "DeadlineExceeded")
     assert state(ended).terminated.exit_code == 7

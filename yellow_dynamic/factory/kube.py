@@ -110,9 +110,9 @@ def failed_pod_reason(pod: Any) -> str:
         if waiting:
             return f"its container could not start, {format_state(waiting)}"
         if ended and ended.exit_code:
-            return f"its container ended with exit code {ended.exit_code} ({ended.reason})"
+            return f"its container ended with exit code {ended.exit_code} ({format_state(ended)})"
     return f"it was in phase {pod.status.phase}; the error before this one says what happened"
 
 
 def format_state(state: Any) -> str:
-    return ": ".join(filter(None, (state.reason, state.message))).rstrip(".")
+    return one_line(": ".join(filter(None, (state.reason, state.message)))).rstrip(".")
