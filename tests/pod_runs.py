@@ -19,7 +19,7 @@ from kubernetes.watch import Watch
 from real_cluster import LIMIT, RealKube
 from yellow_models import NAMESPACE
 
-from one_machine import LocalKube
+from one_machine import LocalKube, NotYetError, wait_until
 
 #: The operator reads a kubeconfig even where it only builds a pod.
 NO_CLUSTER = """
@@ -78,6 +78,15 @@ class Cluster:
     def pods(self) -> list[str]:
         """Return the names of all pods."""
         return [pod.metadata.name for pod in self.api.list_namespaced_pod(NAMESPACE).items]
+
+    def wait_until_empty(self) -> None:
+        """Wait until all pods are gone, which those that never ran take a moment for."""
+
+        def look() -> None:
+            if found := self.pods():
+                raise NotYetError(f"There are pods: {found}.")
+
+        wait_until(look, seconds=LIMIT, every=0.1)
 
     @contextmanager
     def once_a_pod_runs(self, act: Callable[[str], Any]) -> Iterator[None]:

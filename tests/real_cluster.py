@@ -120,8 +120,9 @@ class RealKube(Service):
     def _find_account(self, namespace: str) -> None:
         try:
             self.api().read_namespaced_service_account("default", namespace)
+            self.api().read_namespaced_config_map("kube-root-ca.crt", namespace)
         except ApiException as error:
-            raise NotYetError(f"{namespace} has no service account: {error.reason}") from error
+            raise NotYetError(f"{namespace} has no service account yet: {error.reason}") from error
 
     def _problems(self) -> list[str]:
         """Return what is missing, each with what to do."""

@@ -147,8 +147,7 @@ class _PodRun:
             self._container_reason = "StartError"
             await self._end(_START_FAILED)
         else:
-            if not self._gone:
-                self._running()
+            self._running()
             await self._end(await self._process.wait())
 
     def _schedule(self) -> None:

@@ -39,12 +39,7 @@ def no_pods_are_left(cluster: Cluster) -> Iterator[None]:
     yield
     for name in cluster.pods():
         cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
-    wait_until(lambda: no_pod(cluster), seconds=LIMIT, every=0.1)
-
-
-def no_pod(cluster: Cluster) -> None:
-    if cluster.pods():
-        raise NotYetError("there are pods")
+    cluster.wait_until_empty()
 
 
 def dag_with(site: Site, **constants: float) -> Any:
@@ -281,7 +276,7 @@ def test_lost_worker_that_wakes_up_does_not_remove_its_successors_pod(
     context = context_of(lost, TaskInstance(lost, "scheduled__1"))
     lost.pod = lost.get_or_create_pod(lost.build_pod_request_obj(context), context)
     cluster.api.delete_namespaced_pod(lost.pod.metadata.name, NAMESPACE, grace_period_seconds=0)
-    wait_until(lambda: no_pod(cluster), seconds=LIMIT, every=0.1)
+    cluster.wait_until_empty()
     name = start_job(installed, cluster, "scheduled__2")
 
     lost.on_kill()

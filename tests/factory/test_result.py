@@ -24,7 +24,7 @@ def why_the_job_failed(site: Site, cluster: Cluster) -> str:
     """Run a job that fails, and return the reason in the error that ends its task's log."""
     with pytest.raises(AirflowException) as failure:
         run_job(dag_of(site), cluster)
-    assert cluster.pods() == []
+    cluster.wait_until_empty()
     name, _, reason = str(failure.value).removeprefix("The job's pod ").partition(" failed: ")
     assert name.startswith("yellowlive-store1-job-")
     return reason
@@ -136,7 +136,7 @@ def test_secret_that_does_not_exist_fails_the_task(installed: Site, cluster: Clu
     with pytest.raises(AirflowException, match=r"CreateContainerConfigError: .*absent"):
         job.execute(context_of(job, TaskInstance(job)))
 
-    assert cluster.pods() == []
+    cluster.wait_until_empty()
 
 
 @pytest.mark.slow

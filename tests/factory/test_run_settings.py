@@ -289,12 +289,7 @@ def no_pods_are_left(cluster: Cluster) -> Iterator[None]:
     yield
     for name in cluster.pods():
         cluster.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
-    wait_until(lambda: none_left(cluster), seconds=LIMIT, every=0.1)
-
-
-def none_left(cluster: Cluster) -> None:
-    if found := cluster.pods():
-        raise NotYetError(f"There are {found}.")
+    cluster.wait_until_empty()
 
 
 @needs_trigger
@@ -333,7 +328,7 @@ class TestDeferred:
     def test_pod_that_is_gone_fails_the_task(self, site: Site, cluster: Cluster) -> None:
         deferred = Deferred(site, cluster, "exec sleep 600")
         cluster.api.delete_namespaced_pod(deferred.pod, NAMESPACE, grace_period_seconds=0)
-        wait_until(lambda: none_left(cluster), seconds=LIMIT, every=0.1)
+        cluster.wait_until_empty()
 
         with pytest.raises(AirflowException, match="it was deleted before it ended"):
             deferred.go_on("error")
@@ -358,7 +353,7 @@ class TestDeferred:
         with pytest.raises(AirflowException, match="had no time left: it is late"):
             deferred.go_on("timeout", message="it is late")
 
-        wait_until(lambda: none_left(cluster), seconds=LIMIT, every=0.2)
+        cluster.wait_until_empty()
 
     def test_trigger_that_failed_costs_no_job(self, site: Site, cluster: Cluster) -> None:
         deferred = Deferred(site, cluster, f"sleep 1; {DONE}")
@@ -374,7 +369,7 @@ class TestDeferred:
         with pytest.raises(AirflowException, match="had no time left: Trigger timeout"):
             deferred.fail("Trigger timeout")
 
-        wait_until(lambda: none_left(cluster), seconds=LIMIT, every=0.2)
+        cluster.wait_until_empty()
 
     @pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
     @pytest.mark.parametrize("later", ["try", "run"])

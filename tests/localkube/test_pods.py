@@ -158,10 +158,10 @@ def test_an_unknown_image_is_told_with_the_option_that_gives_it(cluster: Cluster
     ("fields", "reason", "message"),
     [
         (
-            {"image": "no/Such:image"},
+            {"image": "no//such:image"},
             "InvalidImageName",
-            'Failed to apply default image tag "no/Such:image": couldn\'t parse image name '
-            '"no/Such:image": invalid reference format',
+            'Failed to apply default image tag "no//such:image": couldn\'t parse image name '
+            '"no//such:image": invalid reference format',
         ),
         (
             {"image": "no/such:image", "imagePullPolicy": "Never"},

@@ -22,6 +22,7 @@ from units.conftest import row
 
 from yellow_dynamic.factory import pod as pod_module
 from yellow_dynamic.factory.dag import DagBuilder
+from yellow_dynamic.factory.kube import failed_pod_reason
 from yellow_dynamic.factory.platform import Platform
 
 
@@ -119,6 +120,15 @@ def test_pod_whose_time_is_over_is_not_looked_at_again(
 
     with pytest.raises(AirflowException, match="Image cannot be pulled"):
         job.await_pod_start(pod())
+
+
+def test_reason_of_a_failed_pod_repeats_no_variable() -> None:
+    said = 'environment variable value can\'t contain null(\\x00): "PASSWORD=hush"'
+    ended = V1ContainerStateTerminated(exit_code=128, reason="StartError", message=said)
+    failed = pod(V1ContainerState(terminated=ended))
+    failed.metadata = V1ObjectMeta(name="store1-job-abc")
+
+    assert failed_pod_reason(failed) == "its container ended with exit code 128 (StartError)"
 
 
 def test_killed_task_logs_what_may_have_ended_it(

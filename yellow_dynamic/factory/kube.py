@@ -115,4 +115,9 @@ def failed_pod_reason(pod: Any) -> str:
 
 
 def format_state(state: Any) -> str:
-    return one_line(": ".join(filter(None, (state.reason, state.message)))).rstrip(".")
+    """Return the reason and the message of a state.
+
+    A runtime that cannot set an environment variable repeats its value, which may be a password.
+    """
+    message = None if "environment variable" in (state.message or "") else state.message
+    return one_line(": ".join(filter(None, (state.reason, message)))).rstrip(".")
