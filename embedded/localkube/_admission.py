@@ -184,7 +184,7 @@ def not_strict(unknown: list[str]) -> ApiError:
 
 def _unknown_fields(value: object, kind: str, path: str) -> Iterator[str]:
     outer, _, inner = kind.rstrip("])").replace("(", "[").partition("[")
-    if outer == "list" and isinstance(value, list):
+    if outer.lower() == "list" and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _unknown_fields(item, inner, f"{path}[{index}]")
     elif outer.startswith("V1") and isinstance(value, dict):

@@ -14,7 +14,7 @@ from conftest import Site
 from deployment_files import KUBERNETES_VERSIONS
 from kubernetes_validate import validate
 from pod_runs import NAMESPACE, Cluster, TaskInstance, context_of, job_of, pod_of, run_job
-from real_cluster import LIMIT
+from real_cluster import LIMIT, START
 from run_settings import EVERYTHING
 from yellow_models import HINTED, IMAGE, PROVIDERS_BOOTSTRAP, Store
 
@@ -170,15 +170,16 @@ def test_record_of_a_run_has_its_settings(site: Site) -> None:
 @pytest.mark.slow
 def test_hung_job_ends_at_its_timeout_and_its_pod_is_gone(site: Site, cluster: Cluster) -> None:
     cluster.job_is("exec sleep 600")
-    dag = dag_with(site, timeout=timedelta(seconds=2))
+    seconds = 2 * START
+    dag = dag_with(site, timeout=timedelta(seconds=seconds))
     job = job_of(dag, cluster)
     ti = TaskInstance(job)
 
     with pytest.raises(AirflowException) as failure:
         job.execute(context_of(job, ti))
 
-    assert "failed: it did not end within its timeout of 2 s." in str(failure.value)
-    assert "within its timeout of 2 s" in ti.xcoms["failure"]
+    assert f"failed: it did not end within its timeout of {seconds} s." in str(failure.value)
+    assert f"within its timeout of {seconds} s" in ti.xcoms["failure"]
     assert cluster.pods() == []
     cluster.job_is(DONE)
     assert run_job(site.parse()[DAG_ID], cluster, run_id="next").xcoms["result_code"] == "0"
