@@ -84,8 +84,7 @@ test-airflow2: $(VENV2)/.dev  ## The tests of the DAGs again, on Airflow 2.11 an
 test-lowest: $(VENVL)/.dev  ## The job's pods on the lowest release of the provider that setup.cfg allows
 	$(VENVL)/$(PYTEST) tests/factory/test_one_pod.py tests/factory/test_ingestion_dag.py \
 		tests/factory/test_result.py tests/factory/test_run_settings.py \
-		tests/units/test_pod_start.py $(ARGS) \
-		--deselect tests/factory/test_result.py::test_image_that_cannot_be_pulled_fails_the_task_at_once
+		tests/units/test_pod_start.py $(ARGS)
 
 test-upstream: $(if $(DATASURFACE_SRC),$(VENVU)/.dev $(VENV2)/.dev)  ## On a real DataSurface: DATASURFACE_SRC=<folder that holds datasurface>
 ifdef DATASURFACE_SRC

@@ -16,6 +16,13 @@ from yellow_dynamic.plugin import deployment_files
 #: The oldest and the newest Kubernetes whose schemas are at hand.
 KUBERNETES_VERSIONS = (all_versions()[0], all_versions()[-1])
 
+#: What docs/deployment.md lets Airflow do in the namespace of the jobs: verbs by resource.
+AIRFLOW_RIGHTS = {
+    "pods": ["create", "get", "list", "delete"],
+    "pods/log": ["get"],
+    "events": ["list"],
+}
+
 Manifest = dict[str, Any]
 
 

@@ -70,6 +70,11 @@ class RealKube(Service):
         self._namespaces.append(name)
         wait_until(lambda: self._find_account(name), seconds=30)
 
+    def remove_namespace(self, name: str) -> None:
+        """Remove a namespace before the end."""
+        self.api().delete_namespace(name)
+        self._namespaces.remove(name)
+
     def create_secret(self, namespace: str, name: str, data: Mapping[str, str]) -> None:
         """Create a Secret from plain texts, and its namespace if that is new."""
         if namespace not in self._namespaces:
@@ -153,8 +158,7 @@ class RealKube(Service):
             self.api().create_namespaced_pod(name, {"metadata": {"name": "probe"}, "spec": spec})
             return list(filter(None, [self._end_of_probe(name)]))
         finally:
-            self.api().delete_namespace(name)
-            self._namespaces.remove(name)
+            self.remove_namespace(name)
 
     def _end_of_probe(self, namespace: str) -> str | None:
         """Return why the image does not do, or None."""

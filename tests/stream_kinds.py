@@ -52,6 +52,17 @@ def comparable(dag: Any) -> Any:
     return form
 
 
+def comparable_pod(pod: Any) -> Any:
+    """Return a pod without what that of a dynamic DAG has by design."""
+    [job] = pod["spec"]["containers"]
+    for part, path in ((pod["spec"], "spec"), (job, "spec.containers.base")):
+        for name in [
+            name for name in part if f"pods.snapshot_merge_job.{path}.{name}" in BY_DESIGN
+        ]:
+            del part[name]
+    return pod
+
+
 def without_locations(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_locations(v) for key, v in value.items() if key not in LOCATIONS}

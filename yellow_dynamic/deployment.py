@@ -169,7 +169,11 @@ def warn_datasurface_image(provider: str, image: str) -> None:
 
 
 def cluster_files(
-    platforms: Sequence[dict[str, Any]], unit: Unit, airflow: str, schedule: str | None
+    platforms: Sequence[dict[str, Any]],
+    unit: Unit,
+    airflow: str,
+    schedule: str | None,
+    security: dict[str, Any],
 ) -> dict[str, str]:
     """Return what Kubernetes and Airflow need for platforms, by file name.
 
@@ -183,8 +187,9 @@ def cluster_files(
         unit: the unit that they belong to.
         airflow: the name of their Airflow in Kubernetes.
         schedule: the schedule of the infrastructure DAG, or None.
+        security: the securityContext of the pods, as far as the model has it.
     """
-    files = render_unit_files(platforms, unit, schedule)
+    files = render_unit_files(platforms, unit, schedule, security)
     for settings in platforms:
         files |= render_platform_files(settings, unit, airflow)
     return files
@@ -201,10 +206,13 @@ def render_platform_files(settings: dict[str, Any], unit: Unit, airflow: str) ->
 
 
 def render_unit_files(
-    platforms: Sequence[dict[str, Any]], unit: Unit, schedule: str | None
+    platforms: Sequence[dict[str, Any]],
+    unit: Unit,
+    schedule: str | None,
+    security: dict[str, Any],
 ) -> dict[str, str]:
     """Return the text of each Job, and of the infrastructure DAG; see `cluster_files`."""
-    names = unit_values(platforms, unit, schedule)
+    names = {**unit_values(platforms, unit, schedule), "security": security}
     files = {f"{unit.file_start}{name}": render(f"{name[1:]}.j2", names) for name in UNIT_FILES}
     infrastructure = render_infrastructure(infrastructure_settings(platforms, names), names)
     return {**files, unit.infrastructure_file: infrastructure}
@@ -298,6 +306,7 @@ def infrastructure_settings(
         "plugin_version": platforms[0]["plugin_version"],
         "schedule": values["schedule"],
         "secrets": {name: (secret, key) for name, secret, key in values["job_secrets"]},
+        "security": values["security"],
     }
 
 

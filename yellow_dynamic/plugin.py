@@ -82,6 +82,7 @@ from yellow_dynamic.platform_settings import (
     platform_settings,
     secrets_settings,
 )
+from yellow_dynamic.pods import security_context
 from yellow_dynamic.population import (
     MAX_REMOVED,
     PLAN_FILE,
@@ -658,9 +659,11 @@ def deployment_files(platforms: list[YellowDynamicDataPlatform], eco: Ecosystem)
     """
     settings = [deployable_settings(dp, eco) for dp in platforms]
     schedules = (dp.infrastructureSchedule for dp in platforms)
+    security = (security_context(dp.runs.given.get("podTemplate", {})) for dp in platforms)
     return cluster_files(
         settings,
         DATASURFACE.unit(platforms),
         DATASURFACE.k8s_name(platforms[0].psp.airflowName),
         next(filter(None, schedules), None),
+        next(filter(None, security), {}),
     )

@@ -41,6 +41,12 @@ def with_job_container(template: Any) -> Any:
     return {**template, "spec": {**(spec or {}), "containers": whole}}
 
 
+def security_context(template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the securityContext of a PodTemplateSpec; an empty dict if it has none."""
+    spec = template.get("spec") or {}
+    return spec.get("securityContext") or {}
+
+
 def template_problems(template: dict[str, Any]) -> Iterator[str]:
     """Yield what Kubernetes would refuse of a PodTemplateSpec, or the job has itself."""
     whole = with_job_container(template)

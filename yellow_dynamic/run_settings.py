@@ -29,7 +29,8 @@ class RunSettings:
         podTemplate: a Kubernetes PodTemplateSpec as a dict, with what the job's pod needs
             besides its own parts: a service account, pull secrets, node selectors, tolerations,
             labels, volumes, more containers. The job's container is the one named `base`; the
-            image, command and environment variables of the job override the template's.
+            image, command and environment variables of the job override the template's. In
+            `runs`, its `securityContext` is also that of ring 0's Jobs and the infrastructure DAG.
         retries: how many times Airflow retries a job that failed.
         retryDelay: the time between two tries.
         timeout: how long the job's pod may run on its node. After that, Kubernetes stops it and

@@ -11,7 +11,16 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from deployment_files import KUBERNETES_VERSIONS, Manifest, deployment, deployment_of, login, one
+from deployment_files import (
+    AIRFLOW_RIGHTS,
+    KUBERNETES_VERSIONS,
+    Manifest,
+    cluster_objects,
+    deployment,
+    deployment_of,
+    login,
+    one,
+)
 from yellow_models import Model, login_keys, read_login
 
 JOBS = (
@@ -265,3 +274,12 @@ def test_name_that_kubernetes_refuses_is_refused_before_anything_is_rendered(
 
     assert "YellowLive" in str(refused.value)
     assert str(refused.value).isprintable()
+
+
+def test_datasurfaces_own_file_lets_airflow_do_what_it_needs() -> None:
+    """Its scheduler, and a triggerer with its account."""
+    objects = {each["kind"]: each for each in cluster_objects(Model())}
+    granted = {rule["resources"][0]: set(rule["verbs"]) for rule in objects["Role"]["rules"]}
+
+    assert all(granted[resource] >= set(verbs) for resource, verbs in AIRFLOW_RIGHTS.items())
+    assert objects["RoleBinding"]["roleRef"]["name"] == objects["Role"]["metadata"]["name"]

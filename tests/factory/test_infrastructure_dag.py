@@ -24,7 +24,7 @@ from transforming import KEYS, transform
 from yellow_models import PROVIDERS_BOOTSTRAP, UNIT_START, Model, bootstrap
 
 from one_machine import free_port
-from yellow_dynamic import SlackWebhook
+from yellow_dynamic import RunSettings, SlackWebhook
 
 DAG_ID = f"{UNIT_START}_infrastructure"
 PODS = ("merge_model", "reconcile_views")
@@ -90,11 +90,13 @@ def test_schedule_that_is_none_is_refused(site: Site, schedule: Any) -> None:
 
 
 def test_pods_run_what_the_jobs_run(site: Site, tmp_path: Path) -> None:
+    template = {"spec": {"securityContext": {"runAsUser": 7}}}
     site.model = Model(
         database=site.database,
         postgresCredential="Merge_Cred",
         gitCredential="Git_Cred",
         branch="release/1_x $(git_TOKEN)",
+        platformArguments={"runs": RunSettings(podTemplate=template)},
     )
     site.login(site.postgres.user, site.postgres.password)
     files = site.bootstrap()
@@ -110,6 +112,9 @@ def test_pods_run_what_the_jobs_run(site: Site, tmp_path: Path) -> None:
         assert login(container) == login(of_job)
         assert container["image"] == of_job["image"]
         assert mounts(pod["spec"]) == mounts(job)
+        assert pod["spec"]["securityContext"] == job["securityContext"]
+        assert job["securityContext"]["runAsUser"] == 7
+        assert container["securityContext"] == of_job["securityContext"]
         for version in KUBERNETES_VERSIONS:
             kubernetes_validate.validate(pod, version, strict=True)
 

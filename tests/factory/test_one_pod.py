@@ -360,9 +360,8 @@ def test_registry_that_is_away_for_a_while_does_not_end_the_run(
     wait_until(lambda: image_has_not_come(cluster), seconds=LIMIT, every=0.1)
     away.rename(cluster.bin_dir)
     assert run.result(LIMIT).xcoms["result_code"] == "0"
-    # Older providers wait without a word.
-    if "Kubernetes has not started the job yet" in caplog.text:
-        assert "connection refused" in caplog.text
+    assert "Kubernetes has not started the job yet: " in caplog.text
+    assert "connection refused" in caplog.text
 
 
 def image_has_not_come(cluster: Cluster) -> None:

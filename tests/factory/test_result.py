@@ -122,7 +122,7 @@ def test_image_that_cannot_be_pulled_fails_the_task_at_once(
 
     reason = why_the_job_failed(installed, cluster)
 
-    assert re.match("its container could not start, (ErrImagePull|ImagePullBackOff): ", reason)
+    assert re.match("it could not start, (ErrImagePull|ImagePullBackOff): ", reason)
     assert "no/such:image" in reason
     assert "not found" in reason
 

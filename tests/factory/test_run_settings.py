@@ -99,7 +99,8 @@ def test_pod_of_a_template_has_what_both_say_and_the_jobs_own_wins(site: Site) -
     assert spec["imagePullSecrets"] == [{"name": "registry"}]
     assert spec["nodeSelector"] == {"pool": "batch"}
     assert spec["tolerations"][0]["key"] == "batch"
-    assert spec["securityContext"] == {"runAsNonRoot": True, "runAsUser": 1000}
+    seccomp = {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert spec["securityContext"] == {"runAsNonRoot": True, "runAsUser": 1000} | seccomp
     assert "requiredDuringSchedulingIgnoredDuringExecution" in spec["affinity"]["nodeAffinity"]
     assert (spec["restartPolicy"], spec["activeDeadlineSeconds"]) == ("Never", 1800)
     assert [volume["name"] for volume in spec["volumes"]] == ["scratch", "git-model-cache"]

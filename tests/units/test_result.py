@@ -20,7 +20,8 @@ from yellow_dynamic.factory.result import (
 )
 
 POD = SimpleNamespace(
-    metadata=SimpleNamespace(name="job", namespace="ns"), status=SimpleNamespace(phase="Succeeded")
+    metadata=SimpleNamespace(name="job", namespace="ns"),
+    status=SimpleNamespace(phase="Succeeded", container_statuses=None),
 )
 
 
@@ -148,7 +149,9 @@ def test_result_and_error_of_a_completed_pod_become_xcoms() -> None:
 
 def test_result_of_a_failed_pod_does_not_count() -> None:
     ResultFromLog.on_pod_creation()
-    failed = SimpleNamespace(metadata=POD.metadata, status=SimpleNamespace(phase="Failed"))
+    failed = SimpleNamespace(
+        metadata=POD.metadata, status=SimpleNamespace(phase="Failed", container_statuses=None)
+    )
 
     assert complete(Log(b"DATASURFACE_RESULT_CODE=0\n"), failed) == {}
     assert ResultFromLog.result is None

@@ -19,6 +19,8 @@ BY_DESIGN = {
     "tasks.wait_for_trigger.outlets": "deliveries of streams that start others are announced",
     "tasks.snapshot_merge_job.template_fields": "a run keeps what it ran with",
     "tasks.snapshot_merge_job.template_fields_renderers": "a run keeps what it ran with",
+    "pods.snapshot_merge_job.spec.securityContext": "no pod has rights that its job does not need",
+    "pods.snapshot_merge_job.spec.containers.base.securityContext": "the same",
     "dag.is_paused_upon_creation": "Airflow, or pausedAtCreation of the platform, decides whether "
     "new DAGs are paused",
     "dag.description": "it ends with the revision of the stream's configuration",

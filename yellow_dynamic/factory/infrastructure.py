@@ -17,7 +17,7 @@ from yellow_dynamic.factory.compat import (
     AirflowFailException,
     PythonOperator,
 )
-from yellow_dynamic.factory.constants import MODEL_VOLUME, UNREGISTERED
+from yellow_dynamic.factory.constants import JOB_CONTAINER, MODEL_VOLUME, UNREGISTERED
 from yellow_dynamic.factory.logs import log
 from yellow_dynamic.factory.pod import POD_OPTIONS, JobPodOperator
 
@@ -92,6 +92,11 @@ class Infrastructure:
             mounts.append(k8s.V1VolumeMount(name=MODEL_VOLUME, mount_path=folder))
         return {"volumes": volumes, "volume_mounts": mounts}
 
+    def template(self) -> dict[str, Any]:
+        """Return what the model gives all pods: their securityContext."""
+        security = self.settings.get("security", {})
+        return {"spec": {"securityContext": security, "containers": [{"name": JOB_CONTAINER}]}}
+
     def pod_task(self, task_id: str) -> CommandOperator:
         """Return the task that runs a command in a pod."""
         command = self.settings["commands"][task_id]
@@ -108,6 +113,7 @@ class Infrastructure:
             container_resources=k8s.V1ResourceRequirements(
                 requests={"memory": "256Mi", "cpu": "100m"}
             ),
+            pod_template_dict=self.template(),
             **POD_OPTIONS,
             **self.volumes(),
         )

@@ -21,10 +21,16 @@ from yellow_dynamic.factory.compat import (
     BaseOperator,
 )
 from yellow_dynamic.factory.database import read_newest_batch
-from yellow_dynamic.factory.kube import failed_pod_reason, is_live, with_retries
+from yellow_dynamic.factory.kube import (
+    failed_pod_reason,
+    find_waiting,
+    has_started,
+    is_live,
+    with_retries,
+)
 from yellow_dynamic.factory.logs import log, one_line
 from yellow_dynamic.factory.platform import Platform
-from yellow_dynamic.factory.pod import JobPodOperator
+from yellow_dynamic.factory.pod import JobPodOperator, refusals_as_failures
 from yellow_dynamic.factory.result import (
     DONE,
     GOOD_RESULTS,
@@ -136,12 +142,15 @@ class IngestionPodOperator(JobPodOperator):
     def resume(self, context: Any, event: dict[str, Any]) -> Any:
         """Wait for the rest of the job, or have the triggerer do so where it saw no end of it."""
         name, said = event["name"], one_line(str(event.get("message")))
-        pod = self.read_pod(name, event["namespace"])
+        with refusals_as_failures():
+            pod = self.read_pod(name, event["namespace"])
         if pod is None:
             raise AirflowException(f"The job's pod {name} failed: {failed_pod_reason(None)}.")
         self.pod = self.pod_request_obj = pod
         if is_live(pod):
             if event["status"] == "timeout":
+                if not has_started(pod):
+                    said = f"{said} Last: {find_waiting(self.client, pod).text}."
                 self.process_pod_deletion(pod, reraise=False)
                 raise AirflowException(f"The job's pod {name} had no time left: {said}")
             asked = event.get(REDEFERRALS, 0)

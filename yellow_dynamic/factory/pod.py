@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -23,13 +26,19 @@ from urllib3.exceptions import HTTPError
 
 from yellow_dynamic.factory.compat import AirflowException
 from yellow_dynamic.factory.kube import (
+    ENDED_PHASES,
+    NEVER_STARTS,
+    Note,
     api_error_message,
+    describe_refusal,
     failed_pod_reason,
+    find_waiting,
     has_started,
     is_live,
     is_transient,
-    passing_start_problem,
+    job_end,
     read_current_pod,
+    read_events,
     with_retries,
 )
 from yellow_dynamic.factory.logs import log
@@ -79,6 +88,10 @@ class NotYetError(AirflowException):
     """The job's pod cannot be had yet; the text says why."""
 
 
+class NotStartedError(AirflowException):
+    """The pod is there, and its job does not run; the text says why."""
+
+
 class JobPodOperator(KubernetesPodOperator):
     """Runs the job's pod, and never beside another pod of its task.
 
@@ -106,6 +119,7 @@ class JobPodOperator(KubernetesPodOperator):
         if context is not None and self.deferrable:
             of_run = {RUN_ANNOTATION: context["ti"].run_id}
             pod.metadata.annotations = {**(pod.metadata.annotations or {}), **of_run}
+        restrict(pod.spec)
         container = pod.spec.containers[0]
         # Those of a template come first, and the job's own win.
         container.env = list({variable.name: variable for variable in container.env or ()}.values())
@@ -150,7 +164,7 @@ class JobPodOperator(KubernetesPodOperator):
                 ) from None
             raise AirflowException(
                 f"Kubernetes refuses the job's pod {wanted.metadata.name}: "
-                f"{api_error_message(error)}."
+                f"{describe_refusal(error)}"
             ) from error
 
     def pods_by_label(self, namespace: str, context: Any) -> list[k8s.V1Pod]:
@@ -199,7 +213,7 @@ class JobPodOperator(KubernetesPodOperator):
         try:
             return self.client.create_namespaced_pod(namespace, body)
         except ApiException as error:
-            if error.status != 409:
+            if error.status != 409 or is_transient(error):
                 raise
         pod = self.client.read_namespaced_pod(name, namespace)
         if is_live(pod):
@@ -230,23 +244,56 @@ class JobPodOperator(KubernetesPodOperator):
         return None if self.pod is None else read_current_pod(self.client, self.pod)
 
     def await_pod_start(self, pod: k8s.V1Pod) -> None:
-        """Wait until the job runs; an image that a registry does not give now may come later."""
+        """Wait until the job runs, and log why it does not yet.
+
+        Raises:
+            AirflowException: when the pod failed.
+            NotStartedError: when the job can never run, or did not start in its time.
+        """
         until = time.monotonic() + self.startup_timeout_seconds
-        while True:
-            try:
-                return super().await_pod_start(pod)
-            except AirflowException:
-                now = read_current_pod(self.client, pod)
-                if has_started(now):
-                    # The image came after the provider had looked.
-                    return None
-                problem = passing_start_problem(now)
-                if problem is None or time.monotonic() > until:
-                    raise
-                log.warning(
-                    "Kubernetes has not started the job yet: %s. Next look in 10 s.", problem
-                )
-                time.sleep(10)
+        before = None
+        while (waiting := self.read_waiting(pod)) is not None:
+            if NEVER_STARTS.search(waiting.text) or time.monotonic() > until:
+                raise NotStartedError(f"it could not start, {waiting.text}")
+            if waiting != before and waiting.is_problem:
+                log.warning("Kubernetes has not started the job yet: %s.", waiting.text)
+            elif waiting != before:
+                log.info("The job's pod is being started: %s.", waiting.text)
+            before = waiting
+            time.sleep(self.startup_check_interval_seconds)
+
+    def read_waiting(self, pod: k8s.V1Pod) -> Note | None:
+        """Return why the job of a pod does not run yet, or None if it runs or has run."""
+        try:
+            now = self.client.read_namespaced_pod(pod.metadata.name, pod.metadata.namespace)
+        except (ApiException, HTTPError) as error:
+            if not is_transient(error):
+                raise
+            return Note(f"no answer, {api_error_message(error)}", is_problem=True)
+        if now.status.phase == "Failed" and not has_started(now):
+            raise AirflowException("The pod failed before its job began.")
+        has_run = has_started(now) or now.status.phase == "Succeeded"
+        return None if has_run else find_waiting(self.client, now)
+
+    def _read_pod_events(self, pod: k8s.V1Pod, **_: Any) -> None:
+        """Log the events of this pod, and not those of a former one of its name."""
+        for note in read_events(self.client, pod):
+            log_note("Event of the pod: %s.", note)
+
+    def patch_already_checked(self, *_: Any, **__: Any) -> None:
+        """Do nothing: an ended pod is removed, and no run goes on with it."""
+
+    def execute_sync(self, context: Any) -> Any:
+        """Start the pod, if it is not there yet, and wait for its end."""
+        with refusals_as_failures():
+            return super().execute_sync(context)
+
+    def is_istio_enabled(self, pod: k8s.V1Pod) -> bool:
+        """Return whether a pod has ended when its job has, whatever other containers do.
+
+        So the provider asks, who knows only one sidecar that outlives its job.
+        """
+        return pod.status.phase not in ENDED_PHASES or job_end(pod) is not None
 
     def on_kill(self) -> None:
         """Remove the pod of a task that is ended from outside, and log what may have ended it."""
@@ -288,11 +335,45 @@ class JobPodOperator(KubernetesPodOperator):
         state = read_current_pod(self.client, remote_pod) if failed else remote_pod
         try:
             super().cleanup(pod=pod, remote_pod=remote_pod, **more)
-        # Old releases of the provider ask for a pod that is gone, and pass on Kubernetes' answer.
-        except (AirflowException, ApiException) as error:
+        # Old releases of the provider ask for a pod that is gone, and pass on Kubernetes' answer;
+        # and they look for the job's state in a pod that has none yet.
+        except (AirflowException, ApiException, TypeError) as error:
+            cause = error.__context__
+            is_known = isinstance(cause, NotStartedError)
+            reason = cause if is_known else failed_pod_reason(state, cause)
             raise AirflowException(
-                f"The job's pod {remote_pod.metadata.name} failed: {failed_pod_reason(state)}."
+                f"The job's pod {remote_pod.metadata.name} failed: {reason}."
             ) from error
+
+
+@contextmanager
+def refusals_as_failures() -> Iterator[None]:
+    """Let what Kubernetes refuses fail the task with its words alone."""
+    try:
+        yield
+    except ApiException as error:
+        raise AirflowException(
+            f"Kubernetes refuses what the task needs: {api_error_message(error)}."
+        ) from error
+
+
+def log_note(text: str, note: Note) -> None:
+    """Log what Kubernetes says; a problem is a warning."""
+    log.log(logging.WARNING if note.is_problem else logging.INFO, text, note.text)
+
+
+def restrict(spec: k8s.V1PodSpec) -> None:
+    """Give up the rights that no job needs, as an image that runs as root allows it too.
+
+    What a template says instead stays.
+    """
+    spec.security_context = spec.security_context or k8s.V1PodSecurityContext()
+    if spec.security_context.seccomp_profile is None:
+        spec.security_context.seccomp_profile = k8s.V1SeccompProfile(type="RuntimeDefault")
+    job = spec.containers[0]
+    job.security_context = job.security_context or k8s.V1SecurityContext(
+        allow_privilege_escalation=False, capabilities=k8s.V1Capabilities(drop=["ALL"])
+    )
 
 
 def is_orphaned(pod: Any, context: Any) -> bool:

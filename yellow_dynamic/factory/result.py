@@ -14,7 +14,7 @@ from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
 from yellow_dynamic.factory.constants import JOB_CONTAINER
-from yellow_dynamic.factory.kube import api_error_message, with_retries
+from yellow_dynamic.factory.kube import api_error_message, has_failed, with_retries
 from yellow_dynamic.factory.logs import one_line
 
 RESULT_KEY = "result_code"
@@ -97,7 +97,7 @@ class ResultFromLog(KubernetesPodOperatorCallback):
     @staticmethod
     def on_pod_completion(*, pod: Any, client: Any, context: Any, **_: Any) -> None:
         # The result of a failed pod does not count, and the log of an evicted one may be gone.
-        if pod is None or pod.status.phase == "Failed":
+        if pod is None or has_failed(pod):
             return
         try:
             code = with_retries(result_in_log, client, pod)
