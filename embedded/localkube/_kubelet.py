@@ -27,7 +27,8 @@ STOP_GRACE = 5.0
 PULL_SECONDS = 1.0
 
 _DEADLINE = "Pod was active on the node longer than the specified deadline"
-_EVICTED = "The node was low on resource: memory."
+# With a space at the end, as a kubelet has it.
+_EVICTED = "The node was low on resource: memory. "
 _START_FAILED = 128
 _ADDRESS = "127.0.0.1"
 #: When a container was started that never was.

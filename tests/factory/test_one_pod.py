@@ -334,6 +334,43 @@ def test_fault_that_passes_does_not_end_the_run(
     assert f"Kubernetes has no room or no answer: {status} {message}. Next look in" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault("GET", "/log.*follow", 404, "could not find the requested resource (pods/log x)")],
+        [
+            Fault("GET", "/log.*follow", 404, "could not find the requested resource (pods/log x)"),
+            Fault("GET", "/pods/[^/]*$", 403, "pods is forbidden: User cannot get resource"),
+        ],
+    ],
+    ids=["a kubelet that starts", "an API that starts, too"],
+)
+def test_log_that_cannot_be_followed_for_a_while_does_not_end_the_run(
+    installed: Site,
+    cluster: Cluster,
+    proxy: KubeProxy,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    faults: list[Fault],
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    cluster.job_is(f"sleep 1; {DONE}")
+    job = job_of(installed.parse()[DAG_ID], cluster, proxy.kubeconfig)
+    start = job.await_pod_start
+
+    def start_and_fail(*args: Any, **options: Any) -> None:
+        start(*args, **options)
+        proxy.faults += faults
+
+    vars(job)["await_pod_start"] = start_and_fail
+    ti = TaskInstance(job)
+    job.execute(context_of(job, ti))
+
+    assert ti.xcoms["result_code"] == "0"
+    assert "cannot be followed: 404 could not find the requested resource" in caplog.text
+    assert cluster.pods() == []
+
+
 def test_pod_that_kubernetes_refuses_for_good_fails_the_run_at_once(
     installed: Site, cluster: Cluster, proxy: KubeProxy
 ) -> None:
@@ -409,12 +446,15 @@ def test_result_that_was_followed_counts_where_the_log_does_not_have_it(
 
 
 def test_log_that_cannot_be_read_is_not_a_job_that_printed_nothing(
-    installed: Site, cluster: Cluster, proxy: KubeProxy
+    installed: Site, cluster: Cluster, proxy: KubeProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.job_is("echo quiet")
     proxy.faults.append(Fault("GET", "/log.*tailLines", 500, "cannot read the log", times=9))
+    job = job_of(installed.parse()[DAG_ID], cluster, proxy.kubeconfig)
+    monkeypatch.setitem(type(job).remove.__globals__, "OUTAGE_SECONDS", 1)
+    ti = TaskInstance(job)
 
-    ti = run_job(installed.parse()[DAG_ID], cluster, kubeconfig=proxy.kubeconfig)
+    job.execute(context_of(job, ti))
 
     assert ti.xcoms["result_code"] == "unreadable: 500 cannot read the log"
 

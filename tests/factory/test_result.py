@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,50 +9,41 @@ from typing import Any
 import pytest
 from airflow_names import AirflowException
 from conftest import Site
-from pod_runs import NAMESPACE, Cluster, TaskInstance, context_of, job_of, run_job
+from pod_runs import (
+    NAMESPACE,
+    Cluster,
+    TaskInstance,
+    change,
+    context_of,
+    dag_of,
+    job_of,
+    run_job,
+    why_the_job_failed,
+)
 from real_cluster import IS_REAL, START
-
-DAG_ID = "yellowlive__Store1_ingestion"
-
-
-def dag_of(site: Site) -> Any:
-    return site.parse()[DAG_ID]
-
-
-def why_the_job_failed(site: Site, cluster: Cluster) -> str:
-    """Run a job that fails, and return the reason in the error that ends its task's log."""
-    with pytest.raises(AirflowException) as failure:
-        run_job(dag_of(site), cluster)
-    cluster.wait_until_empty()
-    name, _, reason = str(failure.value).removeprefix("The job's pod ").partition(" failed: ")
-    assert name.startswith("yellowlive-store1-job-")
-    return reason
-
-
-def change(site: Site, **changes: Any) -> None:
-    """Change the configuration of all streams."""
-    site.sql(
-        "UPDATE {table} SET config_json = (config_json::jsonb || %s::jsonb)::text",
-        (json.dumps(changes),),
-    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("output", "result"),
+    ("script", "result"),
     [
-        ("DATASURFACE_RESULT_CODE=0\nDATASURFACE_RESULT_CODE=-1\nsome closing words", "-1"),
-        ("all quiet", ""),
+        (
+            "echo DATASURFACE_RESULT_CODE=0; echo DATASURFACE_RESULT_CODE=-1; echo closing words",
+            "-1",
+        ),
+        ("echo all quiet", ""),
+        ("printf DATASURFACE_RESULT_CODE=1", "1"),
+        ("head -c 1000000 /dev/zero | tr '\\0' x; echo; echo DATASURFACE_RESULT_CODE=1", "1"),
     ],
-    ids=["the last of two", "none"],
+    ids=["the last of two", "none", "without the end of a line", "after a line of 1 MB"],
 )
 def test_result_is_read_from_the_pods_log(
     installed: Site,
     cluster: Cluster,
-    output: str,
+    script: str,
     result: str,
 ) -> None:
-    cluster.job_is(f"cat <<'END'\n{output}\nEND")
+    cluster.job_is(script)
 
     ti = run_job(dag_of(installed), cluster)
 
@@ -85,7 +75,11 @@ def test_command_that_is_not_in_the_image_is_named(installed: Site, cluster: Clu
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        ("OOMKilled", "its container ended with exit code 137 (OOMKilled)."),
+        (
+            "OOMKilled",
+            "its container ended with exit code 137 (OOMKilled). Raise its limit of memory: "
+            "resources of RunSettings.",
+        ),
         ("Evicted", "Evicted: The node was low on resource: memory."),
     ],
 )

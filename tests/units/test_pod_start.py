@@ -312,3 +312,14 @@ def test_killed_task_logs_what_may_have_ended_it(
     assert "so the job's pod store1-job-abc is removed" in caplog.text
     assert "could not send its heartbeats to Airflow's API server" in caplog.text
     job.process_pod_deletion.assert_called_once_with(job.pod, reraise=False)
+
+
+def test_pod_that_was_deleted_by_force_has_time_to_end(job: Any, mocker: MockerFixture) -> None:
+    mocker.patch.object(pod_module, "read_current_pod", return_value=None)
+    mocker.patch.object(KubernetesPodOperator, "cleanup", side_effect=AirflowException("failed"))
+    runs = V1Pod(metadata=V1ObjectMeta(name="store1-job"), status=V1PodStatus(phase="Running"))
+
+    with pytest.raises(AirflowException, match="pod store1-job failed: it was deleted before it"):
+        job.cleanup(pod=runs, remote_pod=runs)
+
+    vars(pod_module.time)["sleep"].assert_called_once_with(10)

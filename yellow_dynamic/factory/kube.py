@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kubernetes.client import ApiException
 from kubernetes.utils import parse_quantity
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+)
 from urllib3.exceptions import HTTPError
 
 from yellow_dynamic.factory.constants import JOB_CONTAINER
-from yellow_dynamic.factory.logs import one_line
+from yellow_dynamic.factory.logs import log, one_line
 
+# How long the Kubernetes API, or a pod's node, may be away while a job runs: the job goes on
+# meanwhile. Some clusters have no API for minutes while they are upgraded.
+OUTAGE_SECONDS = 10 * 60
+# How long an API, or a kubelet, that has just started may refuse what it allows later.
+API_START_SECONDS = 60
+OUT_OF_MEMORY = "OOMKilled"
+MORE_MEMORY = "Raise its limit of memory: resources of RunSettings"
 # The phases of a pod that has ended.
 ENDED_PHASES = ("Succeeded", "Failed")
 # What Kubernetes says of a container that no waiting starts.
@@ -35,7 +50,7 @@ REMEDIES = {
 QUOTA = re.compile(r"exceeded quota: .*requested: (\S+), used: \S+, limited: (\S+)")
 
 
-def is_transient(error: BaseException) -> bool:
+def is_transient(error: BaseException | None) -> bool:
     """Return whether an error of the Kubernetes API is one that passes by itself."""
     if not isinstance(error, ApiException):
         return isinstance(error, HTTPError)
@@ -65,7 +80,24 @@ def describe_refusal(error: BaseException) -> str:
     return " ".join([f"{said}.", *advice])
 
 
-def api_error_message(error: BaseException) -> str:
+def may_be_starting(error: BaseException | None) -> bool:
+    """Return whether an API that starts may answer so, or a kubelet that knows no pod yet.
+
+    It is for a call that was allowed before.
+    """
+    if not isinstance(error, ApiException):
+        return False
+    return error.status in (401, 403) or (error.status == 404 and "pods/log" in str(error.body))
+
+
+def find_api_error(error: BaseException | None) -> ApiException | HTTPError | None:
+    """Return the error of a call to the Kubernetes API that led to this one, or None."""
+    while error is not None and not isinstance(error, (ApiException, HTTPError)):
+        error = error.__context__
+    return error
+
+
+def api_error_message(error: BaseException | None) -> str:
     """Return what the Kubernetes API, or the way to it, says of an error."""
     if not isinstance(error, ApiException):
         return one_line(str(error))
@@ -73,6 +105,8 @@ def api_error_message(error: BaseException) -> str:
         said = json.loads(error.body)["message"]
     except (ValueError, TypeError, KeyError):
         said = error.reason
+    if error.status == 401:
+        said = f"{said} (Airflow's token for Kubernetes has expired or was revoked)"
     return one_line(f"{error.status} {said}").rstrip(".")
 
 
@@ -82,6 +116,36 @@ def with_retries(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         retry=retry_if_exception(is_transient),
         stop=stop_after_attempt(4),
         wait=wait_exponential(max=5),
+        reraise=True,
+    )(call, *args, **options)
+
+
+def through_outage(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Return what a call to the Kubernetes API does, after an outage of up to OUTAGE_SECONDS.
+
+    The call is one that was allowed before.
+    """
+    began = time.monotonic()
+
+    def passes(error: BaseException) -> bool:
+        starts = may_be_starting(error) and time.monotonic() - began < API_START_SECONDS
+        return starts or is_transient(error)
+
+    def say(state: RetryCallState) -> None:
+        if state.outcome is not None and state.next_action is not None:
+            error, wait = state.outcome.exception() or OSError(), state.next_action.sleep
+            log.warning(
+                "The Kubernetes API, or the pod's node, has no answer: %s. The job goes on "
+                "meanwhile. Next look in %d s.",
+                api_error_message(error),
+                wait,
+            )
+
+    return Retrying(
+        retry=retry_if_exception(passes),
+        stop=stop_after_delay(OUTAGE_SECONDS),
+        wait=wait_exponential(max=15),
+        before_sleep=say,
         reraise=True,
     )(call, *args, **options)
 
@@ -175,15 +239,16 @@ def job_end(pod: Any) -> Any:
     return None
 
 
-def failed_pod_reason(pod: Any, before: BaseException | None = None) -> str:
-    """Return why a pod failed, from its state.
+def failed_pod_reason(pod: Any, seen: Any = None, error: BaseException | None = None) -> str:
+    """Return why a pod failed.
 
     Args:
-        pod: the pod, or None for one that is gone.
-        before: the error that ended the wait for a pod that may not have failed itself.
+        pod: as it is now; None where it is gone.
+        seen: as it was last seen.
+        error: what kept its task from waiting for its end.
     """
     if pod is None or pod.metadata.deletion_timestamp:
-        return "it was deleted before it ended"
+        return f"it was deleted before it ended{disruption(pod or seen)}"
     if pod.status.reason == "DeadlineExceeded":
         return f"it did not end within its timeout of {pod.spec.active_deadline_seconds} s"
     if pod.status.reason:
@@ -192,10 +257,29 @@ def failed_pod_reason(pod: Any, before: BaseException | None = None) -> str:
         ended = container.state.terminated
         if ended and ended.exit_code:
             name = "" if container.name == JOB_CONTAINER else f", container {container.name}"
+            advice = f". {MORE_MEMORY}" if ended.reason == OUT_OF_MEMORY else ""
             how = format_state(ended)
-            return f"its container ended with exit code {ended.exit_code} ({how}){name}"
-    said = f": {api_error_message(before)}" if before else ""
-    return f"it was in phase {pod.status.phase}{said}"
+            return f"its container ended with exit code {ended.exit_code} ({how}){name}{advice}"
+    if found := find_api_error(error):
+        return f"its task could not wait for its end: {api_error_message(found)}"
+    return f"it was in phase {pod.status.phase}; the error before this one says what happened"
+
+
+def disruption(pod: Any) -> str:
+    """Return what part of Kubernetes removed a pod, as the pod itself says, or nothing."""
+    for condition in (pod and pod.status.conditions) or []:
+        if condition.type == "DisruptionTarget":
+            return f" ({format_state(condition)})"
+    return ""
+
+
+def ran_out_of_memory(pod: Any) -> bool:
+    """Return whether a process in a pod was killed for its container's limit of memory.
+
+    The container itself may go on and succeed, if it was not its first process.
+    """
+    states = [container.state.terminated for container in pod.status.container_statuses or []]
+    return any(ended and ended.reason == OUT_OF_MEMORY for ended in states)
 
 
 def format_state(state: Any) -> str:
@@ -204,4 +288,4 @@ def format_state(state: Any) -> str:
     A runtime that cannot set an environment variable repeats its value, which may be a password.
     """
     message = None if "environment variable" in (state.message or "") else state.message
-    return one_line(": ".join(filter(None, (state.reason, message)))).rstrip(".")
+    return one_line(": ".join(filter(None, (state.reason, message)))).rstrip(". ")

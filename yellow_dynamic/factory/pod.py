@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,19 +27,23 @@ from urllib3.exceptions import HTTPError
 
 from yellow_dynamic.factory.compat import AirflowException
 from yellow_dynamic.factory.kube import (
+    API_START_SECONDS,
     ENDED_PHASES,
     NEVER_STARTS,
     Note,
     api_error_message,
     describe_refusal,
     failed_pod_reason,
+    find_api_error,
     find_waiting,
     has_started,
     is_live,
     is_transient,
     job_end,
+    may_be_starting,
     read_current_pod,
     read_events,
+    through_outage,
     with_retries,
 )
 from yellow_dynamic.factory.logs import log
@@ -103,6 +108,13 @@ class JobPodOperator(KubernetesPodOperator):
     template_fields: tuple[str, ...] = ()
     name: str
     deferrable: bool
+    #: When the Kubernetes API was away before the pod was there, as time.monotonic() has it.
+    last_outage = -math.inf
+    #: How long a node may take to end a job whose pod was deleted by force, which Kubernetes
+    #: forgets at once; the next job would begin beside it.
+    kill_seconds = 10
+    #: The pod as the provider read it last; a drain removes it as soon as it has ended.
+    seen: k8s.V1Pod | None = None
 
     def build_pod_request_obj(self, context: Any = None, **more: Any) -> k8s.V1Pod:
         """Return the pod to run; that of a run has its stream's name."""
@@ -158,7 +170,10 @@ class JobPodOperator(KubernetesPodOperator):
             own = [self.own_pod(pod, context) for pod in pods if is_live(pod)]
             return own[0] if own else self.created_pod(wanted, context)
         except (ApiException, HTTPError) as error:
-            if is_transient(error):
+            if isinstance(error, HTTPError):
+                self.last_outage = time.monotonic()
+            starts = time.monotonic() - self.last_outage < API_START_SECONDS
+            if is_transient(error) or (starts and may_be_starting(error)):
                 raise NotYetError(
                     f"Kubernetes has no room or no answer: {api_error_message(error)}."
                 ) from None
@@ -195,7 +210,7 @@ class JobPodOperator(KubernetesPodOperator):
         if pod.metadata.deletion_timestamp:
             raise NotYetError(
                 f"The former pod {name} is being deleted and has not ended. If its node is "
-                f"lost: kubectl delete pod {name} --namespace {namespace} --force."
+                f"lost for good: kubectl delete pod {name} --namespace {namespace} --force."
             )
         if any(labels.get(label) != value for label, value in own.items()):
             raise NotYetError(
@@ -225,8 +240,15 @@ class JobPodOperator(KubernetesPodOperator):
 
     @cached_property
     def pod_manager(self) -> PodManager:
-        """The provider's, with the events of this pod and not of former ones of its name."""
+        """The provider's, with this pod as it was read last, and no events of former ones."""
         manager: PodManager = super().pod_manager
+        read_pod = manager.read_pod
+
+        def read_and_keep(pod: k8s.V1Pod) -> k8s.V1Pod:
+            self.seen = read_pod(pod)
+            return self.seen
+
+        vars(manager)["read_pod"] = read_and_keep
         read_events = manager.read_pod_events
 
         def read_own_events(pod: k8s.V1Pod, *args: Any, **options: Any) -> Any:
@@ -267,9 +289,7 @@ class JobPodOperator(KubernetesPodOperator):
         try:
             now = self.client.read_namespaced_pod(pod.metadata.name, pod.metadata.namespace)
         except (ApiException, HTTPError) as error:
-            if not is_transient(error):
-                raise
-            return Note(f"no answer, {api_error_message(error)}", is_problem=True)
+            now = self.wait_for_kubernetes(pod, error)
         if now.status.phase == "Failed" and not has_started(now):
             raise AirflowException("The pod failed before its job began.")
         has_run = has_started(now) or now.status.phase == "Succeeded"
@@ -294,6 +314,45 @@ class JobPodOperator(KubernetesPodOperator):
         So the provider asks, who knows only one sidecar that outlives its job.
         """
         return pod.status.phase not in ENDED_PHASES or job_end(pod) is not None
+
+    def await_pod_completion(self, pod: k8s.V1Pod) -> Any:
+        """Follow the job's log until its container has ended, through outages too."""
+        looks = 6
+        while True:
+            try:
+                return super().await_pod_completion(pod)
+            except (AirflowException, ApiException, HTTPError) as error:
+                now = self.wait_for_kubernetes(pod, error)
+                # A job that runs is waited for, also where its log cannot be had for long.
+                looks -= not (is_live(now) and is_transient(find_api_error(error)))
+                if now.metadata.deletion_timestamp or (not looks and is_live(now)):
+                    raise
+                if not looks:
+                    return None
+                log.warning(
+                    "The log of pod %s cannot be followed: %s. Next look in 5 s; lines from before "
+                    "may come once more.",
+                    pod.metadata.name,
+                    api_error_message(find_api_error(error)),
+                )
+                time.sleep(5)
+
+    def wait_for_kubernetes(self, pod: k8s.V1Pod, error: Exception) -> k8s.V1Pod:
+        """Return the pod as it is after an outage, or raise the error if it does not pass."""
+        found = find_api_error(error)
+        if not (is_transient(found) or may_be_starting(found)):
+            raise error
+        return through_outage(self.read_anew, pod)
+
+    def read_anew(self, pod: k8s.V1Pod) -> k8s.V1Pod:
+        """Return the pod as it is; a login that Kubernetes refuses is read from its file anew."""
+        try:
+            return self.client.read_namespaced_pod(pod.metadata.name, pod.metadata.namespace)
+        except ApiException as error:
+            if error.status == 401:
+                for made_with_login in ("hook", "client", "pod_manager"):
+                    self.__dict__.pop(made_with_login, None)
+            raise
 
     def on_kill(self) -> None:
         """Remove the pod of a task that is ended from outside, and log what may have ended it."""
@@ -333,6 +392,8 @@ class JobPodOperator(KubernetesPodOperator):
         """Remove the pod; where that fails the task, the error says what became of the pod."""
         failed = remote_pod is not None and remote_pod.status.phase != "Succeeded"
         state = read_current_pod(self.client, remote_pod) if failed else remote_pod
+        if failed and state is None and is_live(remote_pod) and not self._killed:
+            time.sleep(self.kill_seconds)
         try:
             super().cleanup(pod=pod, remote_pod=remote_pod, **more)
         # Old releases of the provider ask for a pod that is gone, and pass on Kubernetes' answer;
@@ -340,7 +401,8 @@ class JobPodOperator(KubernetesPodOperator):
         except (AirflowException, ApiException, TypeError) as error:
             cause = error.__context__
             is_known = isinstance(cause, NotStartedError)
-            reason = cause if is_known else failed_pod_reason(state, cause)
+            seen = self.seen or remote_pod
+            reason = cause if is_known else failed_pod_reason(state, seen, cause)
             raise AirflowException(
                 f"The job's pod {remote_pod.metadata.name} failed: {reason}."
             ) from error

@@ -14,7 +14,15 @@ from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
 from yellow_dynamic.factory.constants import JOB_CONTAINER
-from yellow_dynamic.factory.kube import api_error_message, has_failed, with_retries
+from yellow_dynamic.factory.kube import (
+    MORE_MEMORY,
+    OUT_OF_MEMORY,
+    api_error_message,
+    has_failed,
+    ran_out_of_memory,
+    through_outage,
+    with_retries,
+)
 from yellow_dynamic.factory.logs import one_line
 
 RESULT_KEY = "result_code"
@@ -26,6 +34,10 @@ RESULT_CHARACTERS = 100
 # What went wrong by the job's own log.
 JOB_ERROR = "job_error"
 ERROR_CHARACTERS = 500
+# Kubernetes ends the whole container, or on some nodes this process alone.
+KILLED_PROCESS = (
+    f"a process of it was killed at its limit of memory ({OUT_OF_MEMORY}). {MORE_MEMORY}"
+)
 # The job has brought what there is, or there is more to bring.
 DONE, MORE = GOOD_RESULTS = ("0", "1")
 # The result that the job's task pushes when its job printed none.
@@ -99,8 +111,9 @@ class ResultFromLog(KubernetesPodOperatorCallback):
         # The result of a failed pod does not count, and the log of an evicted one may be gone.
         if pod is None or has_failed(pod):
             return
+        read = with_retries if ResultFromLog.followed else through_outage
         try:
-            code = with_retries(result_in_log, client, pod)
+            code = read(result_in_log, client, pod)
         except (ApiException, HTTPError) as error:
             code = None
             unknown = f"{UNREADABLE}{api_error_message(error)}"
@@ -110,7 +123,8 @@ class ResultFromLog(KubernetesPodOperatorCallback):
         code = code or ResultFromLog.followed
         ResultFromLog.result = code[:RESULT_CHARACTERS] if code else unknown
         context["ti"].xcom_push(key=RESULT_KEY, value=ResultFromLog.result)
-        if said := ResultFromLog.errors.last:
+        killed = KILLED_PROCESS if ran_out_of_memory(pod) else None
+        if said := "; ".join(filter(None, (ResultFromLog.errors.last, killed))):
             context["ti"].xcom_push(key=JOB_ERROR, value=said)
 
 
