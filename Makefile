@@ -26,7 +26,8 @@ UPSTREAM_TESTS := tests/units tests/plugin tests/history tests/factory tests/mon
 WHOLE_PLATFORM := tests/scheduler/test_whole_platform.py
 # Those that run on a real Kubernetes, too or alone.
 CLUSTER_TESTS := tests/cluster tests/localkube tests/factory/test_result.py \
-	tests/factory/test_one_pod.py tests/deployment/test_helm_chart.py
+	tests/factory/test_one_pod.py tests/factory/test_run_settings.py \
+	tests/factory/test_infrastructure_dag.py tests/deployment/test_helm_chart.py
 CLUSTER := KUBECONFIG='$(KUBECONFIG)' CLUSTER_IMAGE='$(CLUSTER_IMAGE)'
 # What DataSurface 0.0.36 to 0.0.57 pin; SQLALCHEMY='sqlalchemy>=2.1' tests with the newest.
 SQLALCHEMY ?= sqlalchemy==2.0.41

@@ -96,7 +96,11 @@ class Place(Cluster):
     def job(self, dag: Any, start_seconds: int = 60, **attributes: Any) -> Any:
         """Return the operator of a stream's job, for this namespace."""
         job = job_of(dag, self)
-        vars(job).update(namespace=self.namespace, startup_timeout_seconds=start_seconds)
+        vars(job).update(
+            namespace=self.namespace,
+            startup_timeout_seconds=start_seconds,
+            schedule_timeout_seconds=start_seconds,
+        )
         job.startup_check_interval_seconds = 1
         vars(job).update(attributes)
         return job

@@ -104,7 +104,9 @@ def test_oldest_supported_release_is_the_same_everywhere(document: Path) -> None
 def test_no_line_is_longer_than_a_screen(document: Path) -> None:
     prose = BLOCK.sub("", document.read_text(encoding="utf-8"))
 
-    assert [line for line in prose.splitlines() if len(line) > 100] == []
+    # The row of a table is one line.
+    lines = [line for line in prose.splitlines() if not line.startswith("|")]
+    assert [line for line in lines if len(line) > 100] == []
 
 
 def test_reader_is_not_asked_for_more_than_an_hour() -> None:

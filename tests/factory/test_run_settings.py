@@ -51,6 +51,7 @@ def test_task_has_what_the_settings_say(site: Site) -> None:
     assert (job.retries, job.retry_delay) == (2, timedelta(seconds=1))
     assert (job.pool, job.pool_slots, job.priority_weight, job.queue) == ("erp", 2, 7, "heavy")
     assert (job.startup_timeout_seconds, job.active_deadline_seconds) == (1200, 1800)
+    assert job.schedule_timeout_seconds == 1200
     # It may have waited an hour for a former pod, and for its own start.
     assert job.execution_timeout == timedelta(hours=1, minutes=20 + 30 + 5)
     assert dag.dagrun_timeout == timedelta(hours=3)

@@ -129,7 +129,7 @@ def test_api_that_is_away_for_a_while_does_not_end_the_wait(
 
     job.await_pod_start(pod())
 
-    assert "Kubernetes has not started the job yet: no answer, refused." in caplog.text
+    assert "The Kubernetes API, or the pod's node, has no answer: refused." in caplog.text
 
 
 def test_newest_event_says_what_no_state_does(
@@ -209,14 +209,14 @@ def test_reason_of_a_failed_pod_repeats_no_variable() -> None:
 @pytest.mark.parametrize(
     ("now", "said"),
     [
-        (UNSCHEDULABLE, "it was in phase Pending: 403 no log for you"),
+        (UNSCHEDULABLE, "its task could not wait for its end: 403 no log for you"),
         (pod(FAILED, RUNNING, phase="Running"), "its container ended with exit code 1 (Error)"),
         (pod(SUCCEEDED, FAILED), "its container ended with exit code 1 (Error), container sidecar"),
-        (pod(RUNNING, phase="Running"), "it was in phase Running: 403 no log for you"),
+        (pod(RUNNING, phase="Running"), "its task could not wait for its end: 403 no log for you"),
     ],
 )
 def test_reason_of_a_failed_pod_is_its_jobs_first(now: V1Pod, said: str) -> None:
-    reason = kube.failed_pod_reason(now, refusal("no log for you"))
+    reason = kube.failed_pod_reason(now, now, refusal("no log for you"))
 
     assert reason.startswith(said)
 

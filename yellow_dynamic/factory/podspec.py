@@ -117,6 +117,9 @@ class PodSpecs:
         attributes["run_settings"] = given
         if "retry_delay_seconds" in given:
             attributes["retry_delay"] = to_timedelta(given["retry_delay_seconds"])
+        if "start_timeout_seconds" in given:
+            # The triggerer counts from the moment when the pod has a node, and before that apart.
+            attributes["schedule_timeout_seconds"] = given["start_timeout_seconds"]
         if "timeout_seconds" in given:
             # Kubernetes ends the pod. Where it does not, as its node is lost, the task ends all
             # the same, after all that it may have waited for before.
