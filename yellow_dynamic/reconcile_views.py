@@ -19,12 +19,12 @@ PROGRAM = "datasurface.platforms.yellow.reconcile_workspace_views"
 
 def main() -> None:
     """Run the program with the arguments of this one."""
-    event.listen(Pool, "connect", set_autocommit)
+    event.listen(Pool, "checkout", set_autocommit)
     runpy.run_module(PROGRAM, run_name="__main__", alter_sys=True)
 
 
-def set_autocommit(connection: Any, _: Any) -> None:
-    """Let a new connection of a database driver commit each statement."""
+def set_autocommit(connection: Any, *_: Any) -> None:
+    """Let a connection commit each statement, for which a new one is told not to."""
     connection.autocommit = True
 
 
