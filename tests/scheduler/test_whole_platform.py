@@ -213,7 +213,11 @@ class ClusterPlatform(WholePlatform):
         commands = self._commands(())
         succeeded(commands.bootstrap(0))
         self.site.check_in(self.folder / "model")
+        factory = commands.files / "yellowlive_factory_dag.py"
+        written = factory.read_text()
         self.site.run_head(commands.files / f"{UNIT_START}-bootstrap-job.yaml", commands.files)
+        # Kubernetes may lose the last lines of a log.
+        assert factory.read_text().splitlines()[-1] == written.splitlines()[-1]
         self.site.grant_reader(commands.files, self.psql)
         for file in commands.files.glob("*.py"):
             shutil.copy(file, self.dags / file.name)
