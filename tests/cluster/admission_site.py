@@ -80,6 +80,13 @@ class Place(Cluster):
         self.api.create_namespaced_resource_quota(
             self.namespace, {"metadata": {"name": name}, "spec": spec}
         )
+        wait_until(lambda: self._find_quota(name), seconds=60)
+
+    def _find_quota(self, name: str) -> None:
+        """Raise NotYetError until Kubernetes counts by a quota."""
+        quota = self.api.read_namespaced_resource_quota(name, self.namespace)
+        if not (quota.status and quota.status.hard):
+            raise NotYetError(f"The quota {name} does not count yet.")
 
     def limits(self, **limit: dict[str, str]) -> None:
         """Create a LimitRange of containers."""

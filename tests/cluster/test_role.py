@@ -101,7 +101,7 @@ def test_role_of_the_page_is_enough(dag: Any, place: Place, way: Way) -> None:
 
 
 @WAYS
-@pytest.mark.parametrize("without", ["create pods", "list pods", "get pods", "get pods/log"])
+@pytest.mark.parametrize("without", ["create pods", "list pods", "get pods"])
 def test_right_that_is_missing_fails_the_task_by_name(
     dag: Any, place: Place, way: Way, without: str
 ) -> None:
@@ -113,6 +113,18 @@ def test_right_that_is_missing_fails_the_task_by_name(
 
     assert f'cannot {verb} resource "{resource}" in API group' in str(failed.value)
     assert "HTTP response" not in str(failed.value)
+
+
+@WAYS
+def test_job_without_the_right_to_read_logs_has_no_result_and_the_right_is_named(
+    dag: Any, place: Place, way: Way
+) -> None:
+    grant(place, "get pods/log")
+
+    result = way(place, dag).xcoms["result_code"]
+
+    assert result.startswith("unreadable: 403 pods")
+    assert 'cannot get resource "pods/log"' in result
 
 
 @WAYS

@@ -34,7 +34,7 @@ MORE_MEMORY = "Raise its limit of memory: resources of RunSettings"
 ENDED_PHASES = ("Succeeded", "Failed")
 # What Kubernetes says of a container that no waiting starts.
 NEVER_STARTS = re.compile(
-    "^(InvalidImageName|ErrImageNeverPull)|runAsNonRoot"
+    "^(InvalidImageName|ErrImageNeverPull|CreateContainerConfigError: .*runAsNonRoot)"
     "|(ErrImagePull|ImagePullBackOff): .*"
     "(not found|manifest unknown|denied|unauthorized|forbidden|does not exist|invalid reference)",
     re.IGNORECASE | re.DOTALL,
@@ -125,11 +125,14 @@ def through_outage(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
     The call is one that was allowed before.
     """
-    began = time.monotonic()
+    away = time.monotonic()
 
     def passes(error: BaseException) -> bool:
-        starts = may_be_starting(error) and time.monotonic() - began < API_START_SECONDS
-        return starts or is_transient(error)
+        nonlocal away
+        if is_transient(error):
+            away = time.monotonic()
+            return True
+        return may_be_starting(error) and time.monotonic() - away < API_START_SECONDS
 
     def say(state: RetryCallState) -> None:
         if state.outcome is not None and state.next_action is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -26,7 +27,7 @@ from yellow_dynamic.factory.kube import (
     find_waiting,
     has_started,
     is_live,
-    with_retries,
+    through_outage,
 )
 from yellow_dynamic.factory.logs import log, one_line
 from yellow_dynamic.factory.platform import Platform
@@ -145,6 +146,8 @@ class IngestionPodOperator(JobPodOperator):
         with refusals_as_failures():
             pod = self.read_pod(name, event["namespace"])
         if pod is None:
+            # Its node may still be ending it.
+            time.sleep(self.kill_seconds)
             raise AirflowException(f"The job's pod {name} failed: {failed_pod_reason(None)}.")
         self.pod = self.pod_request_obj = pod
         if is_live(pod):
@@ -162,7 +165,7 @@ class IngestionPodOperator(JobPodOperator):
 
     def read_pod(self, name: str, namespace: str) -> k8s.V1Pod | None:
         try:
-            return with_retries(self.client.read_namespaced_pod, name, namespace)
+            return through_outage(self.client.read_namespaced_pod, name, namespace)
         except ApiException as error:
             if error.status != 404:
                 raise

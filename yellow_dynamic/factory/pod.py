@@ -30,6 +30,7 @@ from yellow_dynamic.factory.kube import (
     API_START_SECONDS,
     ENDED_PHASES,
     NEVER_STARTS,
+    OUTAGE_SECONDS,
     Note,
     api_error_message,
     describe_refusal,
@@ -55,6 +56,8 @@ START_SECONDS = 60 * 60
 POD_START_SECONDS = 15 * 60
 # How long Kubernetes may take to end a pod whose time is up, before its node counts as lost.
 LOST_NODE_SECONDS = 5 * 60
+# What takes longer than this has followed the job's log, and not only tried to.
+FOLLOWED_SECONDS = 2 * 60
 # How long a pod that has ended is left to its own run, which reads its log and removes it.
 OWNER_SECONDS = 20
 # Says which run a deferred job's pod is of; Kubernetes' labels take no run id as it is.
@@ -170,7 +173,7 @@ class JobPodOperator(KubernetesPodOperator):
             own = [self.own_pod(pod, context) for pod in pods if is_live(pod)]
             return own[0] if own else self.created_pod(wanted, context)
         except (ApiException, HTTPError) as error:
-            if isinstance(error, HTTPError):
+            if isinstance(error, HTTPError) or (error.status or 0) >= 500:
                 self.last_outage = time.monotonic()
             starts = time.monotonic() - self.last_outage < API_START_SECONDS
             if is_transient(error) or (starts and may_be_starting(error)):
@@ -240,7 +243,7 @@ class JobPodOperator(KubernetesPodOperator):
 
     @cached_property
     def pod_manager(self) -> PodManager:
-        """The provider's, with this pod as it was read last, and no events of former ones."""
+        """The provider's, with this pod as it was read last."""
         manager: PodManager = super().pod_manager
         read_pod = manager.read_pod
 
@@ -249,16 +252,6 @@ class JobPodOperator(KubernetesPodOperator):
             return self.seen
 
         vars(manager)["read_pod"] = read_and_keep
-        read_events = manager.read_pod_events
-
-        def read_own_events(pod: k8s.V1Pod, *args: Any, **options: Any) -> Any:
-            events = read_events(pod, *args, **options)
-            events.items = [
-                event for event in events.items if event.involved_object.uid == pod.metadata.uid
-            ]
-            return events
-
-        vars(manager)["read_pod_events"] = read_own_events
         return manager
 
     def find_pod(self, namespace: str, context: Any, **_: Any) -> k8s.V1Pod | None:  # noqa: ARG002
@@ -317,14 +310,18 @@ class JobPodOperator(KubernetesPodOperator):
 
     def await_pod_completion(self, pod: k8s.V1Pod) -> Any:
         """Follow the job's log until its container has ended, through outages too."""
-        looks = 6
+        looks, failing = 6, None
         while True:
+            began = time.monotonic()
             try:
                 return super().await_pod_completion(pod)
             except (AirflowException, ApiException, HTTPError) as error:
                 now = self.wait_for_kubernetes(pod, error)
+                if failing is None or time.monotonic() - began > FOLLOWED_SECONDS:
+                    failing = time.monotonic()
                 # A job that runs is waited for, also where its log cannot be had for long.
-                looks -= not (is_live(now) and is_transient(find_api_error(error)))
+                may_pass = is_live(now) and is_transient(find_api_error(error))
+                looks -= not (may_pass and time.monotonic() - failing < OUTAGE_SECONDS)
                 if now.metadata.deletion_timestamp or (not looks and is_live(now)):
                     raise
                 if not looks:
@@ -417,6 +414,8 @@ def refusals_as_failures() -> Iterator[None]:
         raise AirflowException(
             f"Kubernetes refuses what the task needs: {api_error_message(error)}."
         ) from error
+    except HTTPError as error:
+        raise AirflowException(f"Kubernetes does not answer: {error!s:.300}.") from error
 
 
 def log_note(text: str, note: Note) -> None:
