@@ -17,17 +17,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from merge_command import Commands, shows_no_traceback
 from pg_proxy import PostgresProxy
+from reading_role import run_reader_file
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "deployment.md"
 DAG_ID = "yellowlive__Store1_ingestion"
 
 
-def documented_sql() -> list[str]:
-    """Return the SQL of the documentation: the administrator's, and the table owner's."""
-    found = re.findall(r"```sql\n(.*?)```", DOCUMENTATION.read_text(), flags=re.DOTALL)
-    assert len(found) == 2
-    return found
+def documented_sql() -> str:
+    """Return the SQL of the documentation, which an administrator runs."""
+    [found] = re.findall(r"```sql\n(.*?)```", DOCUMENTATION.read_text(), flags=re.DOTALL)
+    return str(found)
 
 
 class Roles:
@@ -39,20 +39,14 @@ class Roles:
         self.reader = f"reader_{site.database}"
         site.postgres.execute(f"REVOKE ALL ON DATABASE {site.database} FROM PUBLIC")
         site.sql("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-        self.administrator, self.owner = map(self.adapted, documented_sql())
-        site.sql(self.administrator)
-
-    def adapted(self, statements: str) -> str:
-        """Return documented SQL with this site's names; the passwords are the documented ones."""
-        names = {
-            "datasurface_merge": self.site.database,
+        statements = documented_sql()
+        for documented, real in {
+            "datasurface_merge": site.database,
             "datasurface_jobs": self.jobs,
-            "airflow_reader": self.reader,
-        }
-        for documented, real in names.items():
-            assert documented in "".join(documented_sql())
+        }.items():
+            assert documented in statements
             statements = statements.replace(documented, real)
-        return statements
+        site.sql(statements)
 
     def log_in_as_jobs(self) -> None:
         self.site.login(self.jobs, "choose one")
@@ -60,9 +54,10 @@ class Roles:
     def log_in_as_reader(self) -> None:
         self.site.login(self.reader, "choose another one")
 
-    def grant_as_owner(self) -> None:
-        with self.site.postgres.connect(self.site.database, self.jobs, "choose one") as owner:
-            owner.cursor().execute(self.owner)
+    def create_reader(self) -> None:
+        """Run the file of ring 0, as an administrator, and set the role's password."""
+        run_reader_file(self.site, "--variable", f"reader={self.reader}")
+        self.site.sql(f"ALTER ROLE {self.reader} PASSWORD 'choose another one'")
 
 
 @pytest.fixture
@@ -75,7 +70,7 @@ def test_documented_roles_are_enough_for_bootstrap_merge_and_parse(
 ) -> None:
     roles.log_in_as_jobs()
     site.bootstrap()
-    roles.grant_as_owner()
+    roles.create_reader()
     site.merge_cleanly()
     roles.log_in_as_reader()
 
@@ -98,15 +93,15 @@ def test_commands_run_under_the_documented_role(site: Site, roles: Roles) -> Non
         "INSERT INTO yellowlive_airflow_dsg (stream_key) VALUES ('x')",
         "DELETE FROM yellowlive_airflow_dsg",
         "LOCK TABLE yellowlive_airflow_dsg IN EXCLUSIVE MODE",
-        "SELECT * FROM yellowlive_batch_counter",
+        "SELECT * FROM yellowlive_store1_customers_merge",
         "CREATE TABLE mine (x int)",
     ],
 )
 def test_documented_reader_can_do_nothing_else(site: Site, roles: Roles, statement: str) -> None:
     roles.log_in_as_jobs()
     site.bootstrap()
-    roles.grant_as_owner()
-    site.sql("CREATE TABLE IF NOT EXISTS yellowlive_batch_counter (key text)")
+    roles.create_reader()
+    site.sql("CREATE TABLE IF NOT EXISTS yellowlive_store1_customers_merge (id int)")
 
     with (
         site.postgres.connect(site.database, roles.reader, "choose another one") as reader,
@@ -118,7 +113,7 @@ def test_documented_reader_can_do_nothing_else(site: Site, roles: Roles, stateme
 def test_merge_under_the_reader_says_what_to_grant(site: Site, roles: Roles) -> None:
     roles.log_in_as_jobs()
     site.bootstrap()
-    roles.grant_as_owner()
+    roles.create_reader()
     roles.log_in_as_reader()
 
     with pytest.raises(ProgrammingError) as failure:
@@ -134,6 +129,7 @@ def test_bootstrap_under_a_role_that_may_not_create_says_what_to_grant(
 ) -> None:
     site.login(site.postgres.user, site.postgres.password)
     site.bootstrap()
+    roles.create_reader()
     site.sql("DROP TABLE {table}")
     site.sql(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {roles.reader}")
     roles.log_in_as_reader()
