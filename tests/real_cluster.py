@@ -135,7 +135,7 @@ class RealKube(Service):
             return ["there is no such file; set KUBECONFIG."]
         try:
             nodes = self.api().list_node().items
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is said
+        except Exception as error:  # noqa: BLE001 - the message names the error
             return [f"it cannot be asked ({error!r:.300})."]
         ready = [
             node

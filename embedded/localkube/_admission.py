@@ -172,7 +172,7 @@ def _forbidden(pod: Json, why: str) -> ApiError:
 
 
 def unknown_fields(pod: Json) -> list[str]:
-    """Return what the real API says of the fields of a pod that it does not have."""
+    """Return the warnings of the real API for fields that a pod does not have."""
     return [f'unknown field "{path}"' for path in _unknown_fields(pod, "V1Pod", "")]
 
 

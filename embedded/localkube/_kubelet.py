@@ -37,7 +37,7 @@ _COMPLETED, _FAILED = {"reason": "PodCompleted"}, {"reason": "PodFailed"}
 #: Seconds between the end of a log, that of its container and that of the pod, which a cluster
 #: shows one after the other too.
 _LAG = 0.03
-#: What a kubelet says of a container that never was.
+#: The message of a kubelet for a container that was never created.
 _UNKNOWN = {
     "exitCode": 128 + signal.SIGKILL,
     "reason": "ContainerStatusUnknown",

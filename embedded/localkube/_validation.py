@@ -105,7 +105,7 @@ def is_subdomain(text: str) -> bool:
 
 
 def is_env_name(text: str) -> bool:
-    """Tell whether a text may be a variable's name."""
+    """Return whether a text may be a variable's name."""
     return _ENV_NAME.fullmatch(text) is not None
 
 

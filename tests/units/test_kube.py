@@ -1,4 +1,4 @@
-"""What the factory makes of what the Kubernetes API says of a pod, without an API."""
+"""How the factory reads answers of the Kubernetes API about a pod; no API is needed."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ OUT_OF_MEMORY = "OOMKilled"
 MORE_MEMORY = "Raise its limit of memory: resources of RunSettings"
 # The phases of a pod that has ended.
 ENDED_PHASES = ("Succeeded", "Failed")
-# What Kubernetes says of a container that no waiting starts.
+# The reasons and messages of a container that can never start.
 NEVER_STARTS = re.compile(
     "^(InvalidImageName|ErrImageNeverPull|CreateContainerConfigError: .*runAsNonRoot)"
     "|(ErrImagePull|ImagePullBackOff): .*"
