@@ -437,13 +437,21 @@ def test_pod_that_cannot_be_removed_is_left_to_the_next_run(
     ids=["empty first answer", "rotated away", "unreadable"],
 )
 def test_result_that_was_followed_counts_where_the_log_does_not_have_it(
-    installed: Site, cluster: Cluster, proxy: KubeProxy, faults: list[Fault], what: str
+    installed: Site,
+    cluster: Cluster,
+    proxy: KubeProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    faults: list[Fault],
+    what: str,
 ) -> None:
     # One that ends too soon may not be followed at all.
     cluster.job_is(f"sleep 1; {DONE}; sleep 1")
     proxy.faults += faults
+    job = job_of(installed.parse()[DAG_ID], cluster, proxy.kubeconfig)
+    monkeypatch.setitem(type(job).remove.__globals__, "OUTAGE_SECONDS", 1)
+    ti = TaskInstance(job)
 
-    ti = run_job(installed.parse()[DAG_ID], cluster, kubeconfig=proxy.kubeconfig)
+    job.execute(context_of(job, ti))
 
     assert ti.xcoms["result_code"] == "0", what
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import traceback
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,6 +83,8 @@ CREATING = waiting("ContainerCreating")
 BACK_OFF = waiting("ImagePullBackOff", "connection refused")
 UNSCHEDULABLE = pod(conditions=[condition('persistentvolumeclaim "model" not found.')])
 SIDECAR_RUNS = pod(BACK_OFF.status.container_statuses[0].state, RUNNING)
+NO_IMAGE = waiting("ErrImagePull", "manifest unknown")
+SIDECAR_HAS_NO_IMAGE = pod(V1ContainerState(), NO_IMAGE.status.container_statuses[0].state)
 
 
 @pytest.fixture
@@ -107,6 +111,7 @@ def job(platform: Platform, api: Any) -> Any:
         (waiting("CreateContainerConfigError", 'secret "a" not found'), 'secret "a" not found'),
         (UNSCHEDULABLE, 'Unschedulable: persistentvolumeclaim "model" not found'),
         (CREATING, "phase Pending"),
+        (SIDECAR_HAS_NO_IMAGE, "phase Pending"),
     ],
 )
 def test_pod_that_may_still_start_is_waited_for_with_its_reason_logged_once(
@@ -119,7 +124,7 @@ def test_pod_that_may_still_start_is_waited_for_with_its_reason_logged_once(
 
     [message] = caplog.messages
     assert said in message
-    assert ("has not started the job yet" in message) is (now is not CREATING)
+    assert ("has not started the job yet" in message) is ("Pending" not in said)
 
 
 def test_api_that_is_away_for_a_while_does_not_end_the_wait(
@@ -172,7 +177,7 @@ def test_pod_that_failed_before_its_job_began_fails_the_task(job: Any, api: Any)
 @pytest.mark.parametrize(
     "now",
     [
-        waiting("ErrImagePull", "manifest unknown"),
+        NO_IMAGE,
         waiting("ErrImagePull", "unexpected status from HEAD request: 403 Forbidden"),
         waiting("ImagePullBackOff", 'image reference "No/such": invalid reference format'),
         waiting("ImagePullBackOff", "ErrImagePull: registry.example.org/a:1: not found"),
@@ -233,6 +238,114 @@ def test_reason_of_a_failed_pod_is_its_jobs_first(now: V1Pod, said: str) -> None
 def test_job_of_a_pod_decides_whether_it_failed(job: Any, now: V1Pod, has_failed: bool) -> None:
     assert kube.has_failed(now) is has_failed
     assert job.is_istio_enabled(now) is (now.status.container_statuses is not None)
+
+
+# --- While the job runs -------------------------------------------------------------------------
+
+RUNS = pod(RUNNING, phase="Running")
+
+
+@pytest.fixture
+def clock(mocker: MockerFixture) -> Any:
+    """The time, which passes only while something sleeps."""
+    now = SimpleNamespace(time=0.0)
+
+    def sleep(seconds: float) -> None:
+        now.time += seconds
+
+    mocker.patch("time.sleep", sleep)
+    mocker.patch("tenacity.nap.time.sleep", sleep)
+    mocker.patch("time.monotonic", lambda: now.time)
+    return now
+
+
+@pytest.fixture
+def follow(job: Any, clock: Any, mocker: MockerFixture) -> Any:
+    """Let the provider follow the log for some seconds, and fail with this error."""
+
+    def set_up(error: Exception, seconds: float) -> Any:
+        def fail(_: Any) -> None:
+            clock.time += seconds
+            raise error
+
+        return mocker.patch.object(KubernetesPodOperator, "await_pod_completion", side_effect=fail)
+
+    return set_up
+
+
+def test_log_that_no_node_gives_is_given_up_with_the_outage(
+    job: Any, api: Any, clock: Any, follow: Any
+) -> None:
+    api.read_namespaced_pod.return_value = RUNS
+    follow(refusal("dial tcp 10.0.0.7:10250: i/o timeout", 500), 15)
+
+    with pytest.raises(ApiException):
+        job.await_pod_completion(RUNS)
+
+    assert kube.OUTAGE_SECONDS < clock.time < 2 * kube.OUTAGE_SECONDS
+
+
+def test_log_that_breaks_now_and_then_is_followed_to_the_end_of_the_job(
+    job: Any, api: Any, clock: Any, follow: Any
+) -> None:
+    broken = follow(refusal("stream error", 500), 0).side_effect
+    hours = [180.0] * 40
+
+    def follow_for_a_while(now: V1Pod) -> None:
+        if hours:
+            clock.time += hours.pop()
+            broken(now)
+
+    follow(Exception(), 0).side_effect = follow_for_a_while
+    api.read_namespaced_pod.return_value = RUNS
+
+    job.await_pod_completion(RUNS)
+
+    assert clock.time > 40 * 180
+
+
+def test_login_that_only_logs_refuse_is_not_renewed_for_ever(
+    job: Any, api: Any, mocker: MockerFixture
+) -> None:
+    manager = mocker.patch.object(KubernetesPodOperator, "pod_manager")
+    logs = manager.fetch_requested_container_logs
+    logs.side_effect = refusal("Unauthorized", 401)
+    api.read_namespaced_pod.return_value = RUNS
+
+    with pytest.raises(ApiException, match="401"):
+        job.await_pod_completion(RUNS)
+
+    assert logs.call_count == 6
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+def test_pod_is_read_through_an_outage_whichever_part_asks(
+    job: Any, api: Any, clock: Any, deferred: bool
+) -> None:
+    api.read_namespaced_pod.side_effect = [*[HTTPError("refused")] * 20, RUNS]
+
+    if deferred:
+        assert job.read_pod("store1-job-abc", "ns") is RUNS
+    else:
+        assert job.pod_manager.read_pod(RUNS) is job.seen is RUNS
+    assert clock.time > 200
+
+
+def test_end_of_a_job_repeats_no_variable(
+    job: Any, api: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = 'environment variable value can\'t contain null(\\x00): "PASSWORD=hush"'
+    ended = V1ContainerStateTerminated(exit_code=128, reason="StartError", message=said)
+    failed = pod(V1ContainerState(terminated=ended), phase="Failed")
+    api.read_namespaced_pod.return_value = failed
+
+    with caplog.at_level("DEBUG"), pytest.raises(AirflowException) as raised:
+        job.cleanup(pod=failed, remote_pod=failed)
+
+    assert "exit code 128 (StartError)" in str(raised.value)
+    logged = caplog.text + "".join(capfd.readouterr())
+    assert "Deleting pod" in logged
+    assert "hush" not in "".join(traceback.format_exception(raised.value)) + logged
 
 
 # --- What Kubernetes refuses ------------------------------------------------------------------
@@ -299,6 +412,28 @@ def test_template_has_the_last_word_on_the_rights_of_a_pod() -> None:
     assert spec.security_context.seccomp_profile.type == "RuntimeDefault"
     assert spec.containers[0].security_context == own
     assert spec.containers[1].security_context is None
+
+
+def test_api_that_was_away_may_refuse_at_first_what_it_allows_later(
+    job: Any, clock: Any, mocker: MockerFixture
+) -> None:
+    # The answers to this task's list; each next one comes after 15 s.
+    answers = [*[HTTPError("refused")] * 20, *[refusal("pods is forbidden")] * 3, []]
+    mocker.patch.object(job, "pods_by_label", side_effect=answers)
+    mocker.patch.object(job, "created_pod", return_value=RUNS)
+
+    assert job.get_or_create_pod(pod(), {}) is RUNS
+
+
+def test_pod_that_is_refused_without_an_outage_fails_the_task_at_once(
+    job: Any, mocker: MockerFixture
+) -> None:
+    refused = mocker.patch.object(job, "pods_by_label", side_effect=refusal("pods is forbidden"))
+
+    with pytest.raises(AirflowException, match="403 pods is forbidden"):
+        job.get_or_create_pod(pod(), {})
+
+    refused.assert_called_once()
 
 
 def test_killed_task_logs_what_may_have_ended_it(

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kubernetes.client import ApiException
+from kubernetes.client import ApiException, V1ContainerState, V1ContainerStateTerminated
+from pytest_mock import MockerFixture
 
 from yellow_dynamic.factory.operators import describe_result
 from yellow_dynamic.factory.result import (
+    KILLED_PROCESS,
     NO_RESULT,
     UNREADABLE,
     ErrorsInLog,
@@ -180,6 +182,39 @@ def test_log_that_cannot_be_read_is_said_as_such() -> None:
     ResultFromLog.on_pod_creation()
 
     assert complete(Gone()) == {"result_code": f"{UNREADABLE}404 Not Found"}
+
+
+def test_result_that_was_followed_is_not_taken_before_an_outage_has_passed(
+    mocker: MockerFixture,
+) -> None:
+    mocker.patch("tenacity.nap.time.sleep")
+    log = Log(b"DATASURFACE_RESULT_CODE=0\nDATASURFACE_RESULT_CODE=-1\n")
+    read, away = log.read_namespaced_pod_log, [ApiException(status=500)] * 9
+
+    def read_after_the_outage(*args: Any, **options: Any) -> Any:
+        if away:
+            raise away.pop()
+        return read(*args, **options)
+
+    mocker.patch.object(log, "read_namespaced_pod_log", read_after_the_outage)
+    ResultFromLog.on_pod_creation()
+    ResultFromLog.progress_callback(line="DATASURFACE_RESULT_CODE=0")
+
+    assert complete(log) == {"result_code": "-1"}
+
+
+def test_process_that_was_killed_for_its_memory_is_said_wherever_the_error_is() -> None:
+    ResultFromLog.on_pod_creation()
+    ended = V1ContainerStateTerminated(exit_code=0, reason="OOMKilled")
+    status = SimpleNamespace(name="base", state=V1ContainerState(terminated=ended))
+    killed = SimpleNamespace(
+        metadata=POD.metadata,
+        status=SimpleNamespace(phase="Succeeded", container_statuses=[status]),
+    )
+
+    pushed = complete(Log(b"DATASURFACE_RESULT_CODE=-1\n"), killed)
+
+    assert pushed["job_error"] == KILLED_PROCESS == ResultFromLog.errors.last
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def find_waiting(client: Any, pod: Any) -> Note:
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
             return Note(format_state(condition), True)
-    for container in all_statuses(pod):
+    for container in statuses_before_job(pod):
         waiting = container.state.waiting
         if waiting and waiting.message:
             return Note(format_state(waiting), True)
@@ -222,9 +222,16 @@ def event_time(event: Any) -> tuple[str, str]:
 
 
 def all_statuses(pod: Any) -> list[Any]:
-    """Return the states of a pod's containers: those that run before the job, it, and others."""
+    """Return the states of a pod's containers, that of the job first."""
     others = [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]
     return sorted(others, key=lambda container: bool(container.name != JOB_CONTAINER))
+
+
+def statuses_before_job(pod: Any) -> list[Any]:
+    """Return the states of the job's container and of those that it starts after."""
+    beside = pod.status.container_statuses or []
+    job = [container for container in beside if container.name == JOB_CONTAINER]
+    return [*job, *(pod.status.init_container_statuses or [])]
 
 
 def has_failed(pod: Any) -> bool:

@@ -243,12 +243,11 @@ class JobPodOperator(KubernetesPodOperator):
 
     @cached_property
     def pod_manager(self) -> PodManager:
-        """The provider's, with this pod as it was read last."""
+        """The provider's, which reads this pod through outages; `seen` keeps what it read last."""
         manager: PodManager = super().pod_manager
-        read_pod = manager.read_pod
 
         def read_and_keep(pod: k8s.V1Pod) -> k8s.V1Pod:
-            self.seen = read_pod(pod)
+            self.seen = through_outage(self.read_anew, pod)
             return self.seen
 
         vars(manager)["read_pod"] = read_and_keep
@@ -293,8 +292,15 @@ class JobPodOperator(KubernetesPodOperator):
         for note in read_events(self.client, pod):
             log_note("Event of the pod: %s.", note)
 
+    def _read_pod_container_states(self, *_: Any, **__: Any) -> None:
+        """Do nothing: the error says how a container ended, without the values of variables."""
+
     def patch_already_checked(self, *_: Any, **__: Any) -> None:
         """Do nothing: an ended pod is removed, and no run goes on with it."""
+
+    def _handle_api_exception(self, exc: ApiException, pod: k8s.V1Pod) -> None:  # noqa: ARG002
+        """Raise it: await_pod_completion renews a login, and the provider would for ever."""
+        raise exc
 
     def execute_sync(self, context: Any) -> Any:
         """Start the pod, if it is not there yet, and wait for its end."""
@@ -400,9 +406,10 @@ class JobPodOperator(KubernetesPodOperator):
             is_known = isinstance(cause, NotStartedError)
             seen = self.seen or remote_pod
             reason = cause if is_known else failed_pod_reason(state, seen, cause)
+            # Not from the provider's own, which repeats what a container said at its end.
             raise AirflowException(
                 f"The job's pod {remote_pod.metadata.name} failed: {reason}."
-            ) from error
+            ) from cause
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from yellow_dynamic.factory.kube import (
     has_failed,
     ran_out_of_memory,
     through_outage,
-    with_retries,
 )
 from yellow_dynamic.factory.logs import one_line
 
@@ -49,6 +48,9 @@ UNREADABLE = "unreadable: "
 class ErrorsInLog:
     """Finds what went wrong in the lines of a job's log: JSON of DataSurface, or a traceback."""
 
+    #: What Kubernetes says of the job's processes.
+    of_pod: str | None = None
+
     def __init__(self) -> None:
         self._in_traceback = False
         self._raised: str | None = None
@@ -58,7 +60,8 @@ class ErrorsInLog:
     def last(self) -> str | None:
         """The last error; one that was raised says more than one that was only logged."""
         found = self._raised or self._logged
-        return one_line(found)[:ERROR_CHARACTERS] if found else None
+        in_log = one_line(found)[:ERROR_CHARACTERS] if found else None
+        return "; ".join(filter(None, (in_log, self.of_pod))) or None
 
     def read(self, line: str) -> None:
         if line.startswith("Traceback "):
@@ -111,9 +114,8 @@ class ResultFromLog(KubernetesPodOperatorCallback):
         # The result of a failed pod does not count, and the log of an evicted one may be gone.
         if pod is None or has_failed(pod):
             return
-        read = with_retries if ResultFromLog.followed else through_outage
         try:
-            code = read(result_in_log, client, pod)
+            code = through_outage(result_in_log, client, pod)
         except (ApiException, HTTPError) as error:
             code = None
             unknown = f"{UNREADABLE}{api_error_message(error)}"
@@ -123,8 +125,9 @@ class ResultFromLog(KubernetesPodOperatorCallback):
         code = code or ResultFromLog.followed
         ResultFromLog.result = code[:RESULT_CHARACTERS] if code else unknown
         context["ti"].xcom_push(key=RESULT_KEY, value=ResultFromLog.result)
-        killed = KILLED_PROCESS if ran_out_of_memory(pod) else None
-        if said := "; ".join(filter(None, (ResultFromLog.errors.last, killed))):
+        if ran_out_of_memory(pod):
+            ResultFromLog.errors.of_pod = KILLED_PROCESS
+        if said := ResultFromLog.errors.last:
             context["ti"].xcom_push(key=JOB_ERROR, value=said)
 
 
