@@ -28,7 +28,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from yellow_dynamic import __version__
-from yellow_dynamic.factory.causes import Cause, classify_error
+from yellow_dynamic.factory.causes import Cause, classify_error, get_primary_message
 from yellow_dynamic.factory.database import encodable
 from yellow_dynamic.factory.logs import one_line
 from yellow_dynamic.factory.rules import HISTORY, MERGE, ROLLBACK, TIME_AS_TEXT, derive_name
@@ -246,13 +246,12 @@ def create_history(connection: Connection, table: Table) -> None:
         if classify_error(cause) is not Cause.NO_PERMISSION or foreign:
             raise
         owner, role, _ = find_owner(connection, recorder.table)
-        reason = str(cause).strip().partition("\n")[0]
         log.warning(
             "Changes of table %r are not on record: the role %s may not create what records them "
             "(%s). Merges work without. Let the role %s run generatePlatformBootstrap with "
             "--ringLevel 1, or first, as an administrator: GRANT %s TO %s; GRANT CREATE ON SCHEMA "
             "%s TO %s.",
-            table.name, role, reason, owner, owner, role, recorder.schema, role,
+            table.name, role, get_primary_message(cause), owner, owner, role, recorder.schema, role,
         )  # fmt: skip
 
 
@@ -273,12 +272,12 @@ def create_recorder(connection: Connection, recorder: Recorder) -> None:
     """Create what is missing of the history, its triggers and their functions."""
     execute_locking(connection, f"LOCK TABLE {recorder.table} IN EXCLUSIVE MODE")
     inspector = sqlalchemy.inspect(connection)
-    columns = inspector.get_columns(recorder.name, schema=recorder.schema)
+    columns = inspector.get_columns(recorder.name)
     if "disabled_until" not in {column["name"] for column in columns}:
         add = f"ALTER TABLE {recorder.table} ADD COLUMN disabled_until TIMESTAMP"
         execute_locking(connection, add)
     history = history_table(recorder.name, recorder.schema)
-    if not inspector.has_table(history.name, schema=recorder.schema):
+    if not inspector.has_table(history.name):
         history.create(connection)
         grant_readers(connection, recorder)
     execute(connection, recorder.create_functions)

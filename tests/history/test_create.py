@@ -41,7 +41,9 @@ def test_rows_of_a_table_without_history_are_revision_1(site: Site) -> None:
         (1, "added", "Off"),
         (1, "added", "Old"),
     }
-    assert {json.loads(each["about"])["command"] for each in changes(site)} == {"bootstrap"}
+    about = [json.loads(each["about"]) for each in changes(site)]
+    assert {each["command"] for each in about} == {"bootstrap"}
+    assert "unknown" not in {each["by"] for each in about}
     assert unrecorded(site) == {}
     site.merge_cleanly()
     assert unrecorded(site) == {}
@@ -79,9 +81,20 @@ def test_bootstrap_repairs_the_triggers_and_records_missed_changes(
     installed.bootstrap()
 
     assert unrecorded(installed) == {}
+    was_missed = changes(installed)[-1]["command"] == "unrecorded"
+    assert was_missed == ("append_only" not in harm)
     installed.sql("UPDATE {table} SET status = 'active'")
     installed.sql("TRUNCATE {table}")
     assert unrecorded(installed) == {}
+
+
+def test_bootstrap_keeps_what_an_earlier_release_noted_of_pruned_changes(installed: Site) -> None:
+    installed.sql("COMMENT ON TABLE {table}_history IS 'Complete from revision 2'")
+    installed.sql("DROP TRIGGER {table}_updated ON {table}")
+
+    installed.bootstrap()
+
+    assert [each["revision"] for each in changes(installed) if each["number"] == 0] == [2]
 
 
 def test_role_without_privileges_is_told_the_grants_and_merges_without_history(
