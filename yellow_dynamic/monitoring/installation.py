@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import URL, Connection
 
 from yellow_dynamic import history
 from yellow_dynamic.factory.database import encodable
@@ -126,13 +126,7 @@ class Installation:
             sqlalchemy.exc.SQLAlchemyError: a statement fails; the notes of the error name the
                 action and the table.
         """
-        user, password = (os.environ.get(name, "") for name in self.login_names)
-        if not (user and password):
-            raise OperationError(
-                f"The table {self.table!r} of platform {self.name!r} needs a login: set the "
-                f"environment variables {' and '.join(self.login_names)}."
-            )
-        url = store_url((user, password), *self.address)
+        url = self.store_url()
         try:
             writes = about is not None
             with table_transaction(url, self.name, self.table, action, writes=writes) as connection:
@@ -144,6 +138,20 @@ class Installation:
                 f"There is no driver of PostgreSQL here ({error}). Install one: pip install "
                 "psycopg2-binary."
             ) from None
+
+    def store_url(self) -> URL:
+        """Return the address of the merge store, with the login of the environment.
+
+        Raises:
+            OperationError: the login is not in the environment.
+        """
+        user, password = (os.environ.get(name, "") for name in self.login_names)
+        if not (user and password):
+            raise OperationError(
+                f"The table {self.table!r} of platform {self.name!r} needs a login: set the "
+                f"environment variables {' and '.join(self.login_names)}."
+            )
+        return store_url((user, password), *self.address)
 
     def load(self, dag_id: str | None = None) -> LoadedFactory:
         """Load the factory file of the DAG folder, or else the model's, as Airflow does.

@@ -30,8 +30,8 @@ async def server(scope: Message, receive: Receive, send: Send) -> None:
     await app(scope, receive, send)
 
 
-class Gauges:
-    """Sends figures of the streams to Airflow's metrics; as middleware, it does nothing.
+class Threads:
+    """Watches the tables and sends figures to Airflow's metrics; as middleware, it does nothing.
 
     Airflow makes its middleware when an API server starts, and nowhere else.
     """
@@ -42,6 +42,10 @@ class Gauges:
             from yellow_dynamic.page import gauges
 
             gauges.start()
+        if conf.getboolean("yellow_dynamic", "watch_changes", fallback=True):
+            from yellow_dynamic.page.watcher import WATCHERS
+
+            WATCHERS.start()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -57,7 +61,7 @@ class StreamsPlugin(AirflowPlugin):
     name = "yellow_dynamic"
     if tuple(map(int, airflow_version.split(".")[:2])) >= FIRST_AIRFLOW:
         fastapi_apps = [{"app": server, "url_prefix": f"/{PATH}", "name": "Streams"}]
-        fastapi_root_middlewares = [{"middleware": Gauges, "name": "gauges of yellow_dynamic"}]
+        fastapi_root_middlewares = [{"middleware": Threads, "name": "threads of yellow_dynamic"}]
         react_apps = [
             {
                 "name": "Streams",

@@ -23,6 +23,7 @@ from yellow_dynamic.page import metadata
 from yellow_dynamic.page.metadata import Factory
 from yellow_dynamic.page.shapes import search_text
 from yellow_dynamic.page.store import Table, load_table
+from yellow_dynamic.page.watcher import WATCHERS
 
 #: An answer that is older is asked for anew. For the new one nobody waits longer than
 #: PATIENCE_SECONDS, unless the old one is older than OLD_SECONDS.
@@ -169,6 +170,7 @@ class Overview:
                 log.warning("The page Streams cannot read a platform's table: %s", outage)
         sources = copy(table.sources) if table else Sources(installation)
         sources.airflow = view
+        sources.problems = [*sources.problems, *WATCHERS.problems(installation.name)]
         if outage and table:
             sources.unread = (
                 f"its row is that of {format_time(table.at)}, when the table was read last"

@@ -1,0 +1,330 @@
+"""When Airflow is asked to parse which file; no Airflow and no database is needed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from processors import IS_AIRFLOW_2
+from pytest_mock import MockerFixture
+
+from yellow_dynamic.factory.rules import build_dag_id, compute_revision
+from yellow_dynamic.monitoring.airflow import DagView
+from yellow_dynamic.monitoring.in_airflow import Facts
+from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.rows import StreamRow
+
+if IS_AIRFLOW_2:
+    pytest.skip("The page needs Airflow 3.3", allow_module_level=True)
+
+from yellow_dynamic.page import watcher
+from yellow_dynamic.page.watcher import AirflowSide, Difference, File, Request, Watcher
+
+FIRST = File("dags", "sub/live_factory_dag.py")
+SECOND = File("dags", "sub/live_factory_dag_2.py")
+PATHS = {f"/dags/{file.path}": file for file in (FIRST, SECOND)}
+PARSED = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def row(key: str, config: str = "{}", status: str = "active", until: str | None = None) -> Any:
+    return StreamRow(key, config, status, None, None, disabled_until=until)
+
+
+def dag(
+    key: str, config: str | None = "{}", path: str = f"/dags/{FIRST.path}", **changed: Any
+) -> DagView:
+    """Return the DAG of a stream; one without a configuration is that of a stream that ends."""
+    revision = None if config is None else compute_revision(config)
+    facts = Facts(key, revision, problem=None, ending=config is None)
+    view = DagView(
+        build_dag_id("live", key),
+        stale=False,
+        paused=False,
+        import_errors=False,
+        file=path,
+        last_parsed=None,
+        facts=facts,
+    )
+    for name, value in changed.items():
+        setattr(view, name, value)
+    return view
+
+
+def airflow(*dags: DagView, running: tuple[str, ...] = ()) -> AirflowSide:
+    installation = Installation("Live", {"platform_name": "live", "factory_shards": 2})
+    return AirflowSide(
+        installation,
+        {installation.stream_key(each.dag_id): each for each in dags},
+        PATHS,
+        dict.fromkeys(PATHS.values(), PARSED),
+        frozenset(build_dag_id("live", key) for key in running),
+    )
+
+
+def compare(side: AirflowSide, *rows: StreamRow) -> dict[File, list[str]]:
+    found = side.compare({row.stream_key: row for row in rows})
+    return {file: difference.streams for file, difference in found.items()}
+
+
+YEAR_2999 = "2999-01-01T00:00:00"
+
+
+@pytest.mark.parametrize(
+    ("rows", "dags", "running"),
+    [
+        ([row("A")], [dag("A")], ()),
+        ([row("A")], [dag("A", "other", facts=None)], ()),
+        ([row("A", status="disabled", until=YEAR_2999)], [dag("A", stale=True)], ()),
+        ([row("A", status="disabled")], [], ()),
+        ([row("A", status="disabled")], [dag("A", None)], ("A",)),
+        ([], [dag("A", None)], ("A",)),
+        ([], [dag("A", stale=True)], ()),
+        ([row("A")], [dag("A", "other", path="/dags/live__A_ingestion.py")], ()),
+    ],
+    ids=[
+        "the same revision", "a DAG that says nothing", "disabled for a while", "disabled",
+        "disabled, and a run goes on", "removed, and a run goes on", "removed",
+        "a static file has it",
+    ],
+)  # fmt: skip
+def test_dags_that_are_as_the_rows_say_are_not_asked_for(
+    rows: list[StreamRow], dags: list[DagView], running: tuple[str, ...]
+) -> None:
+    assert compare(airflow(*dags, running=running), *rows) == {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "dags"),
+    [
+        ([row("A", '{"a": 1}')], [dag("A")]),
+        ([row("A")], [dag("A", None)]),
+        ([row("A", status="disabled")], [dag("A")]),
+        ([row("A", status="disabled")], [dag("A", None)]),
+        ([], [dag("A")]),
+        ([], [dag("A", None)]),
+    ],
+    ids=[
+        "another revision", "enabled while it ends", "disabled", "disabled, and no run goes on",
+        "removed", "removed, and no run goes on",
+    ],
+)  # fmt: skip
+def test_file_of_a_dag_that_differs_is_asked_for(
+    rows: list[StreamRow], dags: list[DagView]
+) -> None:
+    assert compare(airflow(*dags), *rows) == {FIRST: ["A"]}
+
+
+@pytest.mark.parametrize("stale", [True, False])
+def test_stream_without_a_dag_is_asked_of_the_file_that_is_to_have_it(stale: bool) -> None:
+    known = [dag("A", stale=True)] if stale else []
+    keys = [f"stream{number}" for number in range(40)]
+
+    found = compare(airflow(*known), *map(row, keys))
+
+    assert found.keys() == {FIRST, SECOND}
+    assert sorted(found[FIRST] + found[SECOND]) == sorted(keys)
+    assert min(len(found[FIRST]), len(found[SECOND])) > 5
+
+
+@pytest.fixture
+def clock(mocker: MockerFixture) -> Any:
+    """The time, as time.monotonic() has it."""
+    now = SimpleNamespace(time=1000.0)
+    mocker.patch.object(watcher.time, "monotonic", lambda: now.time)
+    return now
+
+
+def times_of_requests(clock: Any, request: Request, seconds: int) -> list[int]:
+    """Return when a file is asked for, in seconds from now, while nothing follows."""
+    start, times = clock.time, []
+    for second in range(seconds):
+        clock.time = start + second
+        if request.take_turn():
+            times.append(second)
+    return times
+
+
+def test_request_that_is_lost_is_made_again_ever_later_and_not_for_ever(clock: Any) -> None:
+    request = Request(Difference(PARSED), clock.time)
+
+    times = times_of_requests(clock, request, 2 * watcher.PATIENCE_SECONDS)
+
+    assert times[:6] == [0, 2, 6, 14, 30, 60]
+    assert times[6:8] == [90, 120]
+    assert times[-1] == watcher.PATIENCE_SECONDS
+    assert request.is_given_up
+
+
+def test_file_is_asked_for_until_a_parse_of_it_began_after_the_change(clock: Any) -> None:
+    request = Request(Difference(PARSED), clock.time)
+    assert request.take_turn()
+
+    request.follow(Difference(PARSED))
+    assert not request.is_answered
+    # It may have read the table before.
+    request.follow(Difference(PARSED + timedelta(seconds=5)))
+    assert not request.is_answered
+    clock.time += 2
+    assert request.take_turn()
+    request.follow(Difference(PARSED + timedelta(seconds=9)))
+
+    assert request.is_answered
+    clock.time += 1000
+    assert not request.take_turn()
+    assert not request.is_given_up
+
+
+def test_dag_that_is_to_go_is_asked_for_once_more_when_airflow_lets_it_go(
+    clock: Any, mocker: MockerFixture
+) -> None:
+    now = mocker.patch.object(watcher, "datetime", mocker.Mock(now=lambda _: clock.now)).now
+    gone_after = PARSED + timedelta(seconds=50)
+    request = Request(Difference(PARSED, gone_after=gone_after), clock.time)
+    for seconds in (4, 9):
+        clock.now = PARSED + timedelta(seconds=seconds)
+        request.follow(Difference(clock.now, gone_after=gone_after))
+    assert now(UTC) < gone_after
+
+    clock.time += 10 * watcher.PATIENCE_SECONDS
+    assert not request.take_turn()
+    clock.now = gone_after + timedelta(seconds=1)
+    assert request.take_turn()
+    assert not request.is_given_up
+    request.follow(Difference(clock.now, gone_after=gone_after))
+
+    assert request.is_answered
+
+
+def test_dag_goes_when_airflow_has_missed_it_for_long_enough(mocker: MockerFixture) -> None:
+    mocker.patch.object(watcher.conf, "getint", return_value=50)
+    parsed = [PARSED + timedelta(seconds=seconds) for seconds in (0, 20, 10)]
+    dags = [dag(f"S{at.second}", last_parsed=at.isoformat()) for at in parsed]
+
+    [difference] = airflow(*dags).compare({}).values()
+
+    assert difference.gone_after == PARSED + timedelta(seconds=70)
+    [difference] = airflow(*dags).compare({"S20": row("S20"), "S0": row("S0")}).values()
+    assert difference.gone_after == PARSED + timedelta(seconds=60)
+
+
+class Store:
+    """A platform whose table and Airflow are as a test says."""
+
+    def __init__(self, mocker: MockerFixture) -> None:
+        self.watcher = Watcher(Installation("Live", {"platform_name": "live"}))
+        self.revision = 7
+        self.differences: dict[File, Difference] = {}
+        self.ending: frozenset[str] = frozenset()
+        self.rows: list[StreamRow] = []
+        self.compared = 0
+        mocker.patch.object(self.watcher, "_read_revision", lambda: self.revision)
+        mocker.patch.object(watcher, "read_rows", lambda _: self.rows)
+        mocker.patch.object(watcher, "create_session")
+        mocker.patch.object(AirflowSide, "read", lambda *_: self)
+        self.requested = mocker.patch.object(watcher, "request_parse")
+
+    def compare(self, _: Any) -> dict[File, Difference]:
+        self.compared += 1
+        return self.differences
+
+    def look(self) -> int:
+        """Look, and return how many files were asked for."""
+        self.requested.reset_mock()
+        self.watcher.look()
+        return int(self.requested.call_count)
+
+
+@pytest.fixture
+def store(mocker: MockerFixture, clock: Any) -> Store:
+    return Store(mocker)
+
+
+def test_table_that_does_not_change_is_compared_once(store: Store, clock: Any) -> None:
+    for _ in range(3):
+        assert store.look() == 0
+        clock.time += 1000
+
+    assert store.compared == 1
+
+
+def test_change_is_asked_for_until_it_is_followed(store: Store, clock: Any) -> None:
+    store.look()
+    store.revision, store.differences = 8, {FIRST: Difference(PARSED, ["A"])}
+    assert store.look() == 1
+    assert store.look() == 0
+    clock.time += 2
+    assert store.look() == 1
+
+    store.differences = {}
+    store.look()
+    compared = store.compared
+    store.look()
+
+    assert store.compared == compared
+
+
+def test_stream_that_never_follows_does_not_keep_its_file_parsing(store: Store, clock: Any) -> None:
+    asked = 0
+    for second in range(60):
+        clock.time += 1
+        store.differences = {FIRST: Difference(PARSED + timedelta(seconds=second // 10), ["A"])}
+        asked += store.look()
+
+    assert asked < 6
+    compared = store.compared
+    store.look()
+    assert store.compared == compared
+
+
+def test_another_change_is_asked_for_at_once(store: Store) -> None:
+    store.differences = {FIRST: Difference(PARSED, ["A"])}
+    assert store.look() == 1
+    store.revision += 1
+
+    assert store.look() == 1
+
+
+def test_file_that_airflow_does_not_parse_is_a_problem_until_it_does(
+    store: Store, clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.differences = {FIRST: Difference(PARSED, ["A", "B"])}
+    for _ in range(watcher.PATIENCE_SECONDS):
+        clock.time += 2
+        store.look()
+
+    [problem] = store.watcher.problems
+    assert "10 minutes to parse sub/live_factory_dag.py and parsed it last at 2026-01" in problem
+    assert "the DAGs of 2 streams are not what the rows say (A, B)" in problem
+    assert caplog.text.count(problem) == 1
+
+    store.differences = {}
+    clock.time += watcher.GIVEN_UP_SECONDS
+    assert store.look() == 0
+    assert store.watcher.problems == []
+
+
+def test_stream_that_is_enabled_by_its_time_is_asked_for_then(
+    store: Store, clock: Any, mocker: MockerFixture
+) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    store.rows = [row("A", status="disabled", until=f"{soon:%Y-%m-%dT%H:%M:%S}")]
+    store.look()
+    clock.time += 10
+    assert store.look() == 0
+    store.differences = {FIRST: Difference(PARSED, ["A"])}
+    assert store.look() == 0
+
+    mocker.patch.object(watcher, "datetime", mocker.Mock(now=lambda _: soon))
+
+    assert store.look() == 1
+
+
+def test_end_of_the_last_run_of_a_stream_is_looked_for(store: Store) -> None:
+    store.ending = frozenset({"live__A_ingestion"})
+    store.look()
+    assert store.look() == 0
+    store.differences = {FIRST: Difference(PARSED, ["A"])}
+
+    assert store.look() == 1
