@@ -21,9 +21,9 @@ from benchmarks import AIRFLOW_DATABASE, Figures, report
 from benchmarks.measure import run_in_child
 from one_machine import Postgres, clean_environment, end_on_signals
 
-PARTS = ("comparisons", "stored", "year", "page", "settings", "waiting")
+PARTS = ("comparisons", "stored", "year", "page", "settings", "waiting", "changes")
 #: Takes half an hour.
-SLOW_PARTS = {"waiting"}
+SLOW_PARTS = {"waiting", "changes"}
 
 
 def main(arguments: list[str] | None = None) -> int:

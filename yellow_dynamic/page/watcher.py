@@ -258,7 +258,7 @@ class AirflowSide:
 
     installation: Installation
     dags: dict[str, DagView]
-    files: dict[str, File]
+    files: dict[str | None, File]
     parsed: dict[File, datetime]
     ending: frozenset[str]
 
@@ -310,15 +310,16 @@ class AirflowSide:
         return datetime.fromisoformat(dag.last_parsed) + timedelta(seconds=threshold)
 
     def _agrees(self, row: StreamRow | None, dag: DagView | None) -> bool:
-        in_service = dag is not None and not dag.stale
-        if in_service and dag.file not in self.files:
+        served = None if dag is None or dag.stale else dag
+        if served and served.file not in self.files:
             # A static file beside the factory file has this stream.
             return True
         if row is None or row.is_disabled:
-            return not in_service or dag.dag_id in self.ending
-        if not in_service:
-            return False
-        return dag.facts is None or dag.facts.revision == compute_revision(row.config_json)
+            return served is None or served.dag_id in self.ending
+        facts = served and served.facts
+        return bool(served) and (
+            facts is None or facts.revision == compute_revision(row.config_json)
+        )
 
     def _find_file(self, key: str) -> File:
         """Return the file that has a stream's DAG, or is to have it."""
