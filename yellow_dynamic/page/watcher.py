@@ -316,10 +316,9 @@ class AirflowSide:
             return True
         if row is None or row.is_disabled:
             return served is None or served.dag_id in self.ending
-        facts = served and served.facts
-        return bool(served) and (
-            facts is None or facts.revision == compute_revision(row.config_json)
-        )
+        if served is None:
+            return False
+        return served.facts is None or served.facts.revision == compute_revision(row.config_json)
 
     def _find_file(self, key: str) -> File:
         """Return the file that has a stream's DAG, or is to have it."""
