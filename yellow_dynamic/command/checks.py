@@ -31,6 +31,13 @@ from yellow_dynamic.monitoring.status import Sources, State, platform_status
 from yellow_dynamic.monitoring.text import counted, format_error, shortened
 from yellow_dynamic.rendering import FROM_PACKAGE, render_factory
 
+#: How changes of rows arrive where no API server watches the tables.
+AT_THE_INTERVAL = (
+    "Changes of rows arrive with Airflow's next parse, within its min_file_process_interval. "
+    "With yellow-dynamic in the image of its API server, Airflow 3.3 and newer has them within "
+    "seconds."
+)
+
 
 @dataclass
 class Check:
@@ -396,6 +403,7 @@ class Checks:
         if wanted := demanded_pools(self.rows or []):
             yield self._pools(wanted, api)
         yield from self._triggerer(api)
+        yield Check("how changes arrive", True, api.arrival_of_changes() or AT_THE_INTERVAL, "")
         failed = {
             dag.dag_id: f"{self.installation.stream_key(dag.dag_id)} is {State.FAILING}: "
             f"{dag.failure}"

@@ -36,6 +36,7 @@ from yellow_dynamic.monitoring.airflow import (
 )
 from yellow_dynamic.monitoring.in_airflow import Facts, last_line, parse_facts
 from yellow_dynamic.monitoring.text import format_time
+from yellow_dynamic.page import PATH
 
 TIMEOUT_SECONDS = 30
 PAGE = 100
@@ -185,6 +186,19 @@ class AirflowApi:
         """
         health = self._get("health" if self._path == "/api/v1" else "monitor/health")
         return bool((health.get("triggerer") or {}).get("status") == "healthy")
+
+    def arrival_of_changes(self) -> str | None:
+        """Return how changes of rows arrive, or None where no page Streams says it.
+
+        Raises:
+            OperationError: Airflow cannot be reached.
+        """
+        answer = self._send("GET", f"/{PATH}/api/streams", params={"limit": "1"})
+        # Airflow 3 answers with its own page to what it does not know.
+        if not (answer.is_success and "json" in answer.headers.get("Content-Type", "")):
+            return None
+        said: str | None = answer.json().get("changes")
+        return said
 
     def create_pool(self, name: str, slots: int, platform: str) -> Pool:
         """Create a pool for a platform's streams that counts deferred tasks too, and return it."""

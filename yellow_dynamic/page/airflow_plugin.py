@@ -12,8 +12,8 @@ from airflow import __version__ as airflow_version
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
-#: Where the page's own server is, below Airflow's address; `streams.js` has it too.
-PATH = "yellow-dynamic"
+from yellow_dynamic.page import PATH
+
 STATIC = f"{PATH}/static"
 FIRST_AIRFLOW = (3, 3)
 

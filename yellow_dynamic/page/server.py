@@ -32,6 +32,7 @@ from yellow_dynamic.monitoring.text import format_error
 from yellow_dynamic.page.listing import ListedStream, StreamQuery, find_page
 from yellow_dynamic.page.overview import OVERVIEW, Answer, PlatformView
 from yellow_dynamic.page.shapes import reason_without_xcom, stream_as_json
+from yellow_dynamic.page.watcher import WATCHERS
 
 #: So many batches and changes of one stream are shown.
 SHOWN = 20
@@ -132,7 +133,8 @@ def problems_of_files(answer: Answer, user: Any) -> list[str]:
 
 
 def answer_head(answer: Answer) -> dict[str, Any]:
-    return {"at": answer.at.isoformat(timespec="seconds"), "newer_soon": answer.is_old}
+    at = answer.at.isoformat(timespec="seconds")
+    return {"at": at, "newer_soon": answer.is_old, "changes": WATCHERS.describe()}
 
 
 def platform_as_json(platform: PlatformView) -> dict[str, Any]:

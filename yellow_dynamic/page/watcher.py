@@ -44,6 +44,8 @@ from yellow_dynamic.page import metadata
 EVERY_SECONDS, OUTAGE_SECONDS = 2, 10
 #: How often Airflow is asked of which platforms it has factory files.
 PLATFORMS_SECONDS = 60
+#: What the interval of parses can be where the tables are watched.
+WATCHED_INTERVAL_SECONDS = 600
 #: How long after a request the next one for the same file follows, at first and at most.
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 2, 30
 #: For how long Airflow is asked for a file that it does not parse; and how often it is then looked
@@ -113,8 +115,10 @@ class Request:
         return not self.is_answered and time.monotonic() - self.since > PATIENCE_SECONDS
 
     def follow(self, difference: Difference) -> None:
-        """Note what the file's DAGs are like now."""
-        self.parses += difference.parsed != self.difference.parsed
+        """Note what the file's DAGs are like now; a parse that changed nothing came too early."""
+        if difference.parsed != self.difference.parsed:
+            self.parses += 1
+            self.due = 0
         self.difference = difference
 
     def take_turn(self) -> bool:
@@ -378,9 +382,11 @@ class Watchers:
 
     def __init__(self) -> None:
         self._by_name: dict[str, Watcher] = {}
+        self._is_started = False
 
     def start(self) -> None:
         """Watch from now on, beside what this process does."""
+        self._is_started = True
         Thread(target=self.run, name="watchers of yellow_dynamic", daemon=True).start()
 
     def run(self) -> None:
@@ -408,6 +414,25 @@ class Watchers:
                 continue
             watcher = self._by_name[name] = Watcher(installation)
             Thread(target=watcher.run, name=f"watcher of {name}", daemon=True).start()
+
+    def describe(self) -> str:
+        """Return how a change of a row comes to Airflow here, and what would make that cheaper."""
+        interval = conf.getint("dag_processor", "min_file_process_interval")
+        if not self._is_started:
+            return (
+                f"Airflow parses each file every {interval} s, and changes of rows arrive with the "
+                "next parse. [yellow_dynamic] watch_changes would let them arrive within seconds."
+            )
+        text = (
+            f"Changes of rows arrive after {EVERY_SECONDS} s and a parse of their file: Airflow's "
+            "API server watches the tables."
+        )
+        if interval < WATCHED_INTERVAL_SECONDS:
+            text += (
+                f" So the parses every {interval} s are not needed: set [dag_processor] "
+                f"min_file_process_interval = {WATCHED_INTERVAL_SECONDS}."
+            )
+        return text
 
     def problems(self, name: str) -> list[str]:
         """Return the problems of the watcher of a platform."""

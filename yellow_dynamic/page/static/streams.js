@@ -268,6 +268,7 @@ function List({ data, isLoading, params, change }) {
       h(States, { states: data.states, chosen: state, choose: (name) => change({ state: name }) }),
     ),
     h(Pages, { key: "pages", data, change }),
+    h(Text, { key: "changes", color: "fg.muted", fontSize: "sm" }, data.changes),
     h(Rows, {
       key: "rows",
       data,
