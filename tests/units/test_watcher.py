@@ -24,7 +24,6 @@ from yellow_dynamic.page.watcher import AirflowSide, Difference, File, Request, 
 
 FIRST = File("dags", "sub/live_factory_dag.py")
 SECOND = File("dags", "sub/live_factory_dag_2.py")
-PATHS = {f"/dags/{file.path}": file for file in (FIRST, SECOND)}
 PARSED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -52,13 +51,15 @@ def dag(
     return view
 
 
-def airflow(*dags: DagView, running: tuple[str, ...] = ()) -> AirflowSide:
+def airflow(
+    *dags: DagView, running: tuple[str, ...] = (), files: tuple[File, ...] = (FIRST, SECOND)
+) -> AirflowSide:
     installation = Installation("Live", {"platform_name": "live", "factory_shards": 2})
     return AirflowSide(
         installation,
         {installation.stream_key(each.dag_id): each for each in dags},
-        PATHS,
-        dict.fromkeys(PATHS.values(), PARSED),
+        {f"/dags/{file.path}": file for file in files},
+        dict.fromkeys(files, PARSED),
         frozenset(build_dag_id("live", key) for key in running),
     )
 
@@ -126,6 +127,15 @@ def test_stream_without_a_dag_is_asked_of_the_file_that_is_to_have_it(stale: boo
     assert found.keys() == {FIRST, SECOND}
     assert sorted(found[FIRST] + found[SECOND]) == sorted(keys)
     assert min(len(found[FIRST]), len(found[SECOND])) > 5
+
+
+def test_file_of_which_airflow_has_no_dag_is_not_asked_for() -> None:
+    keys = [f"stream{number}" for number in range(40)]
+
+    found = compare(airflow(files=(FIRST,)), *map(row, keys))
+
+    assert found.keys() == {FIRST}
+    assert len(found[FIRST]) < 35
 
 
 @pytest.fixture

@@ -196,11 +196,16 @@ class Watcher:
 
     def _read_revision(self) -> int:
         """Return the newest revision of the table, over a connection that stays open."""
-        if self._connection is None:
-            engine = engine_of(self.installation.store_url(), self.installation.name)
-            connection = engine.connect()
-            self._connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-        return history.last_revision(self._connection, self.installation.table)
+        if self._connection is not None:
+            try:
+                return history.last_revision(self._connection, self.installation.table)
+            except SQLAlchemyError:
+                # Servers and poolers end connections that rest.
+                self._disconnect()
+        engine = engine_of(self.installation.store_url(), self.installation.name)
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._connection = connection
+        return history.last_revision(connection, self.installation.table)
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -295,9 +300,9 @@ class AirflowSide:
         """Return the files whose DAGs are not what the rows say."""
         found: dict[File, Difference] = {}
         for key in sorted({*rows, *self.dags}):
-            if not self._agrees(rows.get(key), self.dags.get(key)):
-                file = self._find_file(key)
-                difference = found.setdefault(file, Difference(self.parsed.get(file)))
+            file = self._find_file(key)
+            if file in self.parsed and not self._agrees(rows.get(key), self.dags.get(key)):
+                difference = found.setdefault(file, Difference(self.parsed[file]))
                 difference.streams.append(key)
                 ends = (difference.gone_after, self._find_end(rows.get(key), self.dags.get(key)))
                 difference.gone_after = max(filter(None, ends), default=None)
@@ -324,16 +329,16 @@ class AirflowSide:
             return False
         return served.facts is None or served.facts.revision == compute_revision(row.config_json)
 
-    def _find_file(self, key: str) -> File:
-        """Return the file that has a stream's DAG, or is to have it."""
+    def _find_file(self, key: str) -> File | None:
+        """Return the file that has a stream's DAG, or is to have it; None where there is none."""
         dag = self.dags.get(key)
         if dag and not dag.stale and dag.file in self.files:
             return self.files[dag.file]
         count = int(self.installation.settings["factory_shards"])
         number = find_owners(tuple(range(1, count + 1)))[hash_key(key)]
         name = f"{factory_file_name(self.installation.airflow_name, number)}.py"
-        *_, newest = self.files.values()
-        return newest._replace(path=str(PurePath(newest.path).with_name(name)))
+        files = {PurePath(file.path).name: file for file in self.files.values()}
+        return files.get(name)
 
 
 def find_running(session: Session, dag_ids: Iterable[str]) -> frozenset[str]:
