@@ -80,6 +80,11 @@ class Estate:
             for dag_id, text in rows
         }
 
+    @property
+    def log(self) -> str:
+        """The log of the API server."""
+        return (self.airflow.home / "logs" / "api-server.log").read_text(encoding="utf-8")
+
     def wait(self) -> None:
         """Wait until Airflow has what the rows say."""
 
@@ -162,9 +167,14 @@ def test_dag_of_an_ended_stream_goes_when_its_run_has_ended(estate: Estate) -> N
 
 
 def test_outage_of_the_table_is_waited_out(estate: Estate) -> None:
-    estate.site.sql("ALTER TABLE {table} RENAME TO away")
-    time.sleep(5)
-    estate.site.sql(f"ALTER TABLE away RENAME TO {estate.site.table}")
+    estate.site.sql("ALTER TABLE {table}_history RENAME TO away")
+
+    def is_noticed() -> None:
+        if "Changes arrive with Airflow's next parse alone" not in estate.log:
+            raise NotYetError("The API server has not noticed that it cannot read the history.")
+
+    wait_until(is_noticed, seconds=60, every=0.2)
+    estate.site.sql("ALTER TABLE away RENAME TO {table}_history")
     [key, *_] = estate.expected()
     estate.change(key)
 

@@ -203,6 +203,11 @@ def test_dag_that_is_to_go_is_asked_for_once_more_when_airflow_lets_it_go(
     assert request.take_turn()
     assert not request.is_given_up
     request.follow(Difference(clock.now, gone_after=gone_after))
+    assert not request.take_turn()
+    # Airflow has not let it go although it could.
+    clock.time += watcher.GOING_SECONDS
+    assert request.take_turn()
+    request.follow(Difference(clock.now))
 
     assert request.is_answered
 

@@ -48,6 +48,8 @@ PLATFORMS_SECONDS = 60
 WATCHED_INTERVAL_SECONDS = 600
 #: How long after a request the next one for the same file follows, at first and at most.
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 2, 30
+#: How long a DAG may take to go after a parse without it: Airflow looks for such once a minute.
+GOING_SECONDS = 90
 #: For how long Airflow is asked for a file that it does not parse; and how often it is then looked
 #: at whether Airflow has parsed it after all.
 PATIENCE_SECONDS, GIVEN_UP_SECONDS = 10 * 60, 60
@@ -107,8 +109,8 @@ class Request:
 
     @property
     def is_answered(self) -> bool:
-        parsed, gone_after = self.difference.parsed, self.difference.gone_after
-        return self.has_read_rows and not (gone_after and parsed and parsed <= gone_after)
+        """Whether no parse would change anything: the DAGs that are to go are gone, too."""
+        return self.has_read_rows and self.difference.gone_after is None
 
     @property
     def is_given_up(self) -> bool:
@@ -118,19 +120,23 @@ class Request:
         """Note what the file's DAGs are like now; a parse that changed nothing came too early."""
         if difference.parsed != self.difference.parsed:
             self.parses += 1
-            self.due = 0
+            if not self.has_read_rows:
+                self.due = 0
         self.difference = difference
 
     def take_turn(self) -> bool:
         """Return whether it is time to ask, and note that it was done."""
         now, gone_after = time.monotonic(), self.difference.gone_after
-        if self.has_read_rows and gone_after and datetime.now(UTC) <= gone_after:
-            # A parse before would change nothing.
-            self.since = now
-            return False
+        wait = min(FIRST_WAIT_SECONDS * 2**self.count, LONGEST_WAIT_SECONDS)
+        if self.has_read_rows and gone_after:
+            wait = GOING_SECONDS
+            if datetime.now(UTC) <= gone_after:
+                # A parse before would change nothing.
+                self.since, self.due = now, 0
+                return False
         if self.is_answered or self.is_given_up or now < self.due:
             return False
-        self.due = now + min(FIRST_WAIT_SECONDS * 2**self.count, LONGEST_WAIT_SECONDS)
+        self.due = now + wait
         self.count += 1
         return True
 
