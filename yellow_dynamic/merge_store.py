@@ -110,9 +110,18 @@ def table_transaction(
         raise
 
 
-def engine_of(url: URL, platform: str) -> sqlalchemy.Engine:
-    """Return an engine whose sessions PostgreSQL shows under the platform's name."""
-    options = {
+def engine_of(url: URL, platform: str, **further: Any) -> sqlalchemy.Engine:
+    """Return an engine whose sessions PostgreSQL shows under the platform's name.
+
+    Args:
+        url: what `store_url` returned.
+        platform: the platform's name in the model.
+        **further: options of the driver's function connect.
+    """
+    options: dict[str, Any] = {
+        **further,
+        # Poolers in transaction mode do not know what a session has prepared.
+        **({"prepare_threshold": None} if url.drivername.endswith("psycopg") else {}),
         "connect_timeout": MERGE_CONNECT_TIMEOUT_SECONDS,
         "application_name": f"yellow_dynamic {platform}"[:63],
         # Where the database is SQL_ASCII, a client of no encoding gets bytes.

@@ -11,6 +11,7 @@ from processors import IS_AIRFLOW_2
 from pytest_mock import MockerFixture
 
 from yellow_dynamic.factory.rules import build_dag_id, compute_revision
+from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.airflow import DagView
 from yellow_dynamic.monitoring.in_airflow import Facts
 from yellow_dynamic.monitoring.installation import Installation
@@ -20,6 +21,7 @@ if IS_AIRFLOW_2:
     pytest.skip("The page needs Airflow 3.3", allow_module_level=True)
 
 from yellow_dynamic.page import watcher
+from yellow_dynamic.page.metadata import Factory
 from yellow_dynamic.page.watcher import AirflowSide, Difference, File, Request, Watcher
 
 FIRST = File("dags", "sub/live_factory_dag.py")
@@ -190,19 +192,19 @@ def test_dag_that_is_to_go_is_asked_for_once_more_when_airflow_lets_it_go(
     clock: Any, mocker: MockerFixture
 ) -> None:
     now = mocker.patch.object(watcher, "datetime", mocker.Mock(now=lambda _: clock.now)).now
-    gone_after = PARSED + timedelta(seconds=50)
-    request = Request(Difference(PARSED, gone_after=gone_after), clock.time)
+    useful_after = PARSED + timedelta(seconds=50)
+    request = Request(Difference(PARSED, useful_after=useful_after), clock.time)
     for seconds in (4, 9):
         clock.now = PARSED + timedelta(seconds=seconds)
-        request.follow(Difference(clock.now, gone_after=gone_after))
-    assert now(UTC) < gone_after
+        request.follow(Difference(clock.now, useful_after=useful_after))
+    assert now(UTC) < useful_after
 
     clock.time += 10 * watcher.PATIENCE_SECONDS
     assert not request.take_turn()
-    clock.now = gone_after + timedelta(seconds=1)
+    clock.now = useful_after + timedelta(seconds=1)
     assert request.take_turn()
     assert not request.is_given_up
-    request.follow(Difference(clock.now, gone_after=gone_after))
+    request.follow(Difference(clock.now, useful_after=useful_after))
     assert not request.take_turn()
     # Airflow has not let it go although it could.
     clock.time += watcher.GOING_SECONDS
@@ -219,9 +221,9 @@ def test_dag_goes_when_airflow_has_missed_it_for_long_enough(mocker: MockerFixtu
 
     [difference] = airflow(*dags).compare({}).values()
 
-    assert difference.gone_after == PARSED + timedelta(seconds=70)
+    assert difference.useful_after == PARSED + timedelta(seconds=70)
     [difference] = airflow(*dags).compare({"S20": row("S20"), "S0": row("S0")}).values()
-    assert difference.gone_after == PARSED + timedelta(seconds=60)
+    assert difference.useful_after == PARSED + timedelta(seconds=60)
 
 
 class Store:
@@ -239,6 +241,9 @@ class Store:
         mocker.patch.object(watcher, "create_session")
         mocker.patch.object(AirflowSide, "read", lambda *_: self)
         self.requested = mocker.patch.object(watcher, "request_parse")
+        self.running = mocker.patch.object(
+            watcher, "find_running", side_effect=lambda *_: self.ending
+        )
 
     def compare(self, _: Any) -> dict[File, Difference]:
         self.compared += 1
@@ -256,12 +261,12 @@ def store(mocker: MockerFixture, clock: Any) -> Store:
     return Store(mocker)
 
 
-def test_table_that_does_not_change_is_compared_once(store: Store, clock: Any) -> None:
-    for _ in range(3):
+def test_table_that_does_not_change_is_compared_once_a_minute(store: Store, clock: Any) -> None:
+    for _ in range(300):
         assert store.look() == 0
-        clock.time += 1000
+        clock.time += 2
 
-    assert store.compared == 1
+    assert store.compared == 10
 
 
 def test_change_is_asked_for_until_it_is_followed(store: Store, clock: Any) -> None:
@@ -315,7 +320,7 @@ def test_file_that_airflow_does_not_parse_is_a_problem_until_it_does(
     assert caplog.text.count(problem) == 1
 
     store.differences = {}
-    clock.time += watcher.GIVEN_UP_SECONDS
+    clock.time += watcher.RECHECK_SECONDS
     assert store.look() == 0
     assert store.watcher.problems == []
 
@@ -340,6 +345,148 @@ def test_end_of_the_last_run_of_a_stream_is_looked_for(store: Store) -> None:
     store.ending = frozenset({"live__A_ingestion"})
     store.look()
     assert store.look() == 0
-    store.differences = {FIRST: Difference(PARSED, ["A"])}
+    assert (store.compared, store.running.call_count) == (1, 1)
+    store.ending, store.differences = frozenset(), {FIRST: Difference(PARSED, ["A"])}
 
     assert store.look() == 1
+
+
+def test_stream_that_differs_later_in_a_file_that_was_answered_is_asked_for(
+    store: Store, clock: Any
+) -> None:
+    for second in range(3):
+        store.differences = {FIRST: Difference(PARSED + timedelta(seconds=second), ["A"])}
+        store.look()
+    clock.time += watcher.RECHECK_SECONDS
+    assert store.look() == 0
+    clock.time += watcher.RECHECK_SECONDS
+    store.differences = {FIRST: Difference(PARSED + timedelta(seconds=2), ["A", "B"])}
+
+    assert store.look() == 1
+
+
+def test_file_that_goes_on_to_have_a_removed_stream_is_not_parsed_for_ever(
+    store: Store, clock: Any, mocker: MockerFixture
+) -> None:
+    now = [PARSED]
+    mocker.patch.object(watcher, "datetime", mocker.Mock(now=lambda _: now[0]))
+    asked = 0
+    for _ in range(1800):
+        asked += (requested := store.look())
+        clock.time += 2
+        now[0] += timedelta(seconds=2)
+        if requested or not store.differences:
+            # Each parse finds its DAG once more.
+            store.differences = {FIRST: Difference(now[0], ["A"], now[0] + timedelta(seconds=50))}
+
+    assert asked < 8
+    assert store.compared < 120
+
+
+def test_dag_that_is_only_listed_as_changed_is_asked_for_when_airflow_stores_it(
+    mocker: MockerFixture,
+) -> None:
+    mocker.patch.object(watcher.conf, "getint", return_value=30)
+    side = airflow(dag("A", last_parsed=PARSED.isoformat()))
+    side.stored["live__A_ingestion"] = PARSED + timedelta(seconds=3)
+
+    [difference] = side.compare({"A": row("A", '{"a": 1}')}).values()
+
+    assert difference.useful_after == PARSED + timedelta(seconds=33)
+
+
+def test_streams_that_differed_are_read_as_the_scheduler_has_them(
+    store: Store, mocker: MockerFixture
+) -> None:
+    read = mocker.patch.object(AirflowSide, "read", return_value=store)
+    store.differences = {FIRST: Difference(PARSED, ["A"])}
+    store.look()
+    store.differences = {}
+    store.look()
+
+    assert [call.args[2] for call in read.call_args_list] == [set(), {"A"}]
+
+
+def test_platform_that_cannot_be_watched_says_so_once_and_on_the_page(
+    store: Store, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = iter([OperationError("The table needs a login."), KeyError("x"), None])
+    mocker.patch.object(store.watcher, "look", side_effect=lambda: raise_each(looks))
+    problems = []
+
+    def wait(_: float) -> bool:
+        problems.append(store.watcher.problems)
+        return len(problems) > 3
+
+    mocker.patch.object(store.watcher.stopped, "wait", wait)
+
+    store.watcher.run()
+
+    said = "Platform 'Live' is not watched now, so changes of its rows arrive with Airflow's next"
+    assert problems[0] == problems[3] == []
+    assert problems[1] == [f"{said} parse: The table needs a login."]
+    assert problems[2] == [f"{said} parse: KeyError('x')"]
+    assert caplog.text.count(said) == 2
+
+
+def raise_each(errors: Any) -> None:
+    if error := next(errors):
+        raise error
+
+
+def test_look_that_hangs_is_a_problem(store: Store, clock: Any) -> None:
+    store.watcher._began = clock.time
+    assert store.watcher.problems == []
+    clock.time += watcher.HANGING_SECONDS + 1
+
+    assert "a query has no answer" in store.watcher.problems[0]
+
+
+def test_platforms_are_watched_while_airflow_has_them_with_these_settings(
+    mocker: MockerFixture,
+) -> None:
+    mocker.patch.object(watcher, "create_session")
+    started = mocker.patch.object(watcher, "Thread")
+    platforms = ["A", "B"]
+
+    def find(_: Any) -> list[Factory]:
+        return [
+            Factory(Installation(name[0], {"platform_name": name}), "a_dag", name != "B")
+            for name in platforms
+        ]
+
+    mocker.patch.object(watcher.metadata, "find_factories", find)
+    watchers = watcher.Watchers()
+    watchers.update()
+    first = dict(watchers._by_name)
+    watchers.update()
+    assert watchers._by_name == first
+    assert not first["B"].in_service
+
+    platforms[:] = ["A2"]
+    watchers.update()
+
+    assert first["A"].stopped.is_set()
+    assert first["B"].stopped.is_set()
+    [moved] = watchers._by_name.values()
+    assert moved.installation.airflow_name == "A2"
+    assert started.call_count == 3
+
+
+@pytest.mark.parametrize(
+    ("problems", "interval", "advised"), [([], 30, True), ([], 600, False), (["x"], 30, False)]
+)
+def test_longer_interval_is_advised_only_while_all_platforms_are_watched(
+    mocker: MockerFixture, problems: list[str], interval: int, advised: bool
+) -> None:
+    mocker.patch.object(watcher.conf, "getint", return_value=interval)
+    mocker.patch.object(watcher, "Thread")
+    watchers = watcher.Watchers()
+    assert "watch_changes would let them" in watchers.describe()
+    watchers.start()
+    watched = Watcher(Installation("Live", {}))
+    watched._given_up = problems
+    watchers._by_name["Live"] = watched
+
+    assert "API server watches the tables" in watchers.describe()
+    assert ("set it to 600" in watchers.describe()) is advised

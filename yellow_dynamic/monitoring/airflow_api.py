@@ -194,6 +194,10 @@ class AirflowApi:
             OperationError: Airflow cannot be reached.
         """
         answer = self._send("GET", f"/{PATH}/api/streams", params={"limit": "1"})
+        if answer.status_code in (401, 403):
+            return (
+                f"Not known: Airflow refuses the page Streams to this login ({answer.status_code})."
+            )
         # Airflow 3 answers with its own page to what it does not know.
         if not (answer.is_success and "json" in answer.headers.get("Content-Type", "")):
             return None

@@ -45,6 +45,18 @@ class PlatformModel(Protocol):
         """Return the rows of the table, what a merge would change, and why it would be refused."""
 
 
+@contextmanager
+def driver_required() -> Iterator[None]:
+    """Say which driver of PostgreSQL to install, where there is none."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise OperationError(
+            f"There is no driver of PostgreSQL here ({error}). Install one: pip install "
+            "psycopg2-binary."
+        ) from None
+
+
 @dataclass(frozen=True)
 class Installation:
     """One platform: its settings, and where they were read.
@@ -126,18 +138,14 @@ class Installation:
             sqlalchemy.exc.SQLAlchemyError: a statement fails; the notes of the error name the
                 action and the table.
         """
-        url = self.store_url()
-        try:
-            writes = about is not None
-            with table_transaction(url, self.name, self.table, action, writes=writes) as connection:
-                if about is not None:
-                    history.set_audit_metadata(connection, about)
-                yield connection
-        except ModuleNotFoundError as error:
-            raise OperationError(
-                f"There is no driver of PostgreSQL here ({error}). Install one: pip install "
-                "psycopg2-binary."
-            ) from None
+        url, writes = self.store_url(), about is not None
+        with (
+            driver_required(),
+            table_transaction(url, self.name, self.table, action, writes=writes) as connection,
+        ):
+            if about is not None:
+                history.set_audit_metadata(connection, about)
+            yield connection
 
     def store_url(self) -> URL:
         """Return the address of the merge store, with the login of the environment.

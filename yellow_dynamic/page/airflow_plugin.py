@@ -5,6 +5,7 @@ The page itself is imported by the API server alone, when it is first asked.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from yellow_dynamic.page import PATH
 
 STATIC = f"{PATH}/static"
 FIRST_AIRFLOW = (3, 3)
+
+log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -38,18 +41,27 @@ class Threads:
 
     def __init__(self, app: Application) -> None:
         self._app = app
-        if any(conf.getboolean("metrics", key, fallback=False) for key in ("statsd_on", "otel_on")):
-            from yellow_dynamic.page import gauges
-
-            gauges.start()
-        if conf.getboolean("yellow_dynamic", "watch_changes", fallback=True):
-            from yellow_dynamic.page.watcher import WATCHERS
-
-            WATCHERS.start()
+        try:
+            start_threads()
+        except Exception:
+            # The API server is worth more than they are.
+            log.exception("Changes of rows are not watched, or figures of streams not sent.")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on."""
         await self._app(scope, receive, send)
+
+
+def start_threads() -> None:
+    """Start what the API server does beside its answers, as far as it is configured."""
+    if any(conf.getboolean("metrics", key, fallback=False) for key in ("statsd_on", "otel_on")):
+        from yellow_dynamic.page import gauges
+
+        gauges.start()
+    if conf.getboolean("yellow_dynamic", "watch_changes", fallback=True):
+        from yellow_dynamic.page.watcher import WATCHERS
+
+        WATCHERS.start()
 
 
 class StreamsPlugin(AirflowPlugin):

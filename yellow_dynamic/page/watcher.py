@@ -11,9 +11,10 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import PurePath
 from threading import Event, Thread
 from typing import NamedTuple
@@ -22,9 +23,10 @@ from airflow.configuration import conf
 from airflow.models.dag import DagModel
 from airflow.models.dagbag import DagPriorityParsingRequest
 from airflow.models.dagrun import DagRun
+from airflow.models.serialized_dag import SerializedDagModel
 from airflow.utils.session import create_session
 from airflow.utils.state import State
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -35,7 +37,8 @@ from yellow_dynamic.factory.shards import hash_key, rendezvous_owners
 from yellow_dynamic.merge_store import engine_of
 from yellow_dynamic.monitoring import OperationError
 from yellow_dynamic.monitoring.airflow import DagView, dag_id_prefix, is_factory_file
-from yellow_dynamic.monitoring.installation import Installation
+from yellow_dynamic.monitoring.in_airflow import parse_facts
+from yellow_dynamic.monitoring.installation import Installation, driver_required
 from yellow_dynamic.monitoring.rows import StreamRow, parse_time, read_rows
 from yellow_dynamic.monitoring.text import counted, format_error, format_time
 from yellow_dynamic.page import metadata
@@ -50,9 +53,20 @@ WATCHED_INTERVAL_SECONDS = 600
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 2, 30
 #: How long a DAG may take to go after a parse without it: Airflow looks for such once a minute.
 GOING_SECONDS = 90
-#: For how long Airflow is asked for a file that it does not parse; and how often it is then looked
-#: at whether Airflow has parsed it after all.
-PATIENCE_SECONDS, GIVEN_UP_SECONDS = 10 * 60, 60
+#: For how long Airflow is asked for a file that it does not parse; and how often the rows are
+#: compared with its DAGs although they have not changed.
+PATIENCE_SECONDS, RECHECK_SECONDS = 10 * 60, 60
+#: After how long a look counts as one that hangs.
+HANGING_SECONDS = 60
+#: The settings of Airflow that say how long it keeps a DAG that its file has no more, and how long
+#: it leaves a DAG as it has stored it for the scheduler.
+STALE = ("dag_processor", "stale_dag_threshold")
+STORE = ("core", "min_serialized_dag_update_interval")
+#: What lets a connection that rests notice a server that is gone.
+LIVE = {"keepalives_idle": 30, "tcp_user_timeout": 15_000}
+NOT_WATCHED = (
+    "Platform {!r} is not watched now, so changes of its rows arrive with Airflow's next parse: {}"
+)
 
 log = logging.getLogger(__name__)
 
@@ -71,14 +85,14 @@ class Difference:
     """What of a file's DAGs is not what the rows say.
 
     Attributes:
-        parsed: when Airflow has parsed the file last; None for never.
+        parsed: when Airflow has parsed the file last.
         streams: the streams whose DAGs are to come, to change or to go.
-        gone_after: from when on a parse takes the DAGs that are to go out of service, or None.
+        useful_after: when Airflow does with the next parse what it has put off, or None.
     """
 
-    parsed: datetime | None
+    parsed: datetime
     streams: list[str] = field(default_factory=list)
-    gone_after: datetime | None = None
+    useful_after: datetime | None = None
 
 
 @dataclass
@@ -91,6 +105,7 @@ class Request:
         due: when it is asked next.
         count: how often it was asked.
         parses: how often Airflow has parsed the file since then.
+        is_futile: whether Airflow goes on finding a DAG in the file that is to go.
     """
 
     difference: Difference
@@ -98,6 +113,7 @@ class Request:
     due: float = 0
     count: int = 0
     parses: int = 0
+    is_futile: bool = False
 
     @property
     def has_read_rows(self) -> bool:
@@ -109,16 +125,28 @@ class Request:
 
     @property
     def is_answered(self) -> bool:
-        """Whether no parse would change anything: the DAGs that are to go are gone, too."""
-        return self.has_read_rows and self.difference.gone_after is None
+        """Whether no parse would change anything."""
+        return self.has_read_rows and (self.difference.useful_after is None or self.is_futile)
 
     @property
     def is_given_up(self) -> bool:
         return not self.is_answered and time.monotonic() - self.since > PATIENCE_SECONDS
 
+    @property
+    def pause(self) -> float:
+        """For how many seconds nothing is to be done, at least."""
+        after = self.difference.useful_after
+        if self.is_answered or self.is_given_up:
+            return RECHECK_SECONDS
+        if self.has_read_rows and after:
+            return (after - datetime.now(UTC)).total_seconds()
+        return 0
+
     def follow(self, difference: Difference) -> None:
         """Note what the file's DAGs are like now; a parse that changed nothing came too early."""
+        before, after = self.difference.useful_after, difference.useful_after
         if difference.parsed != self.difference.parsed:
+            self.is_futile = self.has_read_rows and bool(before and after and before < after)
             self.parses += 1
             if not self.has_read_rows:
                 self.due = 0
@@ -126,14 +154,15 @@ class Request:
 
     def take_turn(self) -> bool:
         """Return whether it is time to ask, and note that it was done."""
-        now, gone_after = time.monotonic(), self.difference.gone_after
+        now, after = time.monotonic(), self.difference.useful_after
         wait = min(FIRST_WAIT_SECONDS * 2**self.count, LONGEST_WAIT_SECONDS)
-        if self.has_read_rows and gone_after:
-            wait = GOING_SECONDS
-            if datetime.now(UTC) <= gone_after:
-                # A parse before would change nothing.
-                self.since, self.due = now, 0
+        if after and datetime.now(UTC) <= after:
+            self.since = now
+            if self.has_read_rows:
+                self.due = 0
                 return False
+        elif self.has_read_rows:
+            wait = GOING_SECONDS
         if self.is_answered or self.is_given_up or now < self.due:
             return False
         self.due = now + wait
@@ -147,86 +176,107 @@ class Watcher:
 
     Attributes:
         installation: the platform.
-        problems: the files that Airflow does not parse, for the page.
+        in_service: whether any DAG of the platform is; else the platform may be gone.
     """
 
     installation: Installation
-    problems: list[str] = field(default_factory=list)
+    in_service: bool = True
     stopped: Event = field(default_factory=Event)
     _connection: Connection | None = None
     _revision: int | None = None
     _requests: dict[File, Request] = field(default_factory=dict)
-    #: When the rows are compared again without a change, as time.monotonic() and UTC have it.
+    #: Streams whose DAGs Airflow may have in one of its tables only.
+    _doubtful: set[str] = field(default_factory=set)
+    #: The DAGs of streams that have ended, which are there for their last runs.
+    _ending: frozenset[str] = frozenset()
+    #: When the rows are compared without a change, as time.monotonic() and UTC have it.
     _next_look: float = 0
     _next_switch: datetime | None = None
+    _began: float | None = None
     _outage: str | None = None
+    _given_up: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """Why changes do not arrive as fast as they should."""
+        began = self._began
+        if began is not None and time.monotonic() - began > HANGING_SECONDS:
+            return [NOT_WATCHED.format(self.installation.name, "a query has no answer")]
+        return [self._outage] if self._outage else self._given_up
 
     def run(self) -> None:
         """Look until it is stopped."""
         wait: float = 0
         while not self.stopped.wait(wait):
-            wait = EVERY_SECONDS
+            self._began, wait = time.monotonic(), EVERY_SECONDS
             try:
                 self.look()
                 self._outage = None
             except (OperationError, SQLAlchemyError) as error:
-                self._say(format_error(error))
                 wait = OUTAGE_SECONDS
-            except Exception:
-                log.exception("A look at the table of platform %r failed.", self.installation.name)
+                self._note_outage(format_error(error))
+            except Exception as error:  # noqa: BLE001 - the next look may go well
                 wait = OUTAGE_SECONDS
-            if wait == OUTAGE_SECONDS:
-                self._disconnect()
+                self._note_outage(repr(error))
+            self._began = None
         self._disconnect()
 
     def look(self) -> None:
         """Ask Airflow for the files that differ, if the rows have changed or are not followed.
 
         Raises:
-            OperationError: there is no login.
+            OperationError: there is no login or no history.
             sqlalchemy.exc.SQLAlchemyError: the table or Airflow's own database cannot be read.
         """
         revision = self._read_revision()
         switched = self._next_switch is not None and self._next_switch <= datetime.now(UTC)
-        if revision != self._revision or switched:
-            self._requests = {}
-        elif time.monotonic() < self._next_look:
+        is_new = revision != self._revision or switched
+        if not is_new and time.monotonic() < self._next_look and not self._has_run_ended():
             return
         rows = {row.stream_key: row for row in read_rows(self.installation)}
         with create_session(scoped=False) as session:
-            airflow = AirflowSide.read(session, self.installation)
+            airflow = AirflowSide.read(session, self.installation, self._doubtful)
             found = airflow.compare(rows)
-            self._ask(session, found)
+            self._ask(session, found, is_new=is_new)
         self._revision, self._next_switch = revision, find_next_switch(rows.values())
-        self._next_look = self._plan_next_look(bool(airflow.ending))
+        self._ending = airflow.ending
+        pauses = [RECHECK_SECONDS, *(request.pause for request in self._requests.values())]
+        self._next_look = time.monotonic() + min(pauses)
 
     def _read_revision(self) -> int:
         """Return the newest revision of the table, over a connection that stays open."""
         if self._connection is not None:
             try:
-                return history.last_revision(self._connection, self.installation.table)
+                return read_revision(self._connection, self.installation)
             except SQLAlchemyError:
                 # Servers and poolers end connections that rest.
                 self._disconnect()
-        engine = engine_of(self.installation.store_url(), self.installation.name)
-        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        self._connection = connection
-        return history.last_revision(connection, self.installation.table)
+        with driver_required():
+            engine = engine_of(self.installation.store_url(), self.installation.name, **LIVE)
+        self._connection = engine.connect()
+        with self._connection.begin():
+            if not history.is_readable(self._connection, self.installation.table):
+                raise OperationError(history.no_history_message(self.installation.table))
+        return read_revision(self._connection, self.installation)
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+        # What the table becomes meanwhile may have the same revision.
+        connection, self._connection, self._revision = self._connection, None, None
+        if connection is not None:
+            connection.close()
 
-    def _ask(self, session: Session, found: dict[File, Difference]) -> None:
+    def _has_run_ended(self) -> bool:
+        """Return whether the last run of a stream that has ended is over."""
+        if not self._ending:
+            return False
+        with create_session(scoped=False) as session:
+            return find_running(session, self._ending) != self._ending
+
+    def _ask(self, session: Session, found: dict[File, Difference], *, is_new: bool) -> None:
         """Request a parse of the files that differ, for those whose turn it is."""
-        now = time.monotonic()
-        former = self._requests
-        self._requests = {}
-        for file, difference in found.items():
-            request = former.get(file) or Request(difference, now)
-            request.follow(difference)
-            self._requests[file] = request
+        former, self._requests = self._requests, {}
+        for file, difference in sorted(found.items()):
+            request = self._requests[file] = renew(former.get(file), difference, is_new=is_new)
             if request.take_turn():
                 request_parse(session, file)
                 log.info(
@@ -235,28 +285,45 @@ class Watcher:
                     counted(len(difference.streams), "stream"),
                     ", ".join(difference.streams[:3]),
                 )
-        problems = [
+        waiting = [request for request in self._requests.values() if not request.is_answered]
+        self._doubtful = {key for request in waiting for key in request.difference.streams}
+        given_up = [
             describe_file_given_up(file, request.difference)
             for file, request in self._requests.items()
-            if request.is_given_up
+            if request.is_given_up and self.in_service
         ]
-        for problem in problems:
-            if problem not in self.problems:
+        for problem in given_up:
+            if problem not in self._given_up:
                 log.warning("%s", problem)
-        self.problems = problems
+        self._given_up = given_up
 
-    def _plan_next_look(self, is_ending: bool) -> float:
-        """Return when the rows are compared again, even if they have not changed."""
-        requests = self._requests.values()
-        if is_ending or any(not (each.is_answered or each.is_given_up) for each in requests):
-            return 0
-        return time.monotonic() + GIVEN_UP_SECONDS if self.problems else float("inf")
+    def _note_outage(self, reason: str) -> None:
+        """Log why the platform cannot be watched, once, and begin anew."""
+        outage = NOT_WATCHED.format(self.installation.name, reason)
+        if outage != self._outage and self.in_service:
+            log.warning("%s", outage)
+        self._outage = outage
+        try:
+            self._disconnect()
+        except SQLAlchemyError as error:
+            log.debug("The connection is lost already: %r.", error)
 
-    def _say(self, reason: str) -> None:
-        """Log why the table cannot be read, once."""
-        if reason != self._outage:
-            log.warning("Changes arrive with Airflow's next parse alone. %s", reason)
-        self._outage = reason
+
+def renew(request: Request | None, difference: Difference, *, is_new: bool) -> Request:
+    """Return what is asked for a file: the request as before, or a new one for new differences."""
+    if request and not is_new and {*difference.streams} <= {*request.difference.streams}:
+        request.follow(difference)
+        return request
+    # A file that Airflow does not parse is no better for another change.
+    unparsed = request is not None and request.difference.parsed == difference.parsed
+    return Request(difference, request.since if request and unparsed else time.monotonic())
+
+
+def read_revision(connection: Connection, installation: Installation) -> int:
+    """Return the newest revision of a table; no session is left with settings or a transaction."""
+    with connection.begin():
+        connection.execute(text("SET LOCAL statement_timeout = '10s'"))
+        return history.last_revision(connection, installation.table)
 
 
 @dataclass(frozen=True)
@@ -269,60 +336,90 @@ class AirflowSide:
         files: its files by their paths on the DAG processor's disk.
         parsed: when each file was parsed last.
         ending: the IDs of the DAGs of streams that have ended and still have a run.
+        stored: when the DAGs that may be out of date for the scheduler were stored for it.
     """
 
     installation: Installation
     dags: dict[str, DagView]
     files: dict[str | None, File]
-    parsed: dict[File, datetime]
+    parsed: dict[File | None, datetime]
     ending: frozenset[str]
+    stored: dict[str, datetime] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, session: Session, installation: Installation) -> AirflowSide:
+    def read(
+        cls, session: Session, installation: Installation, doubtful: Collection[str] = ()
+    ) -> AirflowSide:
+        """Read Airflow's own database.
+
+        Args:
+            session: of it.
+            installation: the platform.
+            doubtful: streams whose DAGs are read as the scheduler has them. Airflow may store these
+                later than what it lists.
+        """
         views = list(metadata.dag_views(session, installation.airflow_name))
         dags = {
             (view.facts and view.facts.stream) or installation.stream_key(view.dag_id): view
             for view in views
         }
+        stored = read_stored(
+            session, {dags[key].dag_id: dags[key] for key in dags.keys() & doubtful}
+        )
         newest = func.max(DagModel.last_parsed_time)
         place = (DagModel.fileloc, DagModel.bundle_name, DagModel.relative_fileloc)
-        of_platform = DagModel.dag_id.startswith(
-            dag_id_prefix(installation.airflow_name), autoescape=True
+        query = (
+            select(*place, newest)
+            .where(
+                DagModel.dag_id.startswith(
+                    dag_id_prefix(installation.airflow_name), autoescape=True
+                ),
+                DagModel.bundle_name.is_not(None),
+                DagModel.relative_fileloc.is_not(None),
+                DagModel.last_parsed_time.is_not(None),
+            )
+            .group_by(*place)
+            .order_by(newest)
         )
-        query = select(*place, newest).where(of_platform).group_by(*place).order_by(newest)
         found = [
             (path, File(bundle, relative), parsed)
             for path, bundle, relative, parsed in session.execute(query)
             if is_factory_file(installation.airflow_name, path)
         ]
-        files = {path: file for path, file, _ in found}
-        parsed = {file: at for _, file, at in found}
         ended = [
             view.dag_id for view in views if view.facts and view.facts.ending and not view.stale
         ]
-        return cls(installation, dags, files, parsed, find_running(session, ended))
+        return cls(
+            installation,
+            dags,
+            {path: file for path, file, _ in found},
+            {file: parsed for _, file, parsed in found},
+            find_running(session, ended),
+            stored,
+        )
+
+    @cached_property
+    def files_by_name(self) -> dict[str, File]:
+        return {PurePath(file.path).name: file for file in self.files.values()}
+
+    @cached_property
+    def owners(self) -> list[int]:
+        """The number of the file that each bucket of streams belongs to."""
+        return find_owners(tuple(range(1, int(self.installation.settings["factory_shards"]) + 1)))
 
     def compare(self, rows: dict[str, StreamRow]) -> dict[File, Difference]:
         """Return the files whose DAGs are not what the rows say."""
         found: dict[File, Difference] = {}
         for key in sorted({*rows, *self.dags}):
-            file = self._find_file(key)
-            if file in self.parsed and not self._agrees(rows.get(key), self.dags.get(key)):
-                difference = found.setdefault(file, Difference(self.parsed[file]))
-                difference.streams.append(key)
-                ends = (difference.gone_after, self._find_end(rows.get(key), self.dags.get(key)))
-                difference.gone_after = max(filter(None, ends), default=None)
+            row, dag = rows.get(key), self.dags.get(key)
+            file = self._find_file(key, dag)
+            if file is None or self._agrees(row, dag):
+                continue
+            difference = found.setdefault(file, Difference(self.parsed[file]))
+            difference.streams.append(key)
+            moments = (difference.useful_after, self._find_moment(row, dag))
+            difference.useful_after = max(filter(None, moments), default=None)
         return found
-
-    def _find_end(self, row: StreamRow | None, dag: DagView | None) -> datetime | None:
-        """Return from when on a parse takes a DAG that is to go out of service, or None.
-
-        Airflow takes out one that its file has not had for as long.
-        """
-        if dag is None or not (row is None or row.is_disabled) or dag.last_parsed is None:
-            return None
-        threshold = conf.getint("dag_processor", "stale_dag_threshold")
-        return datetime.fromisoformat(dag.last_parsed) + timedelta(seconds=threshold)
 
     def _agrees(self, row: StreamRow | None, dag: DagView | None) -> bool:
         served = None if dag is None or dag.stale else dag
@@ -335,16 +432,48 @@ class AirflowSide:
             return False
         return served.facts is None or served.facts.revision == compute_revision(row.config_json)
 
-    def _find_file(self, key: str) -> File | None:
+    def _find_moment(self, row: StreamRow | None, dag: DagView | None) -> datetime | None:
+        """Return when Airflow does with a DAG that differs what it puts off, or None.
+
+        It keeps one in service that its file has no more, and stores a DAG that was stored just
+        before, only after some time.
+        """
+        if dag is None or dag.last_parsed is None:
+            return None
+        if row is None or row.is_disabled:
+            return put_off(datetime.fromisoformat(dag.last_parsed), *STALE)
+        stored = self.stored.get(dag.dag_id)
+        return put_off(stored, *STORE) if stored else None
+
+    def _find_file(self, key: str, dag: DagView | None) -> File | None:
         """Return the file that has a stream's DAG, or is to have it; None where there is none."""
-        dag = self.dags.get(key)
         if dag and not dag.stale and dag.file in self.files:
             return self.files[dag.file]
-        count = int(self.installation.settings["factory_shards"])
-        number = find_owners(tuple(range(1, count + 1)))[hash_key(key)]
-        name = f"{factory_file_name(self.installation.airflow_name, number)}.py"
-        files = {PurePath(file.path).name: file for file in self.files.values()}
-        return files.get(name)
+        number = self.owners[hash_key(key)]
+        return self.files_by_name.get(
+            f"{factory_file_name(self.installation.airflow_name, number)}.py"
+        )
+
+
+def put_off(time: datetime, *setting: str) -> datetime:
+    """Return a time and the seconds of one of Airflow's settings later."""
+    return time + timedelta(seconds=conf.getint(*setting))
+
+
+def read_stored(session: Session, views: dict[str, DagView]) -> dict[str, datetime]:
+    """Return when DAGs were stored for the scheduler, and let their views have what these say.
+
+    Args:
+        session: of Airflow's database.
+        views: the DAGs by their IDs.
+    """
+    stored = {}
+    dags = SerializedDagModel.get_latest_serialized_dags(dag_ids=list(views), session=session)
+    for each in dags if views else ():
+        page = (each.data or {}).get("dag", {}).get("doc_md")
+        views[each.dag_id].facts = parse_facts(page)
+        stored[each.dag_id] = each.last_updated
+    return stored
 
 
 def find_running(session: Session, dag_ids: Iterable[str]) -> frozenset[str]:
@@ -412,19 +541,17 @@ class Watchers:
     def update(self) -> None:
         """Start the watchers of new platforms, and stop those of former ones."""
         with create_session(scoped=False) as session:
-            found = {
-                each.installation.name: each.installation
-                for each in metadata.find_factories(session)
-                if each.in_service
-            }
-        for name in self._by_name.keys() - found.keys():
-            self._by_name.pop(name).stopped.set()
-        for name, installation in found.items():
-            if name in self._by_name:
-                self._by_name[name].installation = installation
-                continue
-            watcher = self._by_name[name] = Watcher(installation)
+            found = {each.installation.name: each for each in metadata.find_factories(session)}
+        for name, watcher in list(self._by_name.items()):
+            if name in found and watcher.installation == found[name].installation:
+                watcher.in_service = found[name].in_service
+            else:
+                # The platform is gone, or its settings have changed.
+                self._by_name.pop(name).stopped.set()
+        for name in found.keys() - self._by_name.keys():
+            watcher = Watcher(found[name].installation, found[name].in_service)
             Thread(target=watcher.run, name=f"watcher of {name}", daemon=True).start()
+            self._by_name[name] = watcher
 
     def describe(self) -> str:
         """Return how a change of a row comes to Airflow here, and what would make that cheaper."""
@@ -434,16 +561,22 @@ class Watchers:
                 f"Airflow parses each file every {interval} s, and changes of rows arrive with the "
                 "next parse. [yellow_dynamic] watch_changes would let them arrive within seconds."
             )
-        text = (
+        watched = (
             f"Changes of rows arrive after {EVERY_SECONDS} s and a parse of their file: Airflow's "
             "API server watches the tables."
         )
-        if interval < WATCHED_INTERVAL_SECONDS:
-            text += (
-                f" So the parses every {interval} s are not needed: set [dag_processor] "
-                f"min_file_process_interval = {WATCHED_INTERVAL_SECONDS}."
-            )
-        return text
+        watchers = list(self._by_name.values())
+        if (
+            interval >= WATCHED_INTERVAL_SECONDS
+            or not watchers
+            or any(watcher.problems for watcher in watchers)
+        ):
+            return watched
+        return (
+            f"{watched} So the parses every {interval} s, as [dag_processor] "
+            "min_file_process_interval of the API server says, are not needed: set it to "
+            f"{WATCHED_INTERVAL_SECONDS}."
+        )
 
     def problems(self, name: str) -> list[str]:
         """Return the problems of the watcher of a platform."""
