@@ -25,6 +25,7 @@ PAGE = Citation(
     ("page Streams/cached, while a newer response is made/10000/seconds",),
 )
 STORED = ("dag_code_kilobytes", "database_megabytes", "manager_megabytes")
+CHANGES = ("idle_cpu_seconds", "median_seconds", "longest_seconds")
 WAITING = ("slots", "peak_megabytes", "jobs_at_once", "job_megabytes", "seconds")
 
 CITATIONS: dict[str, tuple[Citation, ...]] = {
@@ -53,6 +54,17 @@ CITATIONS: dict[str, tuple[Citation, ...]] = {
     ),
     "docs/operating.md": (PAGE,),
     "docs/scaling.md": (
+        *(
+            Citation(
+                f"| {words} | {{}} s | {{}} s | {{}} s |",
+                "{:.1f}",
+                paths(f"changes/{side}/1000/{{}}", *CHANGES),
+            )
+            for side, words in (
+                ("at the interval", "every 30 s, 1 file"),
+                ("watched", "watched, 10 files"),
+            )
+        ),
         Citation("With {} DAGs and Airflow 3.3", "{:,.0f}", ("stored DAGs/static files/*/dags",)),
         *(
             Citation(

@@ -64,9 +64,6 @@ STALE = ("dag_processor", "stale_dag_threshold")
 STORE = ("core", "min_serialized_dag_update_interval")
 #: What lets a connection that rests notice a server that is gone.
 LIVE = {"keepalives_idle": 30, "tcp_user_timeout": 15_000}
-NOT_WATCHED = (
-    "Platform {!r} is not watched now, so changes of its rows arrive with Airflow's next parse: {}"
-)
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +198,7 @@ class Watcher:
         """Why changes do not arrive as fast as they should."""
         began = self._began
         if began is not None and time.monotonic() - began > HANGING_SECONDS:
-            return [NOT_WATCHED.format(self.installation.name, "a query has no answer")]
+            return [self._describe_outage("a query has no answer.")]
         return [self._outage] if self._outage else self._given_up
 
     def run(self) -> None:
@@ -297,9 +294,15 @@ class Watcher:
                 log.warning("%s", problem)
         self._given_up = given_up
 
+    def _describe_outage(self, reason: str) -> str:
+        return (
+            f"Platform {self.installation.name!r} is not watched now, so changes of its rows "
+            f"arrive with Airflow's next parse: {reason}"
+        )
+
     def _note_outage(self, reason: str) -> None:
         """Log why the platform cannot be watched, once, and begin anew."""
-        outage = NOT_WATCHED.format(self.installation.name, reason)
+        outage = self._describe_outage(reason)
         if outage != self._outage and self.in_service:
             log.warning("%s", outage)
         self._outage = outage
