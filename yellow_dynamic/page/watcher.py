@@ -44,18 +44,18 @@ from yellow_dynamic.monitoring.text import counted, format_error, format_time
 from yellow_dynamic.page import metadata
 
 #: How often a table is looked at, and how often one that cannot be read.
-EVERY_SECONDS, OUTAGE_SECONDS = 2, 10
+EVERY_SECONDS, OUTAGE_SECONDS = 3, 10
 #: How often Airflow is asked of which platforms it has factory files.
 PLATFORMS_SECONDS = 60
 #: What the interval of parses can be where the tables are watched.
 WATCHED_INTERVAL_SECONDS = 600
 #: How long after a request the next one for the same file follows, at first and at most.
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 2, 30
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 3, 30
 #: How long a DAG may take to go after a parse without it: Airflow looks for such once a minute.
 GOING_SECONDS = 90
 #: For how long Airflow is asked for a file that it does not parse; and how often the rows are
 #: compared with its DAGs although they have not changed.
-PATIENCE_SECONDS, RECHECK_SECONDS = 10 * 60, 60
+PATIENCE_SECONDS, RECHECK_SECONDS = 10 * 60, 5 * 60
 #: After how long a look counts as one that hangs.
 HANGING_SECONDS = 60
 #: The settings of Airflow that say how long it keeps a DAG that its file has no more, and how long
@@ -133,7 +133,9 @@ class Request:
     def pause(self) -> float:
         """For how many seconds nothing is to be done, at least."""
         after = self.difference.useful_after
-        if self.is_answered or self.is_given_up:
+        if self.is_given_up:
+            return GOING_SECONDS
+        if self.is_answered:
             return RECHECK_SECONDS
         if self.has_read_rows and after:
             return (after - datetime.now(UTC)).total_seconds()
