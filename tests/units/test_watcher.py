@@ -261,7 +261,9 @@ def store(mocker: MockerFixture, clock: Any) -> Store:
     return Store(mocker)
 
 
-def test_table_that_does_not_change_is_compared_every_five_minutes(store: Store, clock: Any) -> None:
+def test_table_that_does_not_change_is_compared_every_five_minutes(
+    store: Store, clock: Any
+) -> None:
     for _ in range(300):
         assert store.look() == 0
         clock.time += 2
