@@ -300,12 +300,20 @@ def test_stream_that_never_follows_does_not_keep_its_file_parsing(store: Store, 
     assert store.compared == compared
 
 
-def test_another_change_is_asked_for_at_once(store: Store) -> None:
-    store.differences = {FIRST: Difference(PARSED, ["A"])}
-    assert store.look() == 1
+@pytest.mark.parametrize("parses", [0, 2])
+@pytest.mark.parametrize("minutes", [0, 9, 20])
+def test_another_change_is_asked_for_at_once(
+    store: Store, clock: Any, parses: int, minutes: int
+) -> None:
+    for parse in range(parses + 1):
+        store.differences = {FIRST: Difference(PARSED + timedelta(seconds=parse), ["A"])}
+        assert store.look() == (parse < 2)
+    clock.time += 60 * minutes
+    store.look()
     store.revision += 1
 
     assert store.look() == 1
+    assert bool(store.watcher.problems) is (not parses and minutes == 20)
 
 
 def test_file_that_airflow_does_not_parse_is_a_problem_until_it_does(

@@ -138,7 +138,8 @@ class Request:
         if self.is_answered:
             return RECHECK_SECONDS
         if self.has_read_rows and after:
-            return (after - datetime.now(UTC)).total_seconds()
+            left = (after - datetime.now(UTC)).total_seconds()
+            return max(left, self.due - time.monotonic())
         return 0
 
     def follow(self, difference: Difference) -> None:
@@ -162,7 +163,7 @@ class Request:
                 return False
         elif self.has_read_rows:
             wait = GOING_SECONDS
-        if self.is_answered or self.is_given_up or now < self.due:
+        if self.is_answered or (self.is_given_up and self.count) or now < self.due:
             return False
         self.due = now + wait
         self.count += 1
@@ -320,8 +321,8 @@ def renew(request: Request | None, difference: Difference, *, is_new: bool) -> R
         request.follow(difference)
         return request
     # A file that Airflow does not parse is no better for another change.
-    unparsed = request is not None and request.difference.parsed == difference.parsed
-    return Request(difference, request.since if request and unparsed else time.monotonic())
+    is_waiting = request and not request.parses and request.difference.parsed == difference.parsed
+    return Request(difference, request.since if request and is_waiting else time.monotonic())
 
 
 def read_revision(connection: Connection, installation: Installation) -> int:
