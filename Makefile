@@ -109,7 +109,8 @@ else ifdef DATASURFACE_SRC
 	$(CLUSTER) DATASURFACE_SRC='$(DATASURFACE_SRC)' $(VENVU)/bin/pytest -m scheduler $(WHOLE_PLATFORM) $(ARGS)
 else
 	$(CLUSTER) $(VENV)/bin/pytest -rs $(CLUSTER_TESTS) $(ARGS)
-	$(CLUSTER) $(VENV)/bin/pytest -rs -m scheduler $(WHOLE_PLATFORM) tests/scheduler/test_overlap.py $(ARGS)
+	$(CLUSTER) $(VENV)/bin/pytest -rs -m scheduler $(WHOLE_PLATFORM) tests/scheduler/test_overlap.py \
+		tests/scheduler/test_run_settings.py $(ARGS)
 endif
 
 test-scheduler: $(VENV)/.dev  ## A real scheduler runs the DAGs; with chromium and playwright, its UI too
