@@ -21,9 +21,9 @@ from yellow_dynamic.factory.rules import compute_revision
 
 STREAMS, QUICK_STREAMS = 1_000, 200
 STREAMS_IN_A_FILE = 100
-IDLE_SECONDS, QUICK_IDLE_SECONDS = 180, 60
+IDLE_SECONDS, QUICK_IDLE_SECONDS = 120, 60
 #: Between two changes, at most; some come while a file is parsed for the one before.
-PAUSE_SECONDS = 4
+PAUSE_SECONDS = 10
 LONGEST_SECONDS = 900
 CHANGE = (
     f"UPDATE {TABLE} SET config_json = regexp_replace(config_json, "  # noqa: S608 - our own name
@@ -88,12 +88,13 @@ def run(
         idle = QUICK_IDLE_SECONDS if quick else IDLE_SECONDS
         before = cpu_seconds(estate, airflow)
         time.sleep(idle)
-        spent = cpu_seconds(estate, airflow) - before
+        spent = {part: now - before[part] for part, now in cpu_seconds(estate, airflow).items()}
         seconds = list(change_rows(estate, airflow, streams, changes))
     return {
         "files": files,
         "interval_seconds": interval,
-        "idle_cpu_seconds": spent * 60 / idle,
+        "idle_cpu_seconds": (spent["dag-processor"] + spent["database"]) * 60 / idle,
+        "api_cpu_seconds": spent["api-server"] * 60 / idle,
         "changes": len(seconds),
         "median_seconds": statistics.median(seconds),
         "longest_seconds": max(seconds),
@@ -116,12 +117,16 @@ def expect(airflow: WatchingAirflow, streams: int) -> None:
         raise NotYetError(f"Airflow has {count} of {streams} DAGs.")
 
 
-def cpu_seconds(estate: Estate, airflow: WatchingAirflow) -> float:
+def cpu_seconds(estate: Estate, airflow: WatchingAirflow) -> dict[str, float]:
     """Return the CPU time of Airflow's services and of the database server so far."""
     pid_file = estate.postgres.data_dir / "postmaster.pid"
     server = psutil.Process(int(pid_file.read_text().splitlines()[0]))
-    services = [process for service in airflow._processes for process in service.family()]
-    return sum(map(process_seconds, [*services, server, *server.children(recursive=True)]))
+    families = {
+        component: service.family()
+        for component, service in zip(airflow._components, airflow._processes, strict=True)
+    }
+    families["database"] = [server, *server.children(recursive=True)]
+    return {part: sum(map(process_seconds, family)) for part, family in families.items()}
 
 
 def process_seconds(process: psutil.Process) -> float:
