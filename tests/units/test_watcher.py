@@ -22,7 +22,7 @@ if IS_AIRFLOW_2:
 
 from yellow_dynamic.page import watcher
 from yellow_dynamic.page.metadata import Factory
-from yellow_dynamic.page.watcher import AirflowSide, Difference, File, Request, Watcher
+from yellow_dynamic.page.watcher import AirflowSide, Difference, File, Request, Stored, Watcher
 
 FIRST = File("dags", "sub/live_factory_dag.py")
 SECOND = File("dags", "sub/live_factory_dag_2.py")
@@ -67,8 +67,15 @@ def airflow(
 
 
 def compare(side: AirflowSide, *rows: StreamRow) -> dict[File, list[str]]:
-    found = side.compare({row.stream_key: row for row in rows})
-    return {file: difference.streams for file, difference in found.items()}
+    found = side.compare(wanted(*rows))
+    return {file: list(difference.wanted) for file, difference in found.items()}
+
+
+def wanted(*rows: StreamRow) -> dict[str, str]:
+    """Return the revisions of the streams that are to have DAGs."""
+    return {
+        row.stream_key: compute_revision(row.config_json) for row in rows if not row.is_disabled
+    }
 
 
 YEAR_2999 = "2999-01-01T00:00:00"
@@ -131,13 +138,11 @@ def test_stream_without_a_dag_is_asked_of_the_file_that_is_to_have_it(stale: boo
     assert min(len(found[FIRST]), len(found[SECOND])) > 5
 
 
-def test_file_of_which_airflow_has_no_dag_is_not_asked_for() -> None:
+def test_file_of_which_airflow_has_no_dag_yet_is_asked_for_beside_the_others() -> None:
     keys = [f"stream{number}" for number in range(40)]
 
-    found = compare(airflow(files=(FIRST,)), *map(row, keys))
-
-    assert found.keys() == {FIRST}
-    assert len(found[FIRST]) < 35
+    assert compare(airflow(files=(FIRST,)), *map(row, keys)).keys() == {FIRST, SECOND}
+    assert compare(airflow(files=()), *map(row, keys)) == {}
 
 
 @pytest.fixture
@@ -222,7 +227,7 @@ def test_dag_goes_when_airflow_has_missed_it_for_long_enough(mocker: MockerFixtu
     [difference] = airflow(*dags).compare({}).values()
 
     assert difference.useful_after == PARSED + timedelta(seconds=70)
-    [difference] = airflow(*dags).compare({"S20": row("S20"), "S0": row("S0")}).values()
+    [difference] = airflow(*dags).compare(wanted(row("S20"), row("S0"))).values()
     assert difference.useful_after == PARSED + timedelta(seconds=60)
 
 
@@ -235,6 +240,7 @@ class Store:
         self.differences: dict[File, Difference] = {}
         self.ending: frozenset[str] = frozenset()
         self.rows: list[StreamRow] = []
+        self.stored: dict[str, Stored] = {}
         self.compared = 0
         mocker.patch.object(self.watcher, "_read_revision", lambda: self.revision)
         mocker.patch.object(watcher, "read_rows", lambda _: self.rows)
@@ -273,7 +279,7 @@ def test_table_that_does_not_change_is_compared_every_five_minutes(
 
 def test_change_is_asked_for_until_it_is_followed(store: Store, clock: Any) -> None:
     store.look()
-    store.revision, store.differences = 8, {FIRST: Difference(PARSED, ["A"])}
+    store.revision, store.differences = 8, {FIRST: Difference(PARSED, {"A": "r"})}
     assert store.look() == 1
     assert store.look() == 0
     clock.time += watcher.FIRST_WAIT_SECONDS
@@ -291,7 +297,9 @@ def test_stream_that_never_follows_does_not_keep_its_file_parsing(store: Store, 
     asked = 0
     for second in range(60):
         clock.time += 1
-        store.differences = {FIRST: Difference(PARSED + timedelta(seconds=second // 10), ["A"])}
+        store.differences = {
+            FIRST: Difference(PARSED + timedelta(seconds=second // 10), {"A": "r"})
+        }
         asked += store.look()
 
     assert asked < 6
@@ -306,11 +314,12 @@ def test_another_change_is_asked_for_at_once(
     store: Store, clock: Any, parses: int, minutes: int
 ) -> None:
     for parse in range(parses + 1):
-        store.differences = {FIRST: Difference(PARSED + timedelta(seconds=parse), ["A"])}
+        store.differences = {FIRST: Difference(PARSED + timedelta(seconds=parse), {"A": "r"})}
         assert store.look() == (parse < 2)
     clock.time += 60 * minutes
     store.look()
     store.revision += 1
+    store.differences = {FIRST: Difference(store.differences[FIRST].parsed, {"A": "another"})}
 
     assert store.look() == 1
     assert bool(store.watcher.problems) is (not parses and minutes == 20)
@@ -319,7 +328,7 @@ def test_another_change_is_asked_for_at_once(
 def test_file_that_airflow_does_not_parse_is_a_problem_until_it_does(
     store: Store, clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.differences = {FIRST: Difference(PARSED, ["A", "B"])}
+    store.differences = {FIRST: Difference(PARSED, {"A": "r", "B": "r"})}
     for _ in range(watcher.PATIENCE_SECONDS):
         clock.time += 2
         store.look()
@@ -343,7 +352,7 @@ def test_stream_that_is_enabled_by_its_time_is_asked_for_then(
     store.look()
     clock.time += 10
     assert store.look() == 0
-    store.differences = {FIRST: Difference(PARSED, ["A"])}
+    store.differences = {FIRST: Difference(PARSED, {"A": "r"})}
     assert store.look() == 0
 
     mocker.patch.object(watcher, "datetime", mocker.Mock(now=lambda _: soon))
@@ -356,7 +365,7 @@ def test_end_of_the_last_run_of_a_stream_is_looked_for(store: Store) -> None:
     store.look()
     assert store.look() == 0
     assert (store.compared, store.running.call_count) == (1, 1)
-    store.ending, store.differences = frozenset(), {FIRST: Difference(PARSED, ["A"])}
+    store.ending, store.differences = frozenset(), {FIRST: Difference(PARSED, {"A": "r"})}
 
     assert store.look() == 1
 
@@ -365,12 +374,12 @@ def test_stream_that_differs_later_in_a_file_that_was_answered_is_asked_for(
     store: Store, clock: Any
 ) -> None:
     for second in range(3):
-        store.differences = {FIRST: Difference(PARSED + timedelta(seconds=second), ["A"])}
+        store.differences = {FIRST: Difference(PARSED + timedelta(seconds=second), {"A": "r"})}
         store.look()
     clock.time += watcher.RECHECK_SECONDS
     assert store.look() == 0
     clock.time += watcher.RECHECK_SECONDS
-    store.differences = {FIRST: Difference(PARSED + timedelta(seconds=2), ["A", "B"])}
+    store.differences = {FIRST: Difference(PARSED + timedelta(seconds=2), {"A": "r", "B": "r"})}
 
     assert store.look() == 1
 
@@ -387,7 +396,9 @@ def test_file_that_goes_on_to_have_a_removed_stream_is_not_parsed_for_ever(
         now[0] += timedelta(seconds=2)
         if requested or not store.differences:
             # Each parse finds its DAG once more.
-            store.differences = {FIRST: Difference(now[0], ["A"], now[0] + timedelta(seconds=50))}
+            store.differences = {
+                FIRST: Difference(now[0], {"A": "r"}, now[0] + timedelta(seconds=50))
+            }
 
     assert asked < 8
     assert store.compared < 120
@@ -398,23 +409,38 @@ def test_dag_that_is_only_listed_as_changed_is_asked_for_when_airflow_stores_it(
 ) -> None:
     mocker.patch.object(watcher.conf, "getint", return_value=30)
     side = airflow(dag("A", last_parsed=PARSED.isoformat()))
-    side.stored["live__A_ingestion"] = PARSED + timedelta(seconds=3)
+    side.stored["A"] = Stored(compute_revision("older"), PARSED + timedelta(seconds=3))
 
-    [difference] = side.compare({"A": row("A", '{"a": 1}')}).values()
+    [difference] = side.compare(wanted(row("A"))).values()
 
     assert difference.useful_after == PARSED + timedelta(seconds=33)
 
 
-def test_streams_that_differed_are_read_as_the_scheduler_has_them(
-    store: Store, mocker: MockerFixture
+def test_dag_is_read_as_the_scheduler_has_it_until_that_is_what_is_wanted(
+    store: Store, clock: Any, mocker: MockerFixture
 ) -> None:
     read = mocker.patch.object(AirflowSide, "read", return_value=store)
-    store.differences = {FIRST: Difference(PARSED, ["A"])}
-    store.look()
-    store.differences = {}
+    store.rows = [row("A"), row("B")]
+    for stored in ("A", "B"):
+        store.look()
+        store.stored[stored] = Stored(compute_revision("{}"), PARSED)
+        clock.time += watcher.RECHECK_SECONDS
+        store.look()
+        clock.time += watcher.RECHECK_SECONDS
+    store.rows = [row("A", '{"a": 1}'), row("B")]
     store.look()
 
-    assert [call.args[2] for call in read.call_args_list] == [set(), {"A"}]
+    asked = [call.args[2] for call in read.call_args_list]
+    assert asked == [{"A", "B"}, {"A", "B"}, {"B"}, {"B"}, {"A"}]
+
+
+def test_row_that_never_becomes_a_dag_costs_no_parse_when_others_change(store: Store) -> None:
+    for parse in range(3):
+        store.differences = {FIRST: Difference(PARSED + timedelta(seconds=parse), {"A": "r"})}
+        store.look()
+    store.revision += 1
+
+    assert store.look() == 0
 
 
 def test_platform_that_cannot_be_watched_says_so_once_and_on_the_page(

@@ -85,8 +85,13 @@ def find_factories(session: Session) -> list[Factory]:
     The settings come from the text of the file as Airflow keeps it.
     """
     serves = or_(~DagModel.is_stale, DagModel.has_import_errors)
+    # A DAG that is out of service has the settings of the time when it went.
+    served = func.min(case((~DagModel.is_stale, DagModel.dag_id)))
     of_files = (
-        select(func.min(DagModel.dag_id), func.max(case((serves, 1), else_=0)))
+        select(
+            func.coalesce(served, func.min(DagModel.dag_id)),
+            func.max(case((serves, 1), else_=0)),
+        )
         .where(DagModel.fileloc.like(FACTORY_FILES, escape="\\"))
         .group_by(DagModel.fileloc)
         .order_by(func.max(DagModel.last_parsed_time))

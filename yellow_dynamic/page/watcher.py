@@ -32,6 +32,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from yellow_dynamic import history
+from yellow_dynamic.factory.logs import one_line
 from yellow_dynamic.factory.rules import compute_revision, factory_file_name
 from yellow_dynamic.factory.shards import hash_key, rendezvous_owners
 from yellow_dynamic.merge_store import engine_of
@@ -56,6 +57,8 @@ GOING_SECONDS = 90
 #: For how long Airflow is asked for a file that it does not parse; and how often the rows are
 #: compared with its DAGs although they have not changed.
 PATIENCE_SECONDS, RECHECK_SECONDS = 10 * 60, 5 * 60
+#: So many DAGs are read at once as the scheduler has them.
+AT_ONCE = 200
 #: After how long a look counts as one that hangs.
 HANGING_SECONDS = 60
 #: The settings of Airflow that say how long it keeps a DAG that its file has no more, and how long
@@ -82,13 +85,14 @@ class Difference:
     """What of a file's DAGs is not what the rows say.
 
     Attributes:
-        parsed: when Airflow has parsed the file last.
-        streams: the streams whose DAGs are to come, to change or to go.
+        parsed: when Airflow has parsed the file last; None if it has no DAG of it.
+        wanted: the streams whose DAGs are to come or to change, with the revision that is wanted,
+            or to go, with None.
         useful_after: when Airflow does with the next parse what it has put off, or None.
     """
 
-    parsed: datetime
-    streams: list[str] = field(default_factory=list)
+    parsed: datetime | None
+    wanted: dict[str, str | None] = field(default_factory=dict)
     useful_after: datetime | None = None
 
 
@@ -98,7 +102,7 @@ class Request:
 
     Attributes:
         difference: what it was asked for.
-        since: from when on an answer is expected, as time.monotonic() has it.
+        since: from when on its DAGs are to agree, as time.monotonic() has it.
         due: when it is asked next.
         count: how often it was asked.
         parses: how often Airflow has parsed the file since then.
@@ -162,8 +166,10 @@ class Request:
                 self.due = 0
                 return False
         elif self.has_read_rows:
-            wait = GOING_SECONDS
-        if self.is_answered or (self.is_given_up and self.count) or now < self.due:
+            wait = RECHECK_SECONDS if self.is_given_up else GOING_SECONDS
+        if self.is_answered or now < self.due:
+            return False
+        if self.is_given_up and self.count and not self.parses:
             return False
         self.due = now + wait
         self.count += 1
@@ -185,8 +191,8 @@ class Watcher:
     _connection: Connection | None = None
     _revision: int | None = None
     _requests: dict[File, Request] = field(default_factory=dict)
-    #: Streams whose DAGs Airflow may have in one of its tables only.
-    _doubtful: set[str] = field(default_factory=set)
+    #: The revisions that the scheduler was seen to have.
+    _scheduled: dict[str, str | None] = field(default_factory=dict)
     #: The DAGs of streams that have ended, which are there for their last runs.
     _ending: frozenset[str] = frozenset()
     #: When the rows are compared without a change, as time.monotonic() and UTC have it.
@@ -233,12 +239,16 @@ class Watcher:
         is_new = revision != self._revision or switched
         if not is_new and time.monotonic() < self._next_look and not self._has_run_ended():
             return
-        rows = {row.stream_key: row for row in read_rows(self.installation)}
+        rows = read_rows(self.installation)
+        wanted = {
+            row.stream_key: compute_revision(row.config_json) for row in rows if not row.is_disabled
+        }
+        doubtful = {key for key in wanted if self._scheduled.get(key) != wanted[key]}
         with create_session(scoped=False) as session:
-            airflow = AirflowSide.read(session, self.installation, self._doubtful)
-            found = airflow.compare(rows)
-            self._ask(session, found, is_new=is_new)
-        self._revision, self._next_switch = revision, find_next_switch(rows.values())
+            airflow = AirflowSide.read(session, self.installation, doubtful)
+            self._ask(session, airflow.compare(wanted), is_new=is_new)
+        self._scheduled |= {key: stored.revision for key, stored in airflow.stored.items()}
+        self._revision, self._next_switch = revision, find_next_switch(rows)
         self._ending = airflow.ending
         pauses = [RECHECK_SECONDS, *(request.pause for request in self._requests.values())]
         self._next_look = time.monotonic() + min(pauses)
@@ -282,11 +292,9 @@ class Watcher:
                 log.info(
                     "Asked Airflow to parse %s: the DAGs of %s are not what the rows say (%s).",
                     file.path,
-                    counted(len(difference.streams), "stream"),
-                    ", ".join(difference.streams[:3]),
+                    counted(len(difference.wanted), "stream"),
+                    name_some(difference.wanted),
                 )
-        waiting = [request for request in self._requests.values() if not request.is_answered]
-        self._doubtful = {key for request in waiting for key in request.difference.streams}
         given_up = [
             describe_file_given_up(file, request.difference)
             for file, request in self._requests.items()
@@ -317,9 +325,11 @@ class Watcher:
 
 def renew(request: Request | None, difference: Difference, *, is_new: bool) -> Request:
     """Return what is asked for a file: the request as before, or a new one for new differences."""
-    if request and not is_new and {*difference.streams} <= {*request.difference.streams}:
-        request.follow(difference)
-        return request
+    if request:
+        before, now = request.difference.wanted.items(), difference.wanted.items()
+        if (now <= before and not is_new) or (now == before and request.is_answered):
+            request.follow(difference)
+            return request
     # A file that Airflow does not parse is no better for another change.
     is_waiting = request and not request.parses and request.difference.parsed == difference.parsed
     return Request(difference, request.since if request and is_waiting else time.monotonic())
@@ -332,6 +342,13 @@ def read_revision(connection: Connection, installation: Installation) -> int:
         return history.last_revision(connection, installation.table)
 
 
+class Stored(NamedTuple):
+    """The revision that the scheduler has of a stream's DAG, and since when."""
+
+    revision: str | None
+    at: datetime
+
+
 @dataclass(frozen=True)
 class AirflowSide:
     """What Airflow has of a platform.
@@ -342,15 +359,15 @@ class AirflowSide:
         files: its files by their paths on the DAG processor's disk.
         parsed: when each file was parsed last.
         ending: the IDs of the DAGs of streams that have ended and still have a run.
-        stored: when the DAGs that may be out of date for the scheduler were stored for it.
+        stored: what the scheduler has of those that may differ from what is listed.
     """
 
     installation: Installation
     dags: dict[str, DagView]
     files: dict[str | None, File]
-    parsed: dict[File | None, datetime]
+    parsed: dict[File, datetime]
     ending: frozenset[str]
-    stored: dict[str, datetime] = field(default_factory=dict)
+    stored: dict[str, Stored] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -361,17 +378,14 @@ class AirflowSide:
         Args:
             session: of it.
             installation: the platform.
-            doubtful: streams whose DAGs are read as the scheduler has them. Airflow may store these
-                later than what it lists.
+            doubtful: streams whose DAGs are read as the scheduler has them, too. Airflow may store
+                these later than what it lists.
         """
         views = list(metadata.dag_views(session, installation.airflow_name))
         dags = {
             (view.facts and view.facts.stream) or installation.stream_key(view.dag_id): view
             for view in views
         }
-        stored = read_stored(
-            session, {dags[key].dag_id: dags[key] for key in dags.keys() & doubtful}
-        )
         newest = func.max(DagModel.last_parsed_time)
         place = (DagModel.fileloc, DagModel.bundle_name, DagModel.relative_fileloc)
         query = (
@@ -401,7 +415,7 @@ class AirflowSide:
             {path: file for path, file, _ in found},
             {file: parsed for _, file, parsed in found},
             find_running(session, ended),
-            stored,
+            read_stored(session, {dags[key].dag_id: key for key in dags.keys() & doubtful}),
         )
 
     @cached_property
@@ -413,32 +427,38 @@ class AirflowSide:
         """The number of the file that each bucket of streams belongs to."""
         return find_owners(tuple(range(1, int(self.installation.settings["factory_shards"]) + 1)))
 
-    def compare(self, rows: dict[str, StreamRow]) -> dict[File, Difference]:
-        """Return the files whose DAGs are not what the rows say."""
+    def compare(self, wanted: dict[str, str]) -> dict[File, Difference]:
+        """Return the files whose DAGs are not what is wanted.
+
+        Args:
+            wanted: the revision of each stream that is to have a DAG.
+        """
         found: dict[File, Difference] = {}
-        for key in sorted({*rows, *self.dags}):
-            row, dag = rows.get(key), self.dags.get(key)
+        for key in sorted({*wanted, *self.dags}):
+            revision, dag = wanted.get(key), self.dags.get(key)
             file = self._find_file(key, dag)
-            if file is None or self._agrees(row, dag):
+            if file is None or self._agrees(key, revision, dag):
                 continue
-            difference = found.setdefault(file, Difference(self.parsed[file]))
-            difference.streams.append(key)
-            moments = (difference.useful_after, self._find_moment(row, dag))
+            difference = found.setdefault(file, Difference(self.parsed.get(file)))
+            difference.wanted[key] = revision
+            moments = (difference.useful_after, self._find_moment(key, revision, dag))
             difference.useful_after = max(filter(None, moments), default=None)
         return found
 
-    def _agrees(self, row: StreamRow | None, dag: DagView | None) -> bool:
+    def _agrees(self, key: str, wanted: str | None, dag: DagView | None) -> bool:
         served = None if dag is None or dag.stale else dag
         if served and served.file not in self.files:
             # A static file beside the factory file has this stream.
             return True
-        if row is None or row.is_disabled:
+        if wanted is None:
             return served is None or served.dag_id in self.ending
         if served is None:
             return False
-        return served.facts is None or served.facts.revision == compute_revision(row.config_json)
+        stored = self.stored.get(key)
+        is_listed = served.facts is None or served.facts.revision == wanted
+        return is_listed and (stored is None or stored.revision == wanted)
 
-    def _find_moment(self, row: StreamRow | None, dag: DagView | None) -> datetime | None:
+    def _find_moment(self, key: str, wanted: str | None, dag: DagView | None) -> datetime | None:
         """Return when Airflow does with a DAG that differs what it puts off, or None.
 
         It keeps one in service that its file has no more, and stores a DAG that was stored just
@@ -446,19 +466,22 @@ class AirflowSide:
         """
         if dag is None or dag.last_parsed is None:
             return None
-        if row is None or row.is_disabled:
+        if wanted is None:
             return put_off(datetime.fromisoformat(dag.last_parsed), *STALE)
-        stored = self.stored.get(dag.dag_id)
-        return put_off(stored, *STORE) if stored else None
+        stored = self.stored.get(key)
+        return put_off(stored.at, *STORE) if stored else None
 
     def _find_file(self, key: str, dag: DagView | None) -> File | None:
-        """Return the file that has a stream's DAG, or is to have it; None where there is none."""
+        """Return the file that has a stream's DAG, or is to have it; None if none is known."""
         if dag and not dag.stale and dag.file in self.files:
             return self.files[dag.file]
         number = self.owners[hash_key(key)]
-        return self.files_by_name.get(
-            f"{factory_file_name(self.installation.airflow_name, number)}.py"
-        )
+        name = f"{factory_file_name(self.installation.airflow_name, number)}.py"
+        if name in self.files_by_name or not self.files:
+            return self.files_by_name.get(name)
+        # It has no DAG yet, or is not there, which Airflow does not mind.
+        *_, beside = self.files.values()
+        return beside._replace(path=str(PurePath(beside.path).with_name(name)))
 
 
 def put_off(time: datetime, *setting: str) -> datetime:
@@ -466,19 +489,22 @@ def put_off(time: datetime, *setting: str) -> datetime:
     return time + timedelta(seconds=conf.getint(*setting))
 
 
-def read_stored(session: Session, views: dict[str, DagView]) -> dict[str, datetime]:
-    """Return when DAGs were stored for the scheduler, and let their views have what these say.
+def read_stored(session: Session, keys: dict[str, str]) -> dict[str, Stored]:
+    """Return what the scheduler has of the DAGs of streams, by their keys.
 
     Args:
         session: of Airflow's database.
-        views: the DAGs by their IDs.
+        keys: those of the streams by the IDs of their DAGs.
     """
     stored = {}
-    dags = SerializedDagModel.get_latest_serialized_dags(dag_ids=list(views), session=session)
-    for each in dags if views else ():
-        page = (each.data or {}).get("dag", {}).get("doc_md")
-        views[each.dag_id].facts = parse_facts(page)
-        stored[each.dag_id] = each.last_updated
+    ids = list(keys)
+    for start in range(0, len(ids), AT_ONCE):
+        part = ids[start : start + AT_ONCE]
+        dags = SerializedDagModel.get_latest_serialized_dags(dag_ids=part, session=session)
+        for each in dags:
+            facts = parse_facts((each.data or {}).get("dag", {}).get("doc_md"))
+            if facts.stream is not None:
+                stored[keys[each.dag_id]] = Stored(facts.revision, each.last_updated)
     return stored
 
 
@@ -511,14 +537,19 @@ def request_parse(session: Session, file: File) -> None:
         log.debug("Another API server has requested %s in the same moment.", file.path)
 
 
+def name_some(keys: Collection[str]) -> str:
+    """Return the first of these keys, fit for a line."""
+    return one_line(", ".join(list(keys)[:3]))[:200]
+
+
 def describe_file_given_up(file: File, difference: Difference) -> str:
     """Return which file Airflow does not parse, what that means, and what to look at."""
-    streams, parsed = difference.streams, difference.parsed
+    streams, parsed = difference.wanted, difference.parsed
     last = f"parsed it last at {format_time(parsed)}" if parsed else "has no DAG of it"
     return (
         f"Airflow was asked for {PATIENCE_SECONDS // 60} minutes to parse {file.path} and {last}, "
         f"so the DAGs of {counted(len(streams), 'stream')} are not what the rows say "
-        f"({', '.join(streams[:3])}). See that the DAG processor runs, and what its log says of "
+        f"({name_some(streams)}). See that the DAG processor runs, and what its log says of "
         "the file."
     )
 
