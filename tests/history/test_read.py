@@ -243,6 +243,30 @@ def test_history_that_is_pruned_stays_append_only(
         recorded.sql("DELETE FROM {table}_history")
 
 
+def test_keys_are_those_of_the_rows_and_of_the_changes_on_record(recorded: Site) -> None:
+    recorded.sql("SET session_replication_role = replica; DELETE FROM {table}")
+    recorded.sql(
+        "SET session_replication_role = replica; "
+        "INSERT INTO {table} VALUES ('Copied', '{{}}', 'active', now(), now())"
+    )
+    with transaction(recorded) as connection:
+        history.prune(connection, config_table(TABLE), datetime(9000, 1, 1))
+        keys = history.find_all_keys(connection, TABLE)
+
+    assert keys == ["Copied", "One", "Store1", "Two"]
+
+
+def test_changes_of_some_streams_are_found_by_one_parameter(recorded: Site) -> None:
+    table = history.history_table(TABLE)
+
+    with transaction(recorded) as connection:
+        found = history.find_changes(connection, table, history.is_one_of(["One", "no such"]))
+        none = history.find_changes(connection, table, history.is_one_of([]))
+
+    assert [each.stream_key for each in found] == ["One"]
+    assert none == []
+
+
 def test_owner_of_a_history_is_foreign_to_who_lacks_its_privileges(recorded: Site) -> None:
     reader = (recorded.create_role("reader", "secret"), "secret")
 
