@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from yellow_dynamic.factory import rules
 from yellow_dynamic.factory.database import Row
@@ -65,3 +67,16 @@ def platform(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Platform:
     """A platform whose factory file is in a folder of its own, as are its snapshots."""
     monkeypatch.setenv("YELLOW_DYNAMIC_SNAPSHOT_DIR", str(tmp_path / "snapshots"))
     return Platform(dict(SETTINGS), str(tmp_path / "yellowlive_factory_dag.py"))
+
+
+@pytest.fixture
+def clock(mocker: MockerFixture) -> SimpleNamespace:
+    """The time, which passes only while something sleeps."""
+    now = SimpleNamespace(time=0.0)
+
+    def sleep(seconds: float) -> None:
+        now.time += seconds
+
+    mocker.patch("time.sleep", sleep)
+    mocker.patch("time.monotonic", lambda: now.time)
+    return now

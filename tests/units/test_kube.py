@@ -17,7 +17,6 @@ from kubernetes.client import (
     V1PodCondition,
     V1PodStatus,
 )
-from pytest_mock import MockerFixture
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from yellow_dynamic.factory import kube
@@ -31,19 +30,6 @@ def answer(status: int, message: str = "") -> ApiException:
 
 
 STARTING_KUBELET = answer(404, "the server could not find the requested resource ( pods/log x)")
-
-
-@pytest.fixture
-def clock(mocker: MockerFixture) -> SimpleNamespace:
-    """The time, which passes only while something sleeps."""
-    now = SimpleNamespace(time=0.0)
-
-    def sleep(seconds: float) -> None:
-        now.time += seconds
-
-    mocker.patch("tenacity.nap.time.sleep", sleep)
-    mocker.patch("time.monotonic", lambda: now.time)
-    return now
 
 
 class Server:

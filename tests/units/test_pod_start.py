@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import traceback
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -243,20 +242,6 @@ def test_job_of_a_pod_decides_whether_it_failed(job: Any, now: V1Pod, has_failed
 # --- While the job runs -------------------------------------------------------------------------
 
 RUNS = pod(RUNNING, phase="Running")
-
-
-@pytest.fixture
-def clock(mocker: MockerFixture) -> Any:
-    """The time, which passes only while something sleeps."""
-    now = SimpleNamespace(time=0.0)
-
-    def sleep(seconds: float) -> None:
-        now.time += seconds
-
-    mocker.patch("time.sleep", sleep)
-    mocker.patch("tenacity.nap.time.sleep", sleep)
-    mocker.patch("time.monotonic", lambda: now.time)
-    return now
 
 
 @pytest.fixture
