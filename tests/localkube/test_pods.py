@@ -27,7 +27,7 @@ def test_a_watch_sees_a_pod_pass_through_its_phases(cluster: Cluster) -> None:
     stream = watch.Watch()
     version = cluster.api.list_namespaced_pod(cluster.namespace).metadata.resource_version
     # One that ends at once has no time to run.
-    name = cluster.shell("trap 'exit 0' TERM; while :; do sleep 0.05; done")
+    name = cluster.shell("trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done")
     for event in stream.stream(
         cluster.api.list_namespaced_pod,
         cluster.namespace,
@@ -38,6 +38,7 @@ def test_a_watch_sees_a_pod_pass_through_its_phases(cluster: Cluster) -> None:
         if phase not in phases:
             phases.append(phase)
             if phase == "Running":
+                wait_until(lambda: "ready" in cluster.log(name), "the trap is set")
                 cluster.api.delete_namespaced_pod(name, cluster.namespace)
         if phase == "Succeeded":
             stream.stop()
@@ -443,8 +444,9 @@ def test_deletion_asks_only_the_first_process(cluster: Cluster, tmp_path: Path) 
 
 
 def test_a_deletion_can_only_be_made_shorter(cluster: Cluster) -> None:
-    name = cluster.shell("trap '' TERM; while :; do sleep 0.05; done")
+    name = cluster.shell("trap '' TERM; echo ready; while :; do sleep 0.05; done")
     cluster.wait_phase(name, "Running")
+    wait_until(lambda: "ready" in cluster.log(name), "the trap is set")
 
     def delete(grace: int) -> int:
         pod = cluster.api.delete_namespaced_pod(name, cluster.namespace, grace_period_seconds=grace)
