@@ -48,7 +48,7 @@ UNREADABLE = "unreadable: "
 class ErrorsInLog:
     """Finds what went wrong in the lines of a job's log: JSON of DataSurface, or a traceback."""
 
-    #: What Kubernetes says of the job's processes.
+    #: What Kubernetes reports about the job's processes.
     of_pod: str | None = None
 
     def __init__(self) -> None:

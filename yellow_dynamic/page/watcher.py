@@ -14,7 +14,6 @@ import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from pathlib import PurePath
 from threading import Event, Thread
 from typing import NamedTuple
@@ -46,7 +45,7 @@ from yellow_dynamic.page import metadata
 
 #: How often a table is looked at, and how often one that cannot be read.
 EVERY_SECONDS, OUTAGE_SECONDS = 3, 10
-#: How often Airflow is asked of which platforms it has factory files.
+#: How often the list of platforms is read from Airflow's database.
 PLATFORMS_SECONDS = 60
 #: What the interval of parses can be where the tables are watched.
 WATCHED_INTERVAL_SECONDS = 600
@@ -418,11 +417,11 @@ class AirflowSide:
             read_stored(session, {dags[key].dag_id: key for key in dags.keys() & doubtful}),
         )
 
-    @cached_property
+    @functools.cached_property
     def files_by_name(self) -> dict[str, File]:
         return {PurePath(file.path).name: file for file in self.files.values()}
 
-    @cached_property
+    @functools.cached_property
     def owners(self) -> list[int]:
         """The number of the file that each bucket of streams belongs to."""
         return find_owners(tuple(range(1, int(self.installation.settings["factory_shards"]) + 1)))
@@ -549,13 +548,13 @@ def describe_file_given_up(file: File, difference: Difference) -> str:
     return (
         f"Airflow was asked for {PATIENCE_SECONDS // 60} minutes to parse {file.path} and {last}, "
         f"so the DAGs of {counted(len(streams), 'stream')} are not what the rows say "
-        f"({name_some(streams)}). See that the DAG processor runs, and what its log says of "
+        f"({name_some(streams)}). Check that the DAG processor runs, and read its log of "
         "the file."
     )
 
 
 class Watchers:
-    """Has a watcher for each platform of which Airflow has a factory file."""
+    """The watchers of all platforms that Airflow has a factory file for."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, Watcher] = {}
